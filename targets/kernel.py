@@ -1,0 +1,31 @@
+"""Kernel: one compiled-to-be operator, and the library of them that a target offers.
+
+A kernel is destination-passing: `prim_func(*inputs, output)`. Which inputs, and in which order, is fixed per operator by the
+`KernelLibrary` method that makes it, so the lowering pass needs to know no target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from tvm.tirx import PrimFunc
+
+
+def _as_is(weight: np.ndarray) -> np.ndarray:
+    return weight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A scheduled TIR function and how its weight is laid out.
+
+    name         what it is and how it was scheduled, for profiles: "conv2d_vnni512_7x4"
+    prim_func    scheduled, with static shapes
+    pack_weight  plain OHWI weight -> the array the kernel takes (any shape)
+    """
+
+    name: str
+    prim_func: PrimFunc
+    pack_weight: Callable[[np.ndarray], np.ndarray] = field(default=_as_is)

@@ -1,0 +1,1 @@
+"""Data-free hybrid quantization of trained networks to integer-only libraries, on Apache TVM."""

@@ -1,0 +1,79 @@
+"""CalibrationSet: the inputs that stand in for data, with their provenance, as one .npz file without pickles."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvm_rsq.errors import CalibrationError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CalibrationSet:
+    """Inputs for calibration.
+
+    inputs        one float32 array per network input, each (N, ...) with the same N >= 1, all finite
+    source        "retro-synthesis", "real", "gaussian" or "uniform"
+    seed          seed of the generator that made them; 0 for real data
+    network_hash  Model.network_hash of the network they were made for; "" for real data
+    loss_curve    one dict of loss terms per synthesis step (empty for other sources)
+    notes         one-line remarks for the report, such as a reduced image count
+    """
+
+    inputs: tuple[np.ndarray, ...]
+    source: str = "real"
+    seed: int = 0
+    network_hash: str = ""
+    loss_curve: tuple[dict[str, float], ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        counts = {len(array) for array in self.inputs}
+        if not self.inputs or len(counts) != 1 or counts == {0}:
+            raise CalibrationError(f"calibration inputs hold {sorted(counts)} samples, expected the same number of at least 1 in each")
+        for array in self.inputs:
+            if not np.isfinite(array).all():
+                raise CalibrationError("calibration inputs contain NaN or infinity; remove those samples")
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a .npz (arrays plus a JSON header) atomically."""
+        path = Path(path)
+        header: dict[str, Any] = {
+            "schema": SCHEMA, "source": self.source, "seed": self.seed, "network_hash": self.network_hash,
+            "loss_curve": self.loss_curve, "notes": self.notes,
+        }  # fmt: skip
+        arrays = {f"input_{i}": array for i, array in enumerate(self.inputs)}
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CalibrationSet:
+        """Read what `save` wrote. CalibrationError: not such a file, or of a newer schema."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                header = json.loads(file["header"].tobytes())
+                inputs = tuple(file[f"input_{i}"] for i in range(len(file.files) - 1))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise CalibrationError(f"{path} is not a calibration set ({error}); make one with tvm_rsq.synthesize(...).save(path)") from error
+        if header.get("schema") != SCHEMA:
+            raise CalibrationError(f"{path} has schema {header.get('schema')}, this version reads {SCHEMA}; make it again")
+        return cls(
+            inputs=inputs, source=header["source"], seed=header["seed"], network_hash=header["network_hash"],
+            loss_curve=tuple(header["loss_curve"]), notes=tuple(header["notes"]),
+        )  # fmt: skip

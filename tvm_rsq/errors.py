@@ -1,0 +1,48 @@
+"""The exceptions of tvm_rsq. Every one is a `tvm_rsq.Error` and says, in one line, what was got, what was expected and what to do.
+
+    Error
+    ├── ModelError          the network cannot be read or is not one that can be quantized
+    │   └── UnsupportedError    an operator, attribute or shape outside what tvm_rsq supports, named with its node
+    ├── ConfigError         a configuration or override that cannot be honoured
+    ├── CalibrationError    calibration data that does not fit the network
+    ├── TargetError         an unknown target or CPU, or a toolchain that is missing
+    ├── ArtifactError       a compiled artifact that is corrupt, foreign, or cannot run here
+    ├── InputError          a wrong number, shape or dtype of arrays at run time
+    └── Interrupted         the user stopped the work; what was finished is kept
+"""
+
+
+class Error(Exception):
+    """Base of all errors that tvm_rsq raises on purpose."""
+
+
+class ModelError(Error):
+    """The network cannot be read, or cannot be quantized."""
+
+
+class UnsupportedError(ModelError):
+    """An operator, attribute or shape outside what tvm_rsq supports; the message names the node."""
+
+
+class ConfigError(Error):
+    """A configuration value or an override that cannot be honoured."""
+
+
+class CalibrationError(Error):
+    """Calibration data that does not fit the network."""
+
+
+class TargetError(Error):
+    """An unknown target or CPU, or a missing cross toolchain."""
+
+
+class ArtifactError(Error):
+    """A compiled artifact that is corrupt, foreign, or cannot run on this machine."""
+
+
+class InputError(Error):
+    """A wrong number, shape or dtype of arrays handed to a compiled or simulated network."""
+
+
+class Interrupted(Error):
+    """The user stopped the work; whatever was finished is kept."""

@@ -1,0 +1,1 @@
+"""Read a network from PyTorch or ONNX into a Model."""

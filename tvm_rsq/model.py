@@ -1,0 +1,56 @@
+"""Model: a network as the rest of tvm_rsq sees it, a Relax function with named parameters.
+
+    module["main"](input_0, ..., input_k, param_0, ..., param_n) -> Tensor | Tuple of Tensors
+
+The body is one dataflow block of calls in A-normal form. Every binding variable has a unique name, which is how
+tensors are called in plans and reports; a layer (convolution or dense) is called by its weight parameter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from tvm.ir import IRModule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """One runtime input: its name, static shape and dtype ("float32")."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A network.   len(module["main"].params) == len(inputs) + len(params), inputs first.
+
+    module   Relax IRModule with the single function "main"
+    params   parameter name -> array, in the order of the function's parameters, names equal to the Relax variables'
+    inputs   the runtime inputs, in order
+    name     how reports call the network
+    """
+
+    module: IRModule
+    params: Mapping[str, np.ndarray]
+    inputs: tuple[InputSpec, ...]
+    name: str = "network"
+
+    def __post_init__(self) -> None:
+        names = [var.name for var in self.module["main"].params]
+        expected = [spec.name for spec in self.inputs] + list(self.params)
+        if names != expected:
+            raise ValueError(f"main's parameters are {names[:8]}..., expected {expected[:8]}...: inputs, then params in order")
+
+    @property
+    def network_hash(self) -> str:
+        """sha256 over the printed IR and the bytes of every parameter (hex)."""
+        digest = hashlib.sha256(self.module.script(show_meta=True).encode())
+        for name, value in self.params.items():
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(value).tobytes())
+        return digest.hexdigest()
