@@ -1,0 +1,143 @@
+"""What the user may decide: frozen configurations, checked when they are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+from tvm_rsq.errors import ConfigError
+
+BITS = (4, 6, 8)
+SCHEMES = ("hybrid", "per_tensor", "per_channel")
+LAYER_SCHEMES = ("per_tensor", "per_channel", "float")
+
+Scheme = Literal["hybrid", "per_tensor", "per_channel"]
+LayerScheme = Literal["per_tensor", "per_channel", "float"]
+RangeMethod = Literal["min_max", "percentile", "mse"]
+Source = Literal["retro-synthesis", "gaussian", "uniform"]
+
+
+def _require(ok: bool, message: str) -> None:
+    if not ok:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerOverride:
+    """The user's word on some layers; None leaves a decision to the configuration.
+
+    scheme           "per_tensor", "per_channel", or "float" (the layer is not quantized)
+    weight_bits      4, 6 or 8
+    activation_bits  4, 6 or 8: of the layer's output
+    """
+
+    scheme: LayerScheme | None = None
+    weight_bits: int | None = None
+    activation_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.scheme is None or self.scheme in LAYER_SCHEMES, f"override scheme {self.scheme!r}, expected one of {LAYER_SCHEMES}")
+        for name in ("weight_bits", "activation_bits"):
+            value = getattr(self, name)
+            _require(value is None or value in BITS, f"override {name} is {value!r}, expected one of {BITS}")
+
+    @classmethod
+    def parse(cls, text: str) -> LayerOverride:
+        """"per_channel", "float", "weight_bits=4" or several joined by commas, as the command line takes them."""
+        found: dict[str, str | int] = {}
+        for part in text.split(","):
+            key, _, value = part.strip().rpartition("=")
+            key = key or "scheme"
+            _require(key in {f.name for f in fields(cls)}, f"override {text!r} sets {key!r}, expected scheme, weight_bits or activation_bits")
+            if key != "scheme":
+                _require(value.isdigit(), f"override {text!r} sets {key} to {value!r}, expected one of {BITS}")
+            found[key] = value if key == "scheme" else int(value)
+        return cls(**found)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynthesisConfig:
+    """How calibration data is made. None means: chosen for the network, and said in the output.
+
+    images         how many inputs to synthesise
+    batch          how many of them are optimised together
+    steps          optimiser steps per batch
+    learning_rate  of Adam, with a cosine schedule
+    optimizer      "adam", "nadam" or "radam"
+    class_weight   weight of the cross-entropy to random classes
+    input_weight   weight of the input's Gaussian term
+    swing          random shifts in front of strided convolutions (GENIE, CVPR 2023)
+    low_pass       strength of the smoothing between steps, 0 switches it off
+    time_limit_s   stop after so many seconds and keep the best so far
+    source         "retro-synthesis", or one of the controls "gaussian" (N(0,1)) and "uniform" noise
+    """
+
+    images: int | None = None
+    batch: int | None = None
+    steps: int | None = None
+    learning_rate: float = 0.1
+    optimizer: Literal["adam", "nadam", "radam"] = "adam"
+    class_weight: float = 0.02
+    input_weight: float = 0.05
+    swing: bool = False
+    low_pass: float = 0.0
+    time_limit_s: float | None = None
+    source: Source = "retro-synthesis"
+
+    def __post_init__(self) -> None:
+        for name in ("images", "batch", "steps"):
+            value = getattr(self, name)
+            _require(value is None or (isinstance(value, int) and value >= 1), f"{name} is {value!r}, expected a whole number of at least 1")
+        for name in ("class_weight", "input_weight"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 0, f"{name} is {value!r}, expected a number of at least 0")
+        _require(0 <= self.low_pass <= 1, f"low_pass is {self.low_pass!r}, expected a number from 0 to 1")
+        _require(self.learning_rate > 0, f"learning_rate is {self.learning_rate!r}, expected a positive number")
+        _require(self.time_limit_s is None or self.time_limit_s > 0, f"time_limit_s is {self.time_limit_s!r}, expected a positive number")
+        _require(self.source in ("retro-synthesis", "gaussian", "uniform"), f"source is {self.source!r}, expected retro-synthesis, gaussian or uniform")
+        _require(self.optimizer in ("adam", "nadam", "radam"), f"optimizer is {self.optimizer!r}, expected adam, nadam or radam")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantConfig:
+    """What to quantize to.
+
+    weight_bits, activation_bits  4, 6 or 8
+    scheme        "per_tensor", "per_channel", or "hybrid": per-tensor where it costs next to nothing
+    nonuniform    codebook weights
+    effort        "instant" spends seconds where "best" spends minutes
+    budget        how much divergence hybrid may spend in all, in nats of KL(FP32 || quantized) summed over layers
+    range_method  of activations: "min_max", "percentile" (99.99) or "mse"
+    seed          of everything random
+    overrides     layer name or glob -> LayerOverride, or its text ("per_channel", "float", "weight_bits=4"); later entries win
+    synthesis     how calibration data is made
+    """
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    scheme: Scheme = "hybrid"
+    nonuniform: bool = False
+    effort: Literal["instant", "best"] = "instant"
+    budget: float = 0.01
+    range_method: RangeMethod = "min_max"
+    seed: int = 0
+    overrides: Mapping[str, LayerOverride | str] = field(default_factory=dict)
+    synthesis: SynthesisConfig = SynthesisConfig()
+
+    def __post_init__(self) -> None:
+        _require(self.weight_bits in BITS, f"weight_bits is {self.weight_bits!r}, expected one of {BITS}")
+        _require(self.activation_bits in BITS, f"activation_bits is {self.activation_bits!r}, expected one of {BITS}")
+        _require(self.scheme in SCHEMES, f"scheme is {self.scheme!r}, expected one of {SCHEMES}")
+        _require(not self.nonuniform, "nonuniform=True (codebook weights) is not available in this version; use weight_bits=4 with a uniform grid")
+        _require(self.effort in ("instant", "best"), f"effort is {self.effort!r}, expected instant or best")
+        _require(math.isfinite(self.budget) and self.budget >= 0, f"budget is {self.budget!r}, expected a divergence in nats of at least 0")
+        _require(self.range_method in ("min_max", "percentile", "mse"), f"range_method is {self.range_method!r}, expected min_max, percentile or mse")
+        _require(isinstance(self.seed, int) and self.seed >= 0, f"seed is {self.seed!r}, expected a whole number of at least 0")
+        parsed = {k: LayerOverride.parse(v) if isinstance(v, str) else v for k, v in self.overrides.items()}
+        object.__setattr__(self, "overrides", parsed)
+
+    def replace(self, **changes: object) -> QuantConfig:
+        """This configuration with some fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]

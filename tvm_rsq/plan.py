@@ -1,0 +1,143 @@
+"""QuantPlan: the one record of every decision, as JSON.
+
+    weight      q = clip(rne(w / scale), -(2^(bits-1) - 1), 2^(bits-1) - 1)          int8 carrier, symmetric
+    activation  q = clip(rne(x / scale) + zero_point, 0, 2^bits - 1)                 uint8 carrier, asymmetric
+    bias        q = rne(b / (scale_input * scale_weight))                            int32
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tvm_rsq.config import LayerScheme
+from tvm_rsq.errors import ConfigError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorQuant:
+    """Quantization of one activation.   real = scale * (q - zero_point),   0 <= zero_point <= 2^bits - 1."""
+
+    scale: float
+    zero_point: int
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        if not (self.scale > 0 and 0 <= self.zero_point < 2**self.bits):
+            raise ConfigError(f"scale {self.scale} and zero point {self.zero_point} do not describe {self.bits}-bit values")
+
+    @property
+    def low(self) -> float:
+        """The smallest real value that is represented exactly."""
+        return -self.scale * self.zero_point
+
+    @property
+    def high(self) -> float:
+        """The largest real value that is represented exactly."""
+        return self.scale * (2**self.bits - 1 - self.zero_point)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPlan:
+    """What one convolution or dense layer became, and why.
+
+    name                 the layer: its weight parameter
+    op                   "conv2d", "depthwise_conv2d" or "dense"
+    scheme               "per_tensor", "per_channel" or "float"
+    weight_scale         one float32 per output channel, or a single one
+    weight_bits          of the weight's grid
+    output               the tensor its result is stored as
+    kl_per_tensor        KL(FP32 || this layer alone quantized per tensor) in nats, None where it was not measured
+    kl_per_channel       the same per channel
+    weight_nmse          mean((w - w_q)^2) / mean(w^2) under the chosen scheme; None for float
+    macs                 multiply-accumulates for one input of the exported batch
+    weight_bytes         of the packed grid: size * bits / 8 (4 bytes a weight for float)
+    reason               one phrase
+    """
+
+    name: str
+    op: str
+    scheme: LayerScheme
+    weight_scale: tuple[float, ...] = ()
+    weight_bits: int = 8
+    output: str = ""
+    kl_per_tensor: float | None = None
+    kl_per_channel: float | None = None
+    weight_nmse: float | None = None
+    macs: int = 0
+    weight_bytes: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatIsland:
+    """An operator that stays in float, by name and with the reason."""
+
+    name: str
+    op: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantPlan:
+    """Every decision about one network.
+
+    network_hash  of the deploy form that the names refer to
+    layers        in execution order
+    tensors       activation name -> its quantization; an activation that is not here is never stored
+    float_islands what runs in float between the first quantize and the last dequantize
+    provenance    configuration, seed and calibration source, for the report
+    """
+
+    network_hash: str
+    layers: tuple[LayerPlan, ...]
+    tensors: Mapping[str, TensorQuant]
+    float_islands: tuple[FloatIsland, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def layer(self, name: str) -> LayerPlan:
+        """The layer called `name`. KeyError: there is none."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise KeyError(f"the plan has no layer {name!r}; it has {[layer.name for layer in self.layers][:8]}...")
+
+    def to_json(self) -> str:
+        """The plan as JSON text; equal plans give equal text."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> QuantPlan:
+        """Read what `to_json` wrote. ConfigError: not a plan, or of another schema."""
+        try:
+            record = json.loads(text)
+            schema = record.pop("schema")
+            if schema != SCHEMA:
+                raise ConfigError(f"plan has schema {schema}, this version reads {SCHEMA}; quantize the network again")
+            layers = tuple(LayerPlan(**{**layer, "weight_scale": tuple(layer["weight_scale"])}) for layer in record.pop("layers"))
+            tensors = {name: TensorQuant(**value) for name, value in record.pop("tensors").items()}
+            islands = tuple(FloatIsland(**island) for island in record.pop("float_islands"))
+            return cls(layers=layers, tensors=tensors, float_islands=islands, **record)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConfigError(f"not a quantization plan ({error}); write one with plan.save") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the JSON atomically."""
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            partial.write_text(self.to_json())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> QuantPlan:
+        """Read a file that `save` wrote."""
+        return cls.from_json(Path(path).read_text())
