@@ -1,0 +1,111 @@
+"""The arithmetic of quantization as TIR expressions, equal to the last bit on every target.
+
+All functions take and return scalar expressions, to be used inside `te.compute`; every one of them vectorises.
+
+Rounding to an integer is done by adding MAGIC = 1.5 * 2^23: a float32 in [2^23, 2^24) has a unit in the last place of 1, so the addition
+itself rounds to nearest, ties to even (MAGIC is even), and the low bits of the sum's bit pattern are the integer. Beyond that range the bit
+patterns of floats are still ordered like the floats (negative sums are negative integers), so clamping the pattern between MAGIC_BITS + qmin
+and MAGIC_BITS + qmax is right for every finite value and for the infinities.
+
+Whether a compiler contracts a multiplication and an addition into an fma would change last bits between targets, so nothing is left to it.
+Every product that is followed by a sum is one of ours, in the `form` that the target's CPUs have (`TargetSpec.form`):
+
+"fma"   `llvm.fma`: one instruction, rounded once (x86 with FMA, every aarch64).
+"f64"   the same value without such an instruction: the product of two float32 is exact in float64 (24 + 24 <= 53 bits).
+        Rounded to an integer: the sum with 1.5 * 2^52 + c rounds once, straight to the integer, just as the float32 fma with MAGIC + c does.
+        Rounded to float32: the float64 sum is first rounded to odd (from the error term of the addition), which makes the second
+        rounding, to float32, give what a single one would (Boldo and Melquiond, 2008: 53 >= 2 * 24 + 2).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tvm import tirx
+from tvm.ir import Expr
+
+RequantizeForm = Literal["fma", "f64"]
+
+MAGIC = 12582912.0  # 1.5 * 2^23
+MAGIC_BITS = 0x4B400000  # its float32 bit pattern
+_MAGIC64 = 6755399441055744.0  # 1.5 * 2^52, the same for float64
+
+
+def fma(a: Expr, b: Expr, c: Expr, *, form: RequantizeForm) -> Expr:
+    """a * b + c in float32, rounded once. All float32; no overflow beyond float32."""
+    if form == "fma":
+        return tirx.call_llvm_pure_intrin("float32", "llvm.fma", a, b, c)
+    return _sum_rounded_to_odd(a.astype("float64") * b.astype("float64"), c.astype("float64")).astype("float32")
+
+
+def requantize(
+    acc: Expr,
+    multiplier: Expr,
+    addend: Expr | int,
+    qmin: int,
+    qmax: int,
+    *,
+    form: RequantizeForm,
+    dtype: str = "uint8",
+) -> Expr:
+    """An int32 accumulator (bias included) to a quantized value of `dtype`, as `Epilogue` says.
+
+    addend an int (the zero point):      clip(rne(float32(acc) * multiplier + addend)), exact up to the one rounding
+    addend a float32 expression:         clip(rne(fma(float32(acc), multiplier, addend)))
+    multiplier is float32; qmin and qmax lie in the range of `dtype` ("uint8" or "int8").
+    """
+    return quantize(acc.astype("float32"), multiplier, addend, qmin, qmax, form=form, dtype=dtype)
+
+
+def quantize(
+    x: Expr,
+    inv_scale: Expr,
+    addend: Expr | int,
+    qmin: int = 0,
+    qmax: int = 255,
+    *,
+    form: RequantizeForm,
+    dtype: str = "uint8",
+) -> Expr:
+    """float32 to `dtype`: clip(rne(x * inv_scale + addend)); `inv_scale` is float32(1 / scale), an int addend (the zero point) rounds once.
+
+    x may be infinite, not NaN.
+    """
+    if not isinstance(addend, int):
+        return _round_and_clip(fma(x, inv_scale, addend, form=form), qmin, qmax, dtype)
+    if form == "fma":
+        total = tirx.call_llvm_pure_intrin("float32", "llvm.fma", x, inv_scale, tirx.const(MAGIC + addend, "float32"))
+        return _clip_bits(total, qmin, qmax, dtype)
+    total = x.astype("float64") * inv_scale.astype("float64") + tirx.const(_MAGIC64 + addend, "float64")
+    # Clipped while still a float64: SSE2 has min and max for those and not for 64-bit integers.
+    clipped = tirx.max(tirx.min(total, tirx.const(_MAGIC64 + qmax, "float64")), tirx.const(_MAGIC64 + qmin, "float64"))
+    return tirx.reinterpret("int64", clipped).astype("int32").astype(dtype)
+
+
+def dequantize(q: Expr, scale: Expr, zero_point: int) -> Expr:
+    """uint8 or int8 to float32: float32(q - zero_point) * scale, rounded once. Feed its result to no bare addition: use `fma` for that."""
+    return (q.astype("int32") - tirx.const(zero_point, "int32")).astype("float32") * scale
+
+
+def _round_and_clip(x: Expr, qmin: int, qmax: int, dtype: str) -> Expr:
+    """clip(rne(x)) of a float32."""
+    return _clip_bits(x + tirx.const(MAGIC, "float32"), qmin, qmax, dtype)
+
+
+def _clip_bits(total: Expr, qmin: int, qmax: int, dtype: str) -> Expr:
+    bits = tirx.reinterpret("int32", total)
+    clipped = tirx.max(tirx.min(bits, tirx.const(MAGIC_BITS + qmax, "int32")), tirx.const(MAGIC_BITS + qmin, "int32"))
+    return clipped.astype(dtype)
+
+
+def _sum_rounded_to_odd(a: Expr, b: Expr) -> Expr:
+    """a + b in float64; where it is inexact, the neighbour whose last bit is 1."""
+    total = a + b
+    b_virtual = total - a
+    error = (a - (total - b_virtual)) + (b - b_virtual)  # Knuth's two-sum: total + error == a + b exactly
+    bits = tirx.reinterpret("int64", total)
+    zero, one = tirx.const(0.0, "float64"), tirx.const(1, "int64")
+    # The exact sum lies on the error's side of total; bit patterns grow away from zero.
+    step = tirx.Select((error > zero) == (total > zero), one, tirx.const(-1, "int64"))
+    inexact_and_even = tirx.all(error != zero, (bits & one) == tirx.const(0, "int64"))
+    return tirx.reinterpret("float64", bits + tirx.Select(inexact_and_even, step, tirx.const(0, "int64")))
