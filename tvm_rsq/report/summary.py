@@ -1,0 +1,94 @@
+"""The derived numbers of a report: nothing here is stored, everything follows from ReportData."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from tvm_rsq.plan import LayerPlan
+from tvm_rsq.report.data import LatencyRow, ReportData
+
+SCHEME_LABELS = {"per_tensor": "per-tensor", "per_channel": "per-channel", "float": "float"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRow:
+    """One line of the layer table; time_us is None where the layer was not timed."""
+
+    index: int
+    plan: LayerPlan
+    time_us: float | None
+    kernel: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Median latencies in microseconds; baseline None where FP32 was not measured."""
+
+    build: str
+    median_us: float
+    baseline: str
+    baseline_us: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """Baseline time over our time: above 1 is faster."""
+        return None if self.baseline_us is None else self.baseline_us / self.median_us
+
+
+def layer_rows(data: ReportData) -> list[LayerRow]:
+    """The plan's layers in execution order, joined with their measured time (summed over kernel calls of one layer)."""
+    times: dict[str, float] = defaultdict(float)
+    kernels: dict[str, list[str]] = defaultdict(list)
+    for entry in data.layer_times:
+        times[entry.layer] += entry.time_us
+        if entry.kernel not in kernels[entry.layer]:
+            kernels[entry.layer].append(entry.kernel)
+    return [
+        LayerRow(index=i, plan=layer, time_us=times.get(layer.name), kernel=", ".join(kernels.get(layer.name, ())))
+        for i, layer in enumerate(data.plan.layers, 1)
+    ]
+
+
+def scheme_counts(layers: Sequence[LayerPlan]) -> dict[str, int]:
+    """Scheme -> number of layers, only those that occur, per-tensor first."""
+    found = Counter(layer.scheme for layer in layers)
+    return {scheme: found[scheme] for scheme in SCHEME_LABELS if found[scheme]}
+
+
+def is_baseline(row: LatencyRow) -> bool:
+    """Whether a build is a float one, the thing we compare with."""
+    return row.build.casefold().startswith(("fp32", "float"))
+
+
+def speed(data: ReportData) -> Speed | None:
+    """The integer build against the first float build; None where no integer build was measured."""
+    timed = [row for row in data.latencies if row.times_us]
+    ours = next((row for row in timed if not is_baseline(row)), None)
+    base = next((row for row in timed if is_baseline(row)), None)
+    if ours is None:
+        return None
+    return Speed(
+        build=ours.build,
+        median_us=median(ours.times_us),
+        baseline=base.build if base else "",
+        baseline_us=median(base.times_us) if base else None,
+    )
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    """The q-quantile, 0 <= q <= 1, with linear interpolation. ValueError: no values."""
+    if not values:
+        raise ValueError("no values to take a quantile of")
+    ordered = sorted(values)
+    position = q * (len(ordered) - 1)
+    low = int(position)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+def chosen_kl(layer: LayerPlan) -> float | None:
+    """The divergence that the chosen scheme costs, in nats; None where it was not measured or nothing was quantized."""
+    return {"per_tensor": layer.kl_per_tensor, "per_channel": layer.kl_per_channel}.get(layer.scheme)
