@@ -1,0 +1,36 @@
+"""Weights in the order in which a kernel reads them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tvm_rsq.targets.generic.conv_geometry import ConvGeometry
+from tvm_rsq.targets.generic.tiles import Tile, vectors
+
+
+def pack_conv(weight: np.ndarray, *, groups: int, geometry: ConvGeometry, tile: Tile, depth: int, dtype: str) -> np.ndarray:
+    """OHWI -> (groups, blocks, taps_h, taps_w, steps, vecs, lanes, depth), flattened.
+
+    Runs are filled up with zeros to whole steps. The last vector of a group's channels overlaps its neighbour, and vectors beyond it, up to
+    a whole block, repeat it: the kernel then stores the same values again and needs no mask.
+    """
+    channels = weight.shape[0] // groups
+    starts = channel_starts(channels, tile)
+    g = geometry
+    runs = weight.reshape(groups, channels, g.taps_h, g.taps_w, g.run)
+    steps = -(-g.run // depth)
+    runs = np.pad(runs, [(0, 0)] * 4 + [(0, steps * depth - g.run)])
+    picked = runs[:, np.add.outer(starts, np.arange(tile.lanes)).reshape(-1)]
+    blocked = picked.reshape(groups, len(starts) // tile.vecs, tile.vecs, tile.lanes, g.taps_h, g.taps_w, steps, depth)
+    return np.ascontiguousarray(blocked.transpose(0, 1, 4, 5, 6, 2, 3, 7), dtype=dtype).reshape(-1)
+
+
+def channel_starts(channels: int, tile: Tile) -> np.ndarray:
+    """First channel of every vector of a whole number of blocks."""
+    count = -(-vectors(channels, tile.lanes) // tile.vecs) * tile.vecs
+    return np.minimum(np.arange(count) * tile.lanes, channels - tile.lanes)
+
+
+def pack_depthwise(weight: np.ndarray) -> np.ndarray:
+    """(C, KH, KW, 1) -> (KH, KW, C)."""
+    return np.ascontiguousarray(weight[..., 0].transpose(1, 2, 0))

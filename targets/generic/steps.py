@@ -1,0 +1,86 @@
+"""The multiply-accumulate at the heart of a convolution kernel, in the form that a CPU has it. `ConvStep` is the interface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from tvm import tirx
+from tvm.ir import Expr
+
+
+class ConvStep(Protocol):
+    """acc[lane] += sum over `depth` of pixel[d] * weights[lane, d], exactly (integers) or with one rounding a product (float32).
+
+    name    of the instruction, for kernel names
+    depth   values of a run that one step consumes; weights are packed (lanes, depth)
+    data, weight, acc    dtypes: of the staged input, of the packed weights, of the accumulator
+    lanes   output channels of the widest step;  registers  accumulators of that width that the CPU holds
+    """
+
+    name: str
+    depth: int
+    data: str
+    weight: str
+    acc: str
+    lanes: int
+    registers: int
+
+    def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
+        """The `depth` values at data[index], as the operand for all lanes."""
+        ...
+
+    def apply(self, acc: Expr, pixel: Expr, weights: Expr, lanes: int) -> Expr:
+        """The new accumulator; weights is a vector of lanes * depth."""
+        ...
+
+
+def vector(dtype: str, lanes: int) -> str:
+    """ "int32", 16 -> "int32x16"; one lane is the scalar type."""
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+def spread(value: Expr, lanes: int) -> Expr:
+    """`value` in every lane."""
+    return value if lanes == 1 else tirx.Broadcast(value, lanes)
+
+
+@dataclass(frozen=True, slots=True)
+class WidenStep:
+    """uint8 x int8, both widened to int32 before they are multiplied: exact on everything that LLVM knows."""
+
+    lanes: int = 16
+    registers: int = 8
+    name: str = "widen"
+    depth: int = 1
+    data: str = "uint8"
+    weight: str = "int8"
+    acc: str = "int32"
+
+    def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
+        return spread(data[index].astype("int32"), lanes)
+
+    def apply(self, acc: Expr, pixel: Expr, weights: Expr, lanes: int) -> Expr:
+        return acc + pixel * weights.astype(vector("int32", lanes))
+
+
+@dataclass(frozen=True, slots=True)
+class FloatStep:
+    """float32, fused where `fused` says that the CPU has an fma."""
+
+    lanes: int
+    registers: int
+    fused: bool
+    name: str = "float"
+    depth: int = 1
+    data: str = "float32"
+    weight: str = "float32"
+    acc: str = "float32"
+
+    def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
+        return spread(data[index], lanes)
+
+    def apply(self, acc: Expr, pixel: Expr, weights: Expr, lanes: int) -> Expr:
+        if self.fused:
+            return tirx.call_llvm_pure_intrin(vector("float32", lanes), "llvm.fma", pixel, weights, acc)
+        return acc + pixel * weights

@@ -1,0 +1,74 @@
+"""Which tile a convolution kernel computes at a time. `choose_tile` needs no measurement; a tuner may put any other Tile in its place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+# Cycles until a dependent multiply-accumulate may start, times the two that start in a cycle: fewer accumulators than that leave units idle.
+_ACCUMULATORS_IN_FLIGHT = 8
+# Each tile also computes addresses and enters loops; in multiply-accumulate instructions.
+_TILE_OVERHEAD = 12
+# Weights of one channel block that stay in the first-level cache while the pixels go by.
+_L1_BYTES = 24 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """cols output pixels x vecs vectors of `lanes` output channels are held in registers.
+
+    segment  tiles that one parallel task computes one after the other along a row
+    outer    what the tasks go through slowest: "rows" keeps the input in cache, "channels" the weights
+    """
+
+    lanes: int
+    cols: int
+    vecs: int
+    segment: int
+    outer: Literal["rows", "channels"]
+
+
+def lanes_for(channels: int, most: int) -> int:
+    """The widest vector, up to `most` lanes and a power of two, that `channels` output channels can fill."""
+    return min(most, 1 << (channels.bit_length() - 1))
+
+
+def vectors(channels: int, lanes: int) -> int:
+    """Vectors of `lanes` that cover `channels`; the last one overlaps its neighbour when they do not divide."""
+    return -(-channels // lanes)
+
+
+def choose_tile(
+    *, rows: int, cols: int, channels: int, steps: int, step_bytes: int, lanes: int, registers: int, spare: int = 3
+) -> Tile:
+    """A tile for `rows` x `cols` pixels of `channels` channels, summed over `steps` steps of `step_bytes` weight bytes a lane.
+
+    registers is how many vectors the CPU holds; `spare` of them are kept for the operands beside the weights.
+    """
+    lanes = lanes_for(channels, lanes)
+    vecs = vectors(channels, lanes)
+    best = min(_candidates(cols, vecs, registers - spare), key=lambda t: _cost(t, cols, vecs, steps))
+    tiles = -(-cols // best[0])
+    # A single long row is cut so that there is something to share between threads, into parts that are not too short for one.
+    segments = 1 if rows > 1 else max(1, min(16, tiles // 4))
+    segment = -(-tiles // segments)
+    block_bytes = best[1] * lanes * steps * step_bytes
+    return Tile(
+        lanes=lanes, cols=best[0], vecs=best[1], segment=segment, outer="channels" if rows == 1 or block_bytes > _L1_BYTES else "rows"
+    )
+
+
+def _candidates(cols: int, vecs: int, registers: int) -> Iterator[tuple[int, int]]:
+    for n in range(1, min(vecs, 8) + 1):
+        for m in range(1, min(cols, 28) + 1):
+            if m * n + n <= registers or (m, n) == (1, 1):
+                yield m, n
+
+
+def _cost(tile: tuple[int, int], cols: int, vecs: int, steps: int) -> float:
+    """Cycles for all tiles, up to a constant: of arithmetic, of loads, or waiting, whichever is longest."""
+    m, n = tile
+    step = max(m * n, m + n, _ACCUMULATORS_IN_FLIGHT)
+    return math.ceil(cols / m) * math.ceil(vecs / n) * (steps * step + m * n * 2 + _TILE_OVERHEAD)

@@ -1,0 +1,17 @@
+"""The kernels of an x86-64 CPU: the generic ones over the best multiply-accumulate that its features offer."""
+
+from __future__ import annotations
+
+from tvm_rsq.targets.generic.library import GenericLibrary
+from tvm_rsq.targets.generic.steps import WidenStep
+from tvm_rsq.targets.numerics import RequantizeForm
+from tvm_rsq.targets.x86_64.steps import madd_step, vnni_step
+
+
+def x86_library(features: frozenset[str], form: RequantizeForm) -> GenericLibrary:
+    """For a CPU with these LLVM features."""
+    wide = "avx512f" in features
+    vector_bytes = 64 if wide else 32 if "avx2" in features else 16
+    best = vnni_step(features) or madd_step(features)
+    # Neither instruction comes narrower than 128 bits.
+    return GenericLibrary(form, vector_bytes, 32 if wide else 16, integer_steps=(best, WidenStep()), narrowest=(4, 1))
