@@ -1,0 +1,53 @@
+"""Choosing per-tensor or per-channel for every layer, from measured sensitivities.
+
+The seed's rule is "per tensor where KL_PT - KL_PC is within a threshold". Here the threshold is in the user's terms: a budget for the
+whole network, in nats. Layers are taken in ascending order of their excess, max(0, KL_PT - KL_PC), and become per-tensor while the sum of
+the excesses stays within the budget; the threshold is the excess of the last one that fits. So a larger budget never turns a per-tensor
+layer into a per-channel one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tvm_rsq.config import LayerScheme, Scheme
+from tvm_rsq.errors import ConfigError
+from tvm_rsq.sensitivity import LayerSensitivity
+
+
+def excess(found: LayerSensitivity) -> float:
+    """What per-tensor costs this layer beyond per-channel, in nats: max(0, KL_PT - KL_PC); infinite if KL_PT is no finite number."""
+    if not math.isfinite(found.per_tensor):
+        return math.inf
+    return max(0.0, found.per_tensor - found.per_channel)
+
+
+def choose(found: Sequence[LayerSensitivity], budget: float, *, scheme: Scheme = "hybrid") -> dict[str, tuple[LayerScheme, str]]:
+    """Layer -> (scheme, reason in one phrase), in the order of `found`.
+
+    budget  at least 0, in nats, summed over layers; only "hybrid" looks at it
+    Equal excesses are taken in the order of the layers' names. ConfigError: a negative budget or an unknown scheme.
+    """
+    if scheme in ("per_tensor", "per_channel"):
+        return {layer.layer: (scheme, f"{scheme} for every layer") for layer in found}
+    if scheme != "hybrid":
+        raise ConfigError(f"scheme is {scheme!r}, expected hybrid, per_tensor or per_channel")
+    if not budget >= 0:
+        raise ConfigError(f"budget is {budget!r}, expected a divergence in nats of at least 0")
+
+    spent, per_tensor = 0.0, set()
+    for layer in sorted(found, key=lambda layer: (excess(layer), layer.layer)):
+        # An infinite excess fits in no budget, not even in an infinite one.
+        if not (math.isfinite(excess(layer)) and spent + excess(layer) <= budget):
+            break
+        spent += excess(layer)
+        per_tensor.add(layer.layer)
+    return {layer.layer: _decision(layer, layer.layer in per_tensor) for layer in found}
+
+
+def _decision(layer: LayerSensitivity, fits: bool) -> tuple[LayerScheme, str]:
+    cost = excess(layer)
+    if fits:
+        return "per_tensor", "per-tensor is no worse" if cost == 0 else f"per-tensor costs {cost:.2g} nats, within the budget"
+    return "per_channel", f"per-tensor costs {cost:.2g} nats more, beyond the budget"

@@ -1,0 +1,87 @@
+"""How many images and steps retro-synthesis takes: from the network's size, so that equal networks get equal plans.
+
+The clock is not asked (the same seed, model and machine are to give the same images); the time of a step is estimated from the network's
+multiply-accumulates and the bytes of its values, with rates that two cores of a server CPU reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from tvm_rsq.config import SynthesisConfig
+from tvm_rsq.executor import Executor
+
+_SECONDS_PER_MAC = 2.5e-11  # forward, and backward with respect to the values only
+_SECONDS_PER_BYTE = 6e-10  # of every value: written, read, and the same for its gradient
+_STEP_BYTES = 2.2e9  # of values of one batch, which all live until the backward pass
+_MOST = {"instant": (16, 120, 100.0), "best": (64, 240, 800.0)}  # images, steps, seconds
+_FEWEST_IMAGES, _FEWEST_STEPS = 4, 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkCost:
+    """One sample through the network.   macs in layers, value_bytes of all values together"""
+
+    macs: int
+    value_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """An estimate for one image in one optimiser step, on two cores."""
+        return self.macs * _SECONDS_PER_MAC + self.value_bytes * _SECONDS_PER_BYTE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What to spend.   images in all, batch of them at once, steps for each batch; notes for the report"""
+
+    images: int
+    batch: int
+    steps: int
+    notes: tuple[str, ...] = ()
+
+
+def network_cost(executor: Executor, sample: Sequence[torch.Tensor]) -> NetworkCost:
+    """Run one sample (inputs of batch 1) and count."""
+    layers = {layer.binding: layer for layer in executor.layers}
+    macs = total = 0
+
+    def count(name: str, value: torch.Tensor) -> None:
+        nonlocal macs, total
+        total += value.numel() * value.element_size()
+        if name in layers:
+            weight = executor.params[layers[name].name]
+            macs += value.numel() * weight.numel() // weight.shape[layers[name].axis]
+
+    with torch.no_grad():
+        executor.run(sample, observe=count)
+    return NetworkCost(macs=macs, value_bytes=total)
+
+
+def plan_budget(cost: NetworkCost, config: SynthesisConfig, effort: Literal["instant", "best"]) -> Budget:
+    """The images, batch and steps that fit the effort's time; whatever the configuration states is kept as it is.
+
+    Steps give way first, down to 60, then images, down to 4.
+    """
+    most_images, most_steps, seconds = _MOST[effort]
+    images, steps = config.images or most_images, config.steps or most_steps
+    affordable = seconds / cost.seconds  # image-steps
+    if config.steps is None:
+        steps = min(steps, max(_FEWEST_STEPS, int(affordable / images)))
+    if config.images is None:
+        images = min(images, max(_FEWEST_IMAGES, int(affordable / steps)))
+    if config.batch is None:
+        fitting = max(1, int(_STEP_BYTES / cost.value_bytes))
+        groups = -(-images // min(images, fitting, 32))
+        batch = -(-images // groups)
+    else:
+        batch = min(config.batch, images)
+    note = f"{images} images in batches of {batch}, {steps} steps each: about {images * steps * cost.seconds:.0f} s on two cores"
+    reduced = (images, steps) != (config.images or most_images, config.steps or most_steps)
+    if reduced:
+        note += f"; fewer than the usual {config.images or most_images} images and {config.steps or most_steps} steps, for the network's size"
+    return Budget(images=images, batch=batch, steps=steps, notes=(note,))

@@ -1,0 +1,106 @@
+"""What retro-synthesis starts from: smooth random images, and the scale on which the network takes its inputs.
+
+    inputs = offset + gain * normalised          normalised ~ mean 0, standard deviation 1
+
+A network does not say whether it was trained on values around 0, in [0, 1], in [0, 255] or on 255-value images with the mean taken off.
+
+With batch normalisation the running statistics say it: the gain and offset that match them best are taken.
+Without, the outputs have to: towards gain 0 the network sees a constant and cannot tell random images apart, towards infinity it is
+certain about each of them. The gain is the smallest at which the information between image and class, H(mean p) - mean H(p), reaches
+half of its largest value over the scan: the scale on which the network starts to see.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from tvm_rsq.divergence import class_scores
+from tvm_rsq.model import InputSpec
+from tvm_rsq.synthesis_loss import StatisticsLoss
+
+_GAINS = tuple(2.0**e for e in range(-3, 9))
+_OFFSETS = (0.0, 2.0)  # in units of the gain: images around 0, and images of positive values, whose mean is about twice their deviation
+_SCAN_IMAGES = 4
+_PREFER_UNIT = 1.25  # N(0, 1) is by far the most common convention: it is kept unless another is clearly better
+_ENOUGH_INFORMATION = 0.05  # nats
+
+
+@dataclass(frozen=True, slots=True)
+class InputScale:
+    """inputs = offset + gain * normalised, and how that was found (one phrase)."""
+
+    gain: float = 1.0
+    offset: float = 0.0
+    reason: str = "as given"
+
+    def apply(self, normalised: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Inputs as the network takes them."""
+        return [self.offset + self.gain * value for value in normalised]
+
+
+def starting_images(specs: Sequence[InputSpec], count: int, generator: torch.Generator) -> list[torch.Tensor]:
+    """One float32 tensor (count, ...) per input: images bicubic from 1/8 of their size plus white noise (0.9, 0.3); white noise for other inputs.
+
+    Images are (N, C, H, W), in channels-last memory.
+    """
+    found = []
+    for spec in specs:
+        shape = (count, *spec.shape[1:])
+        white = torch.randn(shape, generator=generator)
+        if len(shape) == 4:
+            small = torch.randn(*shape[:2], *(max(1, -(-extent // 8)) for extent in shape[2:]), generator=generator)
+            white = 0.9 * F.interpolate(small, shape[2:], mode="bicubic", align_corners=False) + 0.3 * white
+            white = white.contiguous(memory_format=torch.channels_last)
+        found.append(white)
+    return found
+
+
+def find_input_scale(loss: StatisticsLoss, has_batch_norm: bool, specs: Sequence[InputSpec], generator: torch.Generator) -> InputScale:
+    """The scale of the network's inputs, as the module's docstring says. Costs about 26 forward passes of 4 images."""
+    with torch.no_grad():
+        if has_batch_norm:
+            return _by_statistics(loss, starting_images(specs, _SCAN_IMAGES, generator))
+        return _by_information(loss, starting_images(specs, 4 * _SCAN_IMAGES, generator))
+
+
+def _by_statistics(loss: StatisticsLoss, normalised: list[torch.Tensor]) -> InputScale:
+    def error(gain: float, offset: float) -> float:
+        found = float(loss.run(InputScale(gain, offset).apply(normalised))[0])
+        return found if math.isfinite(found) else math.inf
+
+    # Every other gain first, then the neighbours of the best one.
+    tried = {(gain, ratio): error(gain, ratio * gain) for gain in _GAINS[1::2] for ratio in _OFFSETS}
+    gain, ratio = min(tried, key=tried.__getitem__)
+    tried |= {(g, ratio): error(g, ratio * g) for g in (gain / 2, gain * 2)}
+    tried[1.0, 0.0] = tried.get((1.0, 0.0)) or error(1.0, 0.0)
+    gain, ratio = min(tried, key=tried.__getitem__)
+    if tried[1.0, 0.0] <= _PREFER_UNIT * tried[gain, ratio]:
+        gain, ratio = 1.0, 0.0
+    return InputScale(gain, ratio * gain, "matches the batch-norm statistics best")
+
+
+def _by_information(loss: StatisticsLoss, normalised: list[torch.Tensor]) -> InputScale:
+    information = {}
+    for gain in _GAINS:
+        scores = class_scores(loss.run(InputScale(gain).apply(normalised))[1])
+        if scores is None:
+            return InputScale(reason="assumed: the network has neither batch norm nor class scores to tell it")
+        information[gain] = _information(scores)
+    most = max(information.values())
+    if not most > _ENOUGH_INFORMATION:
+        return InputScale(reason="assumed: the outputs hardly depend on the input")
+    gain = next(gain for gain, found in information.items() if found >= most / 2)
+    return InputScale(gain, 0.0, "the smallest at which the network tells random images apart; it has no batch norm to tell")
+
+
+def _information(scores: torch.Tensor) -> float:
+    """H(mean p) - mean H(p) in nats, over the samples of scores (N, C)."""
+    log_p = scores.to(torch.float64).log_softmax(1)
+    mean = log_p.exp().mean(0)
+    each = -(log_p.exp() * log_p).sum(1).mean()
+    return float(-(mean * mean.clamp_min(1e-300).log()).sum() - each)

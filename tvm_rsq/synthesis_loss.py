@@ -1,0 +1,89 @@
+"""The loss of retro-synthesis: how far a batch of inputs is from looking, to the network, like its training data.
+
+    total = batch_norm + input_weight * input + class_weight * class
+
+batch_norm  mean over BN layers of mean_c(((mean_c - running_mean_c) / s_c)^2) + mean_c(((std_c - s_c) / s_c)^2),
+            at each BN's own input, over batch and space;  std = sqrt(var + eps), s = sqrt(running_var + eps) with that BN's eps
+input       mean_c(mean_c^2) + mean_c((std_c - 1)^2) of the normalised inputs
+class       cross-entropy of the network's class scores (before any softmax) to given classes, in nats; 0 without class scores
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+
+from tvm_rsq.divergence import class_scores, scores_name
+from tvm_rsq.executor import BatchNormStep, Executor, Step
+
+Before = Callable[[Step, list[torch.Tensor]], list[torch.Tensor]]
+
+
+class StatisticsLoss:
+    """The terms of the loss, for one network."""
+
+    def __init__(self, executor: Executor, *, class_weight: float, input_weight: float) -> None:
+        self._executor = executor
+        self._class_weight, self._input_weight = class_weight, input_weight
+        self._batch_norms: dict[str, list[tuple[torch.Tensor, torch.Tensor, float]]] = defaultdict(list)
+        for step in executor.batch_norms:
+            self._batch_norms[step.input].append(_statistics(step))
+        self._scores = scores_name(executor, executor.outputs[0])
+
+    def classes(self, inputs: Sequence[torch.Tensor]) -> int:
+        """How many classes the network tells apart; 0 if its first output is not one of class scores."""
+        with torch.no_grad():
+            scores = class_scores(self.run(inputs)[1])
+        return 0 if scores is None else scores.shape[1]
+
+    def run(self, inputs: Sequence[torch.Tensor], before: Before | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """(the batch_norm term, the class scores) of inputs as the network takes them."""
+        terms: list[torch.Tensor] = []
+        scores: list[torch.Tensor] = []
+
+        def observe(name: str, value: torch.Tensor) -> None:
+            for mean, std, epsilon in self._batch_norms.get(name, ()):
+                terms.append(_distance(value, mean, std, epsilon))
+            if name == self._scores:
+                scores.append(value)
+
+        self._executor.run(inputs, observe=observe, before=before)
+        return (torch.stack(terms).mean() if terms else torch.zeros(())), scores[0]
+
+    def __call__(
+        self, inputs: Sequence[torch.Tensor], normalised: Sequence[torch.Tensor], targets: torch.Tensor | None, before: Before | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The scalars "total", "batch_norm", "input" and "class" (the last three unweighted).
+
+        inputs      as the network takes them;   normalised  the same before gain and offset
+        targets     int64 (N,) classes, or None
+        """
+        batch_norm, raw = self.run(inputs, before)
+        gaussian = torch.stack([_gaussian(value) for value in normalised]).mean()
+        scores = class_scores(raw) if targets is not None else None
+        cross_entropy = torch.zeros(()) if scores is None else F.cross_entropy(scores, targets)
+        total = batch_norm + self._input_weight * gaussian + self._class_weight * cross_entropy
+        return {"total": total, "batch_norm": batch_norm, "input": gaussian, "class": cross_entropy}
+
+
+def _statistics(step: BatchNormStep) -> tuple[torch.Tensor, torch.Tensor, float]:
+    return step.mean, (step.variance + step.epsilon).sqrt(), step.epsilon
+
+
+def _channels_first_dims(value: torch.Tensor) -> tuple[int, ...]:
+    return tuple(i for i in range(value.ndim) if i != 1)
+
+
+def _distance(value: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, epsilon: float) -> torch.Tensor:
+    variance, center = torch.var_mean(value, _channels_first_dims(value), correction=0)
+    # eps inside the root keeps its gradient finite where a channel is constant.
+    spread = (variance + epsilon).sqrt()
+    return ((center - mean) / std).square().mean() + ((spread - std) / std).square().mean()
+
+
+def _gaussian(value: torch.Tensor) -> torch.Tensor:
+    variance, center = torch.var_mean(value, _channels_first_dims(value), correction=0)
+    return center.square().mean() + ((variance + 1e-12).sqrt() - 1).square().mean()
