@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tvm_rsq.report import charts, formats, png, summary
 from tvm_rsq.report.data import ReportData
@@ -33,6 +33,7 @@ def render(data: ReportData) -> str:
     )
     for name in ("size", "quantity", "duration", "nats", "percent", "ratio", "scales"):
         environment.filters[name] = getattr(formats, name)
+    environment.filters["breakable"] = _breakable
     return environment.get_template("page.html.j2").render(
         data=data,
         plan=data.plan,
@@ -69,6 +70,11 @@ def write(data: ReportData, path: str | os.PathLike[str]) -> None:
 
 def _asset(name: str) -> str:
     return (resources.files("tvm_rsq.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _breakable(name: str) -> Markup:
+    """A layer's name that may wrap behind its dots and slashes rather than anywhere."""
+    return escape(name).replace(".", Markup(".<wbr>")).replace("/", Markup("/<wbr>"))
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
