@@ -1,0 +1,78 @@
+"""Kernels that only move elements: reshape, permute, pad, strided slice (and so split)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tvm import te, tirx
+from tvm.ir import Expr
+
+from tvm_rsq.targets.generic.quantize import permuted
+from tvm_rsq.targets.generic.te_kernel import injective_kernel
+from tvm_rsq.targets.kernel import Kernel
+from tvm_rsq.targets.workloads_movement import PadWorkload, PermuteWorkload, ReshapeWorkload, StridedSliceWorkload
+
+
+def make_reshape(workload: ReshapeWorkload) -> Kernel:
+    """prim_func(x shape, output new_shape): the same elements in the same order (also squeeze, expand_dims and flatten)."""
+    x = te.placeholder(workload.shape, workload.dtype, name="x")
+    output = te.compute(
+        workload.new_shape, lambda *index: x[unravel(ravel(index, workload.new_shape), workload.shape)], name="output"
+    )
+    return injective_kernel("reshape", [x], output)
+
+
+def make_permute(workload: PermuteWorkload) -> Kernel:
+    """prim_func(x shape, output permuted shape)."""
+    x = te.placeholder(workload.shape, workload.dtype, name="x")
+    rank = len(workload.shape)
+
+    def element(*index: Expr) -> Expr:
+        return x[tuple(index[workload.permutation.index(axis)] for axis in range(rank))]
+
+    output = te.compute(permuted(workload.shape, workload.permutation), element, name="output")
+    return injective_kernel("permute", [x], output)
+
+
+def make_pad(workload: PadWorkload) -> Kernel:
+    """prim_func(x shape, output out_shape)."""
+    x = te.placeholder(workload.shape, workload.dtype, name="x")
+
+    def element(*index: Expr) -> Expr:
+        inside = []
+        for i, before, size, after in zip(index, workload.before, workload.shape, workload.after, strict=True):
+            inside += [i >= before] if before else []
+            inside += [i < before + size] if after else []
+        value = x[tuple(i - before for i, before in zip(index, workload.before, strict=True))]
+        return tirx.if_then_else(tirx.all(*inside), value, tirx.const(workload.value, workload.dtype)) if inside else value
+
+    output = te.compute(workload.out_shape, element, name="output")
+    return injective_kernel("pad", [x], output)
+
+
+def make_strided_slice(workload: StridedSliceWorkload) -> Kernel:
+    """prim_func(x shape, output out_shape); a split is one of these per part."""
+    x = te.placeholder(workload.shape, workload.dtype, name="x")
+    output = te.compute(
+        workload.out_shape,
+        lambda *index: x[tuple(b + i * s for b, i, s in zip(workload.begin, index, workload.strides, strict=True))],
+        name="output",
+    )
+    return injective_kernel("strided_slice", [x], output)
+
+
+def ravel(index: Sequence[Expr], shape: Sequence[int]) -> Expr:
+    """Row-major offset of `index` in `shape`."""
+    offset: Expr = tirx.const(0, "int32")
+    for i, extent in zip(index, shape, strict=True):
+        offset = offset * extent + i
+    return offset
+
+
+def unravel(offset: Expr, shape: Sequence[int]) -> tuple[Expr, ...]:
+    """The index of row-major `offset` in `shape`."""
+    index: list[Expr] = []
+    for extent in reversed(shape):
+        index.append(tirx.floormod(offset, extent))
+        offset = tirx.floordiv(offset, extent)
+    return tuple(reversed(index))

@@ -1,0 +1,184 @@
+"""The CPU schedule of everything that is not a convolution: fused outer loops in parallel, the innermost run vectorised.
+
+`schedule_elementwise(prim_func)` is for functions of unknown origin (relax LegalizeOps + FuseTIR): it does what it recognises and leaves
+the rest as it is. `schedule_injective` and `schedule_reduction` are its two building blocks, used directly by the kernels of this folder.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tvm_ffi
+from tvm import tirx
+from tvm.ir import Call, IRModule, Op
+from tvm.s_tir import Schedule, ScheduleError
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+from tvm_rsq.targets.generic.contiguous_run import contiguous_axes
+
+_IF_THEN_ELSE = Op.get("prim.if_then_else")
+PARALLEL_WORK = 1 << 15  # below this many element operations, waking other threads costs more than it saves
+ENOUGH_ROWS = 64  # so many outer iterations divide evenly enough among threads; with fewer, the run is divided too
+_VECTOR_BYTES = 64  # one AVX-512 register of the output; narrower machines get several registers a step
+_MIN_LANES = 8
+_UNROLLED_AXIS = 8  # an innermost axis up to this size is unrolled, so that LLVM vectorises over the next one
+
+
+def schedule_elementwise(prim_func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """`prim_func` with a sane CPU schedule, or as it is where nothing in it is recognised. Never changes what is computed.
+
+    Single-use element-wise producers are inlined into their consumers; element-wise blocks are vectorised; reductions keep the vector in the
+    innermost spatial axis where memory allows it. Functions that are scheduled already (or have dynamic shapes) come back unchanged.
+    """
+    if prim_func.attrs is not None and "tirx.is_scheduled" in prim_func.attrs:
+        return prim_func
+    sch = Schedule(IRModule({"main": prim_func}))
+    blocks = sch.get_child_blocks(sch.get_sblock("root", "main"))
+    if not all(_is_recognised(sch, block) for block in blocks):
+        return prim_func
+    remaining = _inline_producers(sch, blocks)
+    for block in remaining:
+        if _is_reduction(sch, block):
+            schedule_reduction(sch, block)
+        else:
+            schedule_injective(sch, block)
+    return sch.mod["main"].with_attr("tirx.is_scheduled", True)
+
+
+def schedule_injective(sch: Schedule, block: SBlockRV) -> None:
+    """Schedule one block without reduction whose loops are its spatial axes, in order."""
+    loops = sch.get_loops(block)
+    extents = _extents(sch, loops)
+    work = math.prod(extents)
+    run = _run_of(sch, block)
+    if run == 0:
+        if len(loops) > 1 and extents[-1] <= _UNROLLED_AXIS:
+            sch.unroll(loops[-1])
+        _parallelise(sch, loops[:-1] if len(loops) > 1 else loops, work)
+        return
+    inner = sch.fuse(*loops[-run:])
+    length = math.prod(extents[-run:])
+    rows = math.prod(extents[: len(extents) - run])
+    lanes = lanes_of(length, _out_itemsize(sch, block))
+    outer = loops[: len(loops) - run]
+    if lanes:
+        chunks, vector = sch.split(inner, [None, lanes])
+        sch.vectorize(vector)
+        _parallelise(sch, [*outer, chunks] if rows < ENOUGH_ROWS else outer, work)
+    elif outer:  # an odd length: LLVM vectorises the serial loop and its tail
+        _parallelise(sch, outer, work)
+    elif length >= PARALLEL_WORK:
+        chunks, _rest = sch.split(inner, [ENOUGH_ROWS, None])
+        sch.parallel(chunks)
+
+
+def schedule_reduction(sch: Schedule, block: SBlockRV, output: SBlockRV | None = None) -> None:
+    """Schedule one reduction block and, if given, the block that consumes it element by element (same axes), at the same loop.
+
+    With a vectorisable last axis the order becomes  spatial (parallel) | reduction | lanes,  accumulating in registers.
+    """
+    anchor = block if output is None else output
+    work = math.prod(_extents(sch, sch.get_loops(block)))
+    spatial = [iv for iv in sch.get(block).iter_vars if iv.iter_type == tirx.IterVar.DataPar]
+    lanes = 0
+    if spatial and _run_of(sch, block) >= 1 and _run_of(sch, anchor) >= 1:
+        lanes = lanes_of(int(spatial[-1].dom.extent), _out_itemsize(sch, anchor))
+    if output is None:
+        # A private accumulator: the compiler cannot keep a sum in registers that lives in the caller's buffer.
+        anchor = sch.cache_write(block, 0, "global")
+    outer = sch.get_loops(anchor)
+    if lanes:
+        last, vector = sch.split(outer[-1], [None, lanes])
+        sch.vectorize(vector)
+        outer = [*outer[:-1], last]
+    fused = sch.fuse(*outer) if outer else None
+    if fused is None:
+        return
+    sch.compute_at(block, fused, preserve_unit_loops=False)
+    if work >= PARALLEL_WORK:
+        sch.parallel(fused)
+    if lanes:
+        vector, *reduced = sch.get_loops(block)[1:]
+        if reduced:
+            sch.reorder(*reduced, vector)
+            init = sch.decompose_reduction(block, reduced[0])
+            sch.vectorize(sch.get_loops(init)[-1])
+        sch.vectorize(vector)
+
+
+def lanes_of(length: int, itemsize: int) -> int:
+    """The widest vector (in elements) that divides `length` and fills at most one 64-byte register of `itemsize` elements; 0: none does."""
+    lanes = _VECTOR_BYTES // itemsize
+    while lanes >= _MIN_LANES:
+        if length % lanes == 0:
+            return lanes
+        lanes //= 2
+    return 0
+
+
+def _parallelise(sch: Schedule, loops: list[LoopRV], work: int) -> None:
+    if not loops:
+        return
+    if work >= PARALLEL_WORK:
+        sch.parallel(sch.fuse(*loops))
+
+
+def _extents(sch: Schedule, loops: list[LoopRV]) -> list[int]:
+    return [int(sch.get(loop).extent) for loop in loops]
+
+
+def _run_of(sch: Schedule, block: SBlockRV) -> int:
+    stmt = sch.get(block)
+    spatial = [iv for iv in stmt.iter_vars if iv.iter_type == tirx.IterVar.DataPar]
+    return contiguous_axes(stmt, [iv.var for iv in spatial], [int(iv.dom.extent) for iv in spatial])
+
+
+def _is_reduction(sch: Schedule, block: SBlockRV) -> bool:
+    return any(iv.iter_type == tirx.IterVar.CommReduce for iv in sch.get(block).iter_vars)
+
+
+def _out_itemsize(sch: Schedule, block: SBlockRV) -> int:
+    return max(1, tvm_ffi.dtype(sch.get(block).writes[0].source.dtype).itemsize)
+
+
+def _is_recognised(sch: Schedule, block: SBlockRV) -> bool:
+    """A flat block of one store, static, whose loops are exactly its axes in order (what `te.create_prim_func` makes)."""
+    stmt = sch.get(block)
+    if not isinstance(stmt.body, tirx.BufferStore) or len(stmt.writes) != 1 or sch.get_child_blocks(block):
+        return False
+    loops = [sch.get(loop) for loop in sch.get_loops(block)]
+    if len(loops) != len(stmt.iter_vars) or not loops:
+        return False
+    kinds = [iv.iter_type for iv in stmt.iter_vars]
+    first_reduction = kinds.index(tirx.IterVar.CommReduce) if tirx.IterVar.CommReduce in kinds else len(kinds)
+    in_order = all(k == tirx.IterVar.DataPar for k in kinds[:first_reduction]) and all(k == tirx.IterVar.CommReduce for k in kinds[first_reduction:])
+    static = all(isinstance(loop.extent, tirx.IntImm) and loop.kind == tirx.ForKind.SERIAL for loop in loops)
+    return in_order and static and first_reduction > 0
+
+
+def _inline_producers(sch: Schedule, blocks: list[SBlockRV]) -> list[SBlockRV]:
+    """Inline each element-wise block that has one consumer, or costs nothing to repeat; the blocks that remain, in order."""
+    remaining = []
+    for block in blocks:
+        consumers = sch.get_consumers(block)
+        keep = _is_reduction(sch, block) or not consumers or _is_expensive(sch, block) and (len(consumers) > 1 or _is_reduction(sch, consumers[0]))
+        if not keep:
+            try:
+                sch.compute_inline(block)
+                continue
+            except ScheduleError:  # not an inlinable structure: it stays a stage of its own
+                pass
+        remaining.append(block)
+    return remaining
+
+
+def _is_expensive(sch: Schedule, block: SBlockRV) -> bool:
+    """Whether the block calls a math function (exp, tanh, ...), which must not be repeated."""
+    calls: list[Call] = []
+
+    def visit(node: object) -> None:
+        if isinstance(node, Call) and not node.op.same_as(_IF_THEN_ELSE):
+            calls.append(node)
+
+    tvm_ffi.structural_walk(sch.get(block).body, visit)
+    return bool(calls)
