@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -23,6 +23,11 @@ class Preprocessing:
     channels: str = "RGB"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    @property
+    def uncropped(self) -> Preprocessing:
+        """For photos that were cut to a square already: the whole image, scaled to the network's input."""
+        return replace(self, short_side=self.crop)
 
     def __call__(self, images: Iterable[Image.Image]) -> np.ndarray:
         """float32 (N, 3, crop, crop)."""
