@@ -25,6 +25,7 @@ from tvm.ir import IRModule
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import Island, Islands, find_islands
 from tvm_rsq.passes.rewrite_bindings import substitute
+from tvm_rsq.plan import TensorQuant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,22 +43,13 @@ class LayerQuant:
     bias: np.ndarray | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class ActivationQuant:
-    """scale (float32 value), zero_point and bits of one stored activation, carried as uint8."""
-
-    scale: float
-    zero_point: int
-    bits: int = 8
-
-
 def annotate_qdq(
-    mod: IRModule, params: Mapping[str, np.ndarray], layers: Mapping[str, LayerQuant], tensors: Mapping[str, ActivationQuant]
+    mod: IRModule, params: Mapping[str, np.ndarray], layers: Mapping[str, LayerQuant], tensors: Mapping[str, TensorQuant]
 ) -> tuple[IRModule, dict[str, np.ndarray]]:
     """The annotated module and its parameters (int8 weights, int32 biases, the rest as they were).
 
     layers   weight name -> LayerQuant; a layer that is missing is left in float
-    tensors  activation name -> ActivationQuant
+    tensors  activation name -> TensorQuant
     KeyError: a name that main does not have.
     """
     view = Dataflow(mod)
@@ -75,7 +67,7 @@ class _Annotate:
     found: Islands
     params: dict[str, np.ndarray]
     layers: Mapping[str, LayerQuant]
-    tensors: Mapping[str, ActivationQuant]
+    tensors: Mapping[str, TensorQuant]
     builder: relax.BlockBuilder = field(default_factory=relax.BlockBuilder)
     raw: dict[relax.Var, relax.Expr] = field(default_factory=dict)
     stored: dict[str, relax.Expr] = field(default_factory=dict)

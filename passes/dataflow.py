@@ -30,16 +30,21 @@ class Node:
 
 
 class Dataflow:
-    """nodes: name -> Node in execution order, quantize/dequantize left out.   users: name -> consumers' names (or OUTPUT)."""
+    """nodes          name -> Node in execution order, quantize/dequantize left out
+    users          name -> consumers' names (or OUTPUT)
+    quantization   name -> (scale, zero point) arrays of the pair around it;   qmax: its largest value where that is below 255
+    params         names of the parameters behind the first `num_input`
+    """
 
-    def __init__(self, mod: IRModule) -> None:
-        function = mod["main"]
+    def __init__(self, mod: IRModule, function: str = "main") -> None:
+        function = mod[function]
         self.function = function
         self.inputs = function.params
         self.num_input = int(function.attrs["num_input"]) if function.attrs and "num_input" in function.attrs else 1
         self.params = {var.name for var in list(function.params)[self.num_input :]}
         self.nodes: dict[str, Node] = {}
         self.quantization: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.qmax: dict[str, int] = {}
         self.types = {var.name: var.ty for var in function.params}
         self._alias: dict[str, str] = {}
         self.users: dict[str, list[str]] = {var.name: [] for var in function.params}
@@ -57,7 +62,8 @@ class Dataflow:
             return
         op = operator_of(value)
         if op == "clip" and str(var.ty.dtype) == "uint8":  # fewer than 8 bits in the carrier, part of the quantize before it
-            self._alias[name] = self.source(value.args[0])
+            self._alias[name] = source = self.source(value.args[0])
+            self.qmax[source] = int(value.args[2].value)
             return
         if op in ("quantize", "dequantize") and isinstance(value.args[0], relax.Var):
             self._alias[name] = source = self.source(value.args[0])

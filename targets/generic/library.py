@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tvm_rsq.targets.generic.conv2d import conv2d
 from tvm_rsq.targets.generic.depthwise import depthwise
+from tvm_rsq.targets.generic.elementwise_library import ElementwiseKernels
 from tvm_rsq.targets.generic.steps import ConvStep, FloatStep, WidenStep
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
@@ -13,7 +14,7 @@ from tvm_rsq.targets.workload import Conv2DWorkload
 
 
 @dataclass(frozen=True, slots=True)
-class GenericLibrary:
+class GenericLibrary(ElementwiseKernels):
     """A `KernelLibrary`. vector_bytes and registers are the CPU's; integer_steps are tried in order, the first narrow enough is taken."""
 
     form: RequantizeForm

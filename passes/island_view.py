@@ -1,0 +1,109 @@
+"""An island function as the lowering reads it: operations on named tensors with their quantization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from tvm import relax
+from tvm.ir import IRModule
+
+from tvm_rsq.passes.dataflow import Dataflow, Node
+from tvm_rsq.targets.kernel import Kernel
+
+
+class Affine(NamedTuple):
+    """real = scale * (q - zero_point), q in [0, qmax]; scale is a float or an array along the channels."""
+
+    scale: float | np.ndarray
+    zero_point: int
+    qmax: int = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoweredCall:
+    """What an island becomes: kernel(*arguments) -> a tensor of `shape` and `dtype`, reshaped to the island's result.
+
+    arguments  a string names an island parameter, whose tensor is passed; an array is a constant
+    shapes     island parameter -> the shape in which the kernel takes it, where that differs
+    kernel     None: nothing to compute, the result is the first argument in another shape
+    """
+
+    kernel: Kernel | None
+    arguments: tuple[str | np.ndarray, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+class IslandView:
+    """kind, layer and tensor as fold_islands noted them; ops: the operations without quantize and dequantize."""
+
+    def __init__(self, mod: IRModule, name: str) -> None:
+        self.view = Dataflow(mod, name)
+        function = self.view.function
+        self.kind = str(function.attrs["rsq.kind"])
+        self.layer = str(function.attrs["rsq.layer"])
+        self.tensor = str(function.attrs["rsq.tensor"])
+        self.ops: tuple[Node, ...] = tuple(self.view.nodes.values())
+        self.result = self.ops[-1]
+        self.out_shape = tuple(int(extent) for extent in function.ret_ty.shape.values)
+        self.out_dtype = str(function.ret_ty.dtype)
+
+    def affine(self, tensor: str) -> Affine:
+        """Quantization of a tensor. KeyError: it has none."""
+        scale, zero = self.view.quantization[tensor]
+        value = float(scale) if scale.ndim == 0 else scale
+        return Affine(value, int(zero.reshape(-1)[0]), self.view.qmax.get(tensor, 255))
+
+    @property
+    def output(self) -> Affine | None:
+        """Quantization of the result, None where it leaves in float."""
+        return self.affine(self.result.name) if self.out_dtype == "uint8" else None
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        return self.view.shape(tensor)
+
+    def clamp(self) -> tuple[float, float]:
+        """Real bounds that a relu or clip at the island's end puts on its result; infinite without one."""
+        return clamp_bounds(self.result)
+
+    def quantized_clamp(self) -> tuple[int, int]:
+        """The same bounds on the result's quantized values: rounding is monotone, so clipping after it is the same."""
+        scale, zero, qmax = self.output
+        low, high = self.clamp()
+        return _level(low, scale, zero, qmax), _level(high, scale, zero, qmax)
+
+
+def clamp_bounds(node: Node) -> tuple[float, float]:
+    """(low, high) of a relu or clip; (-inf, inf) for any other operation."""
+    if node.op == "nn.relu":
+        return 0.0, float("inf")
+    if node.op == "clip":
+        return float(node.expr.args[1].value), float(node.expr.args[2].value)
+    return float("-inf"), float("inf")
+
+
+def _level(value: float, scale: float, zero: int, qmax: int) -> int:
+    return int(np.clip(np.rint(np.clip(value / scale, -1e9, 1e9)) + zero, 0, qmax))
+
+
+def static_attr(values: object) -> tuple[int, ...]:
+    """An integer-array attribute of an operator."""
+    return tuple(int(value) for value in values)
+
+
+def sides(padding: object) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of a 2- or 4-element padding attribute."""
+    values = static_attr(padding)
+    return (*values, *values) if len(values) == 2 else values  # type: ignore[return-value]
+
+
+def int32_vector(length: int) -> np.ndarray:
+    return np.zeros(length, np.int32)
+
+
+def relax_value(expr: relax.Expr) -> float:
+    """A scalar constant's value."""
+    return float(expr.value.numpy())

@@ -1,0 +1,151 @@
+"""Replace every island by a call of one kernel, and every remaining quantize by the quantize kernel.
+
+Before  y_q = conv2d_y(x_q, w, b)                       a private function of relax operations
+After   y_q = call_tir(conv2d_vnni512_7x4, (x_q, packed weight, folded bias, multiplier))
+
+The kernels and the layout of their weights come from the target's KernelLibrary; nothing here knows a target. What is left in main
+besides kernels are the operators of float islands, for relax's own legalisation. After this pass no parameter is read: everything is a constant.
+The quantize of an image input and the permutation behind it become one kernel.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from tvm import relax
+from tvm.ir import GlobalVar, IRModule
+
+from tvm_rsq.passes.dataflow import operator_of, variables_of
+from tvm_rsq.passes.island_view import IslandView, LoweredCall, static_attr
+from tvm_rsq.passes.lower_arithmetic import lower_concat, lower_mean, lower_product, lower_sum
+from tvm_rsq.passes.lower_layer import lower_layer
+from tvm_rsq.passes.lower_movement import Evaluate, lower_clamp, lower_lookup, lower_move
+from tvm_rsq.passes.rewrite_bindings import substitute
+from tvm_rsq.targets.kernel import Kernel
+from tvm_rsq.targets.kernel_library import KernelLibrary
+from tvm_rsq.targets.workloads_elementwise import QuantizeWorkload
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelCall:
+    """One kernel call of the lowered network, in order: the tensor it makes, its layer ("" for none), its kernel's name."""
+
+    tensor: str
+    layer: str
+    kernel: str
+
+
+def lower_islands(
+    mod: IRModule, params: Mapping[str, np.ndarray], library: KernelLibrary, evaluate: Evaluate
+) -> tuple[IRModule, tuple[KernelCall, ...]]:
+    """The module with main(inputs) only, and what was called.   evaluate: see lower_movement.Evaluate."""
+    return _Lower(mod, params, library, evaluate).run()
+
+
+@dataclass
+class _Lower:
+    mod: IRModule
+    params: Mapping[str, np.ndarray]
+    library: KernelLibrary
+    evaluate: Evaluate
+    builder: relax.BlockBuilder = field(default_factory=relax.BlockBuilder)
+    replaced: dict[relax.Var, relax.Expr] = field(default_factory=dict)
+    kernels: dict[str, GlobalVar] = field(default_factory=dict)
+    calls: list[KernelCall] = field(default_factory=list)
+
+    def run(self) -> tuple[IRModule, tuple[KernelCall, ...]]:
+        main = self.mod["main"]
+        count = int(main.attrs["num_input"])
+        inputs = list(main.params)[:count]
+        for var in list(main.params)[count:]:
+            self.replaced[var] = relax.const(self.params[var.name], str(var.ty.dtype))
+        bindings = [binding for block in main.body.blocks for binding in block.bindings]
+        fused = self._input_permutations(bindings)
+        with self.builder.function("main", inputs, attrs={"num_input": count}):
+            with self.builder.dataflow():
+                for binding in bindings:
+                    if binding.var in fused.values():
+                        continue
+                    target = fused.get(binding.var, binding.var)
+                    self.replaced[target] = self._bound(binding, target)
+                result = self.builder.emit_output(substitute(main.body.body, self.replaced))
+            self.builder.emit_func_output(result)
+        return relax.transform.DeadCodeElimination(["main"])(self.builder.get()), tuple(self.calls)
+
+    def _bound(self, binding: relax.Binding, target: relax.Var) -> relax.Expr:
+        value = binding.value
+        if isinstance(value, relax.Call) and isinstance(value.op, GlobalVar):
+            island = IslandView(self.mod, value.op.name_hint)
+            given = dict(zip((var.name for var in island.view.function.params), value.args))
+            return self._emit(self._lowered(island), given, island.tensor, island.layer)
+        if operator_of(value) == "quantize":
+            return self._quantize(value, target)
+        return self.builder.emit(substitute(value, self.replaced), name_hint=binding.var.name)
+
+    def _lowered(self, island: IslandView) -> LoweredCall:
+        if island.layer:
+            return lower_layer(island, self.params, self.library)
+        if island.kind == "lookup":
+            return lower_lookup(island, self.library, self.evaluate)
+        lower = {"sum": lower_sum, "product": lower_product, "mean": lower_mean, "concat": lower_concat, "clamp": lower_clamp, "move": lower_move}
+        return lower[island.kind](island, self.library)
+
+    def _emit(self, lowered: LoweredCall, given: Mapping[str, relax.Expr], tensor: str, layer: str) -> relax.Expr:
+        arguments = [self._argument(argument, given, lowered) for argument in lowered.arguments]
+        if lowered.kernel is None:
+            return self._reshaped(arguments[0], lowered.shape)
+        self.calls.append(KernelCall(tensor=tensor, layer=layer, kernel=lowered.kernel.name))
+        function = self._function(lowered.kernel)
+        call = relax.op.call_tir(function, arguments, out_ty=relax.TensorType(lowered.shape, lowered.dtype))
+        return self.builder.emit(call, name_hint=tensor)
+
+    def _argument(self, argument: str | np.ndarray, given: Mapping[str, relax.Expr], lowered: LoweredCall) -> relax.Expr:
+        if isinstance(argument, np.ndarray):
+            return relax.const(np.ascontiguousarray(argument), str(argument.dtype))
+        value = given[argument]
+        value = self.replaced.get(value, value)
+        return self._reshaped(value, lowered.shapes[argument]) if argument in lowered.shapes else value
+
+    def _reshaped(self, value: relax.Expr, shape: tuple[int, ...]) -> relax.Expr:
+        if tuple(int(extent) for extent in value.ty.shape.values) == tuple(shape):
+            return value
+        return self.builder.emit(relax.op.reshape(value, shape))
+
+    def _function(self, kernel: Kernel) -> GlobalVar:
+        """The kernel's function in the module; equal kernels share one."""
+        name = re.sub(r"\W", "_", kernel.name)
+        return self.builder.add_func(kernel.prim_func.with_attr("global_symbol", name), name)
+
+    def _quantize(self, value: relax.Call, target: relax.Var) -> relax.Expr:
+        """quantize(x) -> `target`, which is its own variable or the permutation behind it."""
+        source = self.replaced.get(value.args[0], value.args[0])
+        shape = tuple(int(extent) for extent in value.args[0].ty.shape.values)
+        out_shape = tuple(int(extent) for extent in target.ty.shape.values)
+        permutation = (0, 2, 3, 1) if out_shape != shape else None
+        zero = int(value.args[2].value.numpy())
+        kernel = self.library.quantize(QuantizeWorkload(shape=shape, permutation=permutation, zero_point=zero))
+        inverse = np.array([np.float32(1.0) / np.float32(value.args[1].value.numpy())], np.float32)
+        call = LoweredCall(kernel=kernel, arguments=("x", inverse), shape=out_shape, dtype="uint8")
+        return self._emit(call, {"x": source}, target.name, "")
+
+    def _input_permutations(self, bindings: list[relax.Binding]) -> dict[relax.Var, relax.Var]:
+        """quantize's variable -> the variable of the NCHW to NHWC permutation that is its only reader."""
+        readers: dict[relax.Var, list[relax.Binding]] = {}
+        for binding in bindings:
+            for var in variables_of(binding.value):
+                readers.setdefault(var, []).append(binding)
+        found = {}
+        for binding in bindings:
+            users = readers.get(binding.var, [])
+            if operator_of(binding.value) == "quantize" and len(users) == 1 and self._is_nhwc_permutation(users[0].value):
+                found[binding.var] = users[0].var
+        return found
+
+    def _is_nhwc_permutation(self, value: relax.Expr) -> bool:
+        if not (isinstance(value, relax.Call) and isinstance(value.op, GlobalVar)):
+            return False
+        result = IslandView(self.mod, value.op.name_hint).result
+        return result.op == "permute_dims" and result.expr.attrs.axes is not None and static_attr(result.expr.attrs.axes) == (0, 2, 3, 1)
