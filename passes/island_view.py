@@ -27,6 +27,7 @@ class LoweredCall:
 
     arguments  a string names an island parameter, whose tensor is passed; an array is a constant
     shapes     island parameter -> the shape in which the kernel takes it, where that differs
+    result_shape  of the island's result, where the kernel makes it in another shape
     kernel     None: nothing to compute, the result is the first argument in another shape
     """
 
@@ -35,6 +36,7 @@ class LoweredCall:
     shape: tuple[int, ...]
     dtype: str
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    result_shape: tuple[int, ...] | None = None
 
 
 class IslandView:

@@ -29,6 +29,9 @@ from tvm_rsq.targets.kernel_library import KernelLibrary
 from tvm_rsq.targets.workloads_elementwise import QuantizeWorkload
 
 
+_OPAQUE = 8  # relax's kOpaque: no fusion looks into a scheduled kernel
+
+
 @dataclass(frozen=True, kw_only=True)
 class KernelCall:
     """One kernel call of the lowered network, in order: the tensor it makes, its layer ("" for none), its kernel's name."""
@@ -100,7 +103,8 @@ class _Lower:
         self.calls.append(KernelCall(tensor=tensor, layer=layer, kernel=lowered.kernel.name))
         function = self._function(lowered.kernel)
         call = relax.op.call_tir(function, arguments, out_ty=relax.TensorType(lowered.shape, lowered.dtype))
-        return self.builder.emit(call, name_hint=tensor)
+        made = self.builder.emit(call, name_hint=tensor)
+        return self._reshaped(made, lowered.result_shape or lowered.shape)
 
     def _argument(self, argument: str | np.ndarray, given: Mapping[str, relax.Expr], lowered: LoweredCall) -> relax.Expr:
         if isinstance(argument, np.ndarray):
@@ -117,7 +121,8 @@ class _Lower:
     def _function(self, kernel: Kernel) -> GlobalVar:
         """The kernel's function in the module; equal kernels share one."""
         name = re.sub(r"\W", "_", kernel.name)
-        return self.builder.add_func(kernel.prim_func.with_attr("global_symbol", name), name)
+        function = kernel.prim_func.with_attrs({"global_symbol": name, "tirx.is_scheduled": True, "op_pattern": _OPAQUE})
+        return self.builder.add_func(function, name)
 
     def _quantize(self, value: relax.Call, target: relax.Var) -> relax.Expr:
         """quantize(x) -> `target`, which is its own variable or the permutation behind it."""

@@ -18,7 +18,7 @@ from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 
 def lower_layer(island: IslandView, params: Mapping[str, np.ndarray], library: KernelLibrary) -> LoweredCall:
     """The island's kernel and arguments.   params: parameter -> array (int8 weights, int32 biases; float32 for float layers)."""
-    anchor = island.ops[0] if not island.kind == "move" else island.result
+    anchor = island.ops[0]
     data = island.view.operand(anchor.name, 0)
     weight_name = island.view.operand(anchor.name, 1)
     weight = params[weight_name]
@@ -45,7 +45,9 @@ def lower_layer(island: IslandView, params: Mapping[str, np.ndarray], library: K
     if residual:
         shapes[residual] = out_shape
         arguments += [residual, _residual_affine(island, residual)] if quantized else [residual]
-    return LoweredCall(kernel=kernel, arguments=tuple(arguments), shape=out_shape, dtype=epilogue.out, shapes=shapes)
+    return LoweredCall(
+        kernel=kernel, arguments=tuple(arguments), shape=out_shape, dtype=epilogue.out, shapes=shapes, result_shape=island.out_shape
+    )
 
 
 def _image(shape: tuple[int, ...]) -> tuple[int, int, int, int]:

@@ -1,0 +1,67 @@
+"""The order of everything that rewrites IR. The only place with order; each line that could be moved carries its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tvm import relax
+from tvm.ir import IRModule
+from tvm.ir.transform import Pass
+
+from tvm_rsq.model import Model
+from tvm_rsq.passes.annotate_qdq import LayerQuant, annotate_qdq
+from tvm_rsq.passes.fold_batch_norm import fold_batch_norm
+from tvm_rsq.passes.fold_islands import fold_islands
+from tvm_rsq.passes.lower_islands import KernelCall, lower_islands
+from tvm_rsq.passes.lower_movement import Evaluate
+from tvm_rsq.passes.name_bindings import name_bindings
+from tvm_rsq.passes.schedule_leftovers import schedule_leftovers
+from tvm_rsq.passes.to_channels_last import to_channels_last
+from tvm_rsq.plan import TensorQuant
+from tvm_rsq.targets.kernel_library import KernelLibrary
+
+
+def prepare(model: Model) -> Model:
+    """Canonical form -> deploy form: the network that is calibrated, annotated and compiled."""
+    # Before the layout changes: the statistics' axis is then known to be 1. After synthesis: folded, they could not be matched any more.
+    mod, params = fold_batch_norm(model.module, model.params)
+    mod, params = to_channels_last(mod, params)
+    # Last, so that plans and reports name what is left.
+    return replace(model, module=name_bindings(mod), params=params)
+
+
+def annotate(model: Model, layers: Mapping[str, LayerQuant], tensors: Mapping[str, TensorQuant]) -> Model:
+    """Deploy form -> QDQ form, the one that is simulated and exported."""
+    mod, params = annotate_qdq(model.module, model.params, layers, tensors)
+    return replace(model, module=mod, params={var.name: params[var.name] for var in list(mod["main"].params)[len(model.inputs) :]})
+
+
+def lower(model: Model, library: KernelLibrary, evaluate: Evaluate) -> tuple[IRModule, tuple[KernelCall, ...]]:
+    """QDQ form -> kernels of one target and, between them, the operators of float islands."""
+    return lower_islands(fold_islands(model.module), model.params, library, evaluate)
+
+
+def build_passes() -> list[Pass]:
+    """Kernels and leftover relax operators -> what the virtual machine runs. No constant folding: it would rebuild compressed weights."""
+    return [
+        relax.transform.LegalizeOps(),
+        # Needs the patterns, and our kernels carry "opaque" already, so that nothing is fused into a scheduled kernel.
+        relax.transform.AnnotateTIROpPattern(),
+        relax.transform.FuseOps(),
+        relax.transform.FuseTIR(),
+        relax.transform.DeadCodeElimination(["main"]),
+        # After fusion: what is scheduled is what runs.
+        schedule_leftovers(),
+        relax.transform.RewriteDataflowReshape(),
+        relax.transform.ToNonDataflow(),
+        relax.transform.RemovePurityChecking(),
+        relax.transform.CallTIRRewrite(),
+        relax.transform.StaticPlanBlockMemory(),
+        relax.transform.LowerAllocTensor(),
+        relax.transform.KillAfterLastUse(),
+        relax.transform.LowerRuntimeBuiltin(),
+        relax.transform.ComputePrimValue(),
+        relax.transform.VMShapeLower(),
+        relax.transform.AttachGlobalSymbol(),
+    ]
