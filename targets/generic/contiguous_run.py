@@ -36,6 +36,20 @@ def contiguous_axes(block: tirx.stmt.Stmt, axes: Sequence[tirx.Var], extents: Se
     return count
 
 
+def contiguous_read_axis(block: tirx.stmt.Stmt, axes: Sequence[tirx.Var]) -> int | None:
+    """The first of `axes` along which some load of the block moves by one element (0, for c, in out[c, h, w] = a[h, w, c]);
+    None: there is no such axis."""
+    accesses, _ = _accesses_and_conditions(block)
+    for position, axis in enumerate(axes):
+        for buffer, indices in accesses:
+            if buffer.same_as(block.writes[0].source):
+                continue
+            step = detect_linear_equation(_flat_offset(buffer, indices), [axis])
+            if step and isinstance(step[0], tirx.IntImm) and int(step[0]) == 1:
+                return position
+    return None
+
+
 def _accesses_and_conditions(block: tirx.stmt.Stmt) -> tuple[list[tuple[tirx.Buffer, list[Expr]]], list[Expr]]:
     accesses: list[tuple[tirx.Buffer, list[Expr]]] = []
     conditions: list[Expr] = []

@@ -10,25 +10,27 @@ import math
 
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import Call, IRModule, Op
+from tvm.ir import Call, IRModule, Op, TensorLoad
 from tvm.s_tir import Schedule, ScheduleError
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from tvm_rsq.targets.generic.contiguous_run import contiguous_axes
+from tvm_rsq.targets.generic.contiguous_run import contiguous_axes, contiguous_read_axis
 
 _IF_THEN_ELSE = Op.get("prim.if_then_else")
 PARALLEL_WORK = 1 << 15  # below this many element operations, waking other threads costs more than it saves
 ENOUGH_ROWS = 64  # so many outer iterations divide evenly enough among threads; with fewer, the run is divided too
 _VECTOR_BYTES = 64  # one AVX-512 register of the output; narrower machines get several registers a step
 _MIN_LANES = 8
+_REPEATABLE_LOADS = 2  # a stage with several consumers is inlined up to so many loads; more could grow without bound in a chain of diamonds
+_TRANSPOSE_TILE = 16
 _UNROLLED_AXIS = 8  # an innermost axis up to this size is unrolled, so that LLVM vectorises over the next one
 
 
 def schedule_elementwise(prim_func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """`prim_func` with a sane CPU schedule, or as it is where nothing in it is recognised. Never changes what is computed.
+    """`prim_func` with a sane CPU schedule, or as it is where nothing in it is recognised (also if it has dynamic shapes or is scheduled already).
 
-    Single-use element-wise producers are inlined into their consumers; element-wise blocks are vectorised; reductions keep the vector in the
-    innermost spatial axis where memory allows it. Functions that are scheduled already (or have dynamic shapes) come back unchanged.
+    Element-wise producers that are cheaper to repeat than to store are inlined; element-wise blocks are vectorised; reductions keep the vector
+    in the innermost spatial axis where memory allows it. No sum is reordered, but LLVM may contract other products and sums than before.
     """
     if prim_func.attrs is not None and "tirx.is_scheduled" in prim_func.attrs:
         return prim_func
@@ -52,9 +54,7 @@ def schedule_injective(sch: Schedule, block: SBlockRV) -> None:
     work = math.prod(extents)
     run = _run_of(sch, block)
     if run == 0:
-        if len(loops) > 1 and extents[-1] <= _UNROLLED_AXIS:
-            sch.unroll(loops[-1])
-        _parallelise(sch, loops[:-1] if len(loops) > 1 else loops, work)
+        _schedule_strided(sch, block)
         return
     inner = sch.fuse(*loops[-run:])
     length = math.prod(extents[-run:])
@@ -72,6 +72,24 @@ def schedule_injective(sch: Schedule, block: SBlockRV) -> None:
         sch.parallel(chunks)
 
 
+def _schedule_strided(sch: Schedule, block: SBlockRV) -> None:
+    """A block that cannot be vectorised along its last axis, such as a transposition or a table lookup."""
+    *outer, last = sch.get_loops(block)
+    extents = _extents(sch, [*outer, last])
+    work = math.prod(extents)
+    if extents[-1] <= _UNROLLED_AXIS:
+        if outer:
+            sch.unroll(last)
+    else:
+        source = contiguous_read_axis(sch.get(block), [iv.var for iv in sch.get(block).iter_vars])
+        if source is not None and source < len(outer):
+            # The cache line that one element is read from holds its neighbours along `source`: read them before it is gone.
+            factor = max(f for f in range(1, _TRANSPOSE_TILE + 1) if extents[source] % f == 0)
+            outer[source], tile = sch.split(outer[source], [None, factor])
+            sch.reorder(*outer, tile, last)
+    _parallelise(sch, outer, work)
+
+
 def schedule_reduction(sch: Schedule, block: SBlockRV, output: SBlockRV | None = None) -> None:
     """Schedule one reduction block and, if given, the block that consumes it element by element (same axes), at the same loop.
 
@@ -83,27 +101,33 @@ def schedule_reduction(sch: Schedule, block: SBlockRV, output: SBlockRV | None =
     lanes = 0
     if spatial and _run_of(sch, block) >= 1 and _run_of(sch, anchor) >= 1:
         lanes = lanes_of(int(spatial[-1].dom.extent), _out_itemsize(sch, anchor))
-    if output is None:
+    if output is None and lanes:
         # A private accumulator: the compiler cannot keep a sum in registers that lives in the caller's buffer.
         anchor = sch.cache_write(block, 0, "global")
-    outer = sch.get_loops(anchor)
+    if not spatial:
+        return
+    outer = sch.get_loops(anchor)[: len(spatial)]
     if lanes:
         last, vector = sch.split(outer[-1], [None, lanes])
         sch.vectorize(vector)
         outer = [*outer[:-1], last]
-    fused = sch.fuse(*outer) if outer else None
-    if fused is None:
-        return
-    sch.compute_at(block, fused, preserve_unit_loops=False)
+    elif len(outer) > 1 and math.prod(_extents(sch, outer[:-1])) >= ENOUGH_ROWS:
+        outer = outer[:-1]  # the rows are parallel, and what LLVM can vectorise along the last axis it finds as a plain loop
+    fused = sch.fuse(*outer)
+    if not anchor.same_as(block):
+        sch.compute_at(block, fused, preserve_unit_loops=False)
     if work >= PARALLEL_WORK:
         sch.parallel(fused)
     if lanes:
         vector, *reduced = sch.get_loops(block)[1:]
         if reduced:
             sch.reorder(*reduced, vector)
+        sch.vectorize(vector)  # before the block is torn in two: what remains then is no reduction block to the scheduler
+        if reduced:
             init = sch.decompose_reduction(block, reduced[0])
-            sch.vectorize(sch.get_loops(init)[-1])
-        sch.vectorize(vector)
+            vector = sch.get_loops(init)[-1]
+            if sch.get(vector).kind == tirx.ForKind.SERIAL:
+                sch.vectorize(vector)
 
 
 def lanes_of(length: int, itemsize: int) -> int:
@@ -157,12 +181,10 @@ def _is_recognised(sch: Schedule, block: SBlockRV) -> bool:
 
 
 def _inline_producers(sch: Schedule, blocks: list[SBlockRV]) -> list[SBlockRV]:
-    """Inline each element-wise block that has one consumer, or costs nothing to repeat; the blocks that remain, in order."""
+    """Inline the element-wise blocks that are cheaper to repeat than to store; the blocks that remain, in order."""
     remaining = []
     for block in blocks:
-        consumers = sch.get_consumers(block)
-        keep = _is_reduction(sch, block) or not consumers or _is_expensive(sch, block) and (len(consumers) > 1 or _is_reduction(sch, consumers[0]))
-        if not keep:
+        if _is_worth_inlining(sch, block):
             try:
                 sch.compute_inline(block)
                 continue
@@ -172,13 +194,31 @@ def _inline_producers(sch: Schedule, blocks: list[SBlockRV]) -> list[SBlockRV]:
     return remaining
 
 
-def _is_expensive(sch: Schedule, block: SBlockRV) -> bool:
-    """Whether the block calls a math function (exp, tanh, ...), which must not be repeated."""
-    calls: list[Call] = []
+def _is_worth_inlining(sch: Schedule, block: SBlockRV) -> bool:
+    consumers = sch.get_consumers(block)
+    if _is_reduction(sch, block) or not consumers:
+        return False
+    if any(_is_reduction(sch, consumer) for consumer in consumers) and _run_of(sch, block) == 0:
+        return False  # such as padding of the last axis: inlined, its conditions would keep the reduction from being vectorised
+    loads, calls = _loads_and_calls(sch, block)
+    if calls:  # exp, tanh, ... must not be repeated: one consumer, which evaluates each element once
+        return len(consumers) == 1 and _iterations(sch, consumers[0]) <= _iterations(sch, block)
+    return len(consumers) == 1 or loads <= _REPEATABLE_LOADS
+
+
+def _iterations(sch: Schedule, block: SBlockRV) -> int:
+    return math.prod(_extents(sch, sch.get_loops(block)))
+
+
+def _loads_and_calls(sch: Schedule, block: SBlockRV) -> tuple[int, int]:
+    """How many loads and calls of math functions the block's body holds."""
+    loads, calls = [], []
 
     def visit(node: object) -> None:
-        if isinstance(node, Call) and not node.op.same_as(_IF_THEN_ELSE):
+        if isinstance(node, TensorLoad):
+            loads.append(node)
+        elif isinstance(node, Call) and not node.op.same_as(_IF_THEN_ELSE):
             calls.append(node)
 
     tvm_ffi.structural_walk(sch.get(block).body, visit)
-    return bool(calls)
+    return len(loads), len(calls)
