@@ -68,7 +68,7 @@ class _ArraysOnly(pickle.Unpickler):
 def load(cache: Path | None = None) -> Network:
     """The pretrained network. FetchError: not in the cache."""
     with cached_file("squeezenet1.1", ".pkl", cache).open("rb") as file:
-        weights = _ArraysOnly(file, encoding="latin1").load()
+        weights = _ArraysOnly(file).load()
     state = {}
     for layer, (kernel, bias) in weights.items():
         name = layer.replace("/", ".")
