@@ -1,0 +1,1 @@
+"""The command line, `tvm-rsq`: one command per file. No module in here imports torch, tvm or numpy before a command runs."""

@@ -1,0 +1,65 @@
+"""Arrays from and to .npy and .npz files, without pickles."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tvm_rsq.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tvm_rsq.calibration_set import CalibrationSet
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array in a .npy file. InputError: no such file, or not one."""
+    import numpy as np
+
+    try:
+        found = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected a .npy file, as numpy.save writes it") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a readable .npy file ({error}); write it with numpy.save") from error
+    if not isinstance(found, np.ndarray):
+        raise InputError(f"{path} holds several arrays, expected one; write each with numpy.save, and give one --input for each")
+    return found
+
+
+def read_inputs(paths: Sequence[Path]) -> tuple[np.ndarray, ...]:
+    """One array per network input."""
+    return tuple(read_array(path) for path in paths)
+
+
+def read_calibration(path: Path | None) -> CalibrationSet | np.ndarray | None:
+    """A CalibrationSet from .npz, real inputs from .npy, None for None. CalibrationError or InputError: not such a file."""
+    if path is None:
+        return None
+    if path.suffix == ".npz":
+        from tvm_rsq.calibration_set import CalibrationSet
+
+        return CalibrationSet.load(path)
+    return read_array(path)
+
+
+def write_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:
+    """One array as .npy; several, or a name that ends in .npz, as .npz with output_0, output_1, ... Atomic."""
+    import numpy as np
+
+    if len(arrays) > 1 and path.suffix != ".npz":
+        raise InputError(f"the network has {len(arrays)} outputs and {path.name} holds one; name an .npz file")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            if path.suffix == ".npz":
+                np.savez(file, **{f"output_{i}": array for i, array in enumerate(arrays)})
+            else:
+                np.save(file, arrays[0])
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

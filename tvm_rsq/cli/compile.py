@@ -1,0 +1,86 @@
+"""`tvm-rsq compile`: network in, integer library out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from tvm_rsq.cli import options
+from tvm_rsq.cli.arrays import read_calibration
+from tvm_rsq.cli.invocation import command_line
+from tvm_rsq.cli.model_argument import read_model
+from tvm_rsq.cli.paths import writable
+from tvm_rsq.cli.session import Session
+from tvm_rsq.cli.show import layer_table, plan_summary
+from tvm_rsq.report import formats
+
+
+def compile_(
+    session: Session,
+    model: options.ModelArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", callback=writable, help="The artifact, one file.")],
+    target: options.TargetOption = "llvm",
+    report: options.ReportOption = None,
+    batch: options.Batch = None,
+    weight_bits: options.WeightBits = 8,
+    activation_bits: options.ActivationBits = 8,
+    scheme: options.SchemeOption = "hybrid",
+    budget: options.Budget = 0.01,
+    range_method: options.RangeMethodOption = "min_max",
+    override: options.Overrides = None,
+    calibration: options.Calibration = None,
+    seed: options.Seed = 0,
+    effort: options.Effort = "instant",
+    time_limit: options.TimeLimit = None,
+) -> None:
+    """Quantize MODEL and compile it to an integer library for TARGET.
+
+    Example:  tvm-rsq compile net.onnx -o net.rsq --report report.html
+    """
+    config = options.quant_config(
+        weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
+        overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
+    )  # fmt: skip
+    network = read_model(model)
+    data = read_calibration(calibration)
+    import tvm_rsq
+
+    with session.progress() as progress:
+        module = tvm_rsq.compile(
+            network.model, target, config, example_inputs=network.example_inputs, calibration=data, batch=batch,
+            progress=progress.event, should_stop=session.interrupts.should_stop,
+        )  # fmt: skip
+    module.save(output)
+    found = module.report
+    if report is not None:
+        from tvm_rsq.report import page
+
+        page.write(replace(found, facts={**found.facts, "command": command_line()}), report)
+    for note in found.notes:
+        session.note(f"note: {note}")
+    size = output.stat().st_size
+    before, after = found.weight_bytes_before, found.weight_bytes_after
+    session.result(
+        {
+            "network": found.network,
+            "target": module.target.name,
+            "artifact": str(output),
+            "artifact_bytes": size,
+            "report": None if report is None else str(report),
+            "weight_bytes_before": before,
+            "weight_bytes_after": after,
+            "seconds": progress.seconds,
+            "notes": found.notes,
+            "plan": json.loads(module.plan.to_json()),
+        },
+        layer_table(module.plan.layers),
+        Text(),
+        plan_summary(module.plan),
+        Text(f"weights {formats.size(before)} -> {formats.size(after)} ({formats.ratio(before / after if after else None)} smaller)"),
+        Text(f"{output}: {formats.size(size)} for {module.target.name}" + (f"; report in {report}" if report else "")),
+    )

@@ -1,0 +1,75 @@
+"""`tvm-rsq evaluate`: how close the quantized network is to FP32 on the user's inputs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tvm_rsq.cli import options
+from tvm_rsq.cli.arrays import read_array, read_calibration, read_inputs
+from tvm_rsq.cli.model_argument import read_model
+from tvm_rsq.cli.session import Session
+from tvm_rsq.cli.show import table
+from tvm_rsq.report import formats
+
+
+def evaluate(
+    session: Session,
+    model: options.ModelArgument,
+    input_: Annotated[list[Path], typer.Option("--input", "-i", metavar="NPY", help="Samples (N, ...), one file per network input, in order.")],
+    labels: Annotated[Path | None, typer.Option(metavar="NPY", help="Class numbers (N,): adds top-1.")] = None,
+    artifact: Annotated[Path | None, typer.Option(metavar="FILE", help="Evaluate this artifact. Without it MODEL is quantized here and simulated.")] = None,
+    batch: options.Batch = None,
+    weight_bits: options.WeightBits = 8,
+    activation_bits: options.ActivationBits = 8,
+    scheme: options.SchemeOption = "hybrid",
+    budget: options.Budget = 0.01,
+    range_method: options.RangeMethodOption = "min_max",
+    override: options.Overrides = None,
+    calibration: options.Calibration = None,
+    seed: options.Seed = 0,
+    effort: options.Effort = "instant",
+    time_limit: options.TimeLimit = None,
+) -> None:
+    """Compare the quantized network with the FP32 MODEL on your own inputs.
+
+    Example:  tvm-rsq evaluate net.onnx --artifact net.rsq --input photos.npy --labels classes.npy
+    """
+    config = options.quant_config(
+        weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
+        overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
+    )  # fmt: skip
+    network = read_model(model)
+    inputs = read_inputs(input_)
+    truth = None if labels is None else read_array(labels)
+    data = read_calibration(calibration)
+    import tvm_rsq
+    from tvm_rsq.fidelity import compare, in_batches
+
+    with session.progress() as progress:
+        if artifact is not None:
+            module = tvm_rsq.load(artifact)
+            run, specs = module.run, module.inputs
+        else:
+            quantized = tvm_rsq.quantize(
+                network.model, config, example_inputs=network.example_inputs, calibration=data, batch=batch,
+                progress=progress.event, should_stop=session.interrupts.should_stop,
+            )  # fmt: skip
+            run, specs = quantized.simulate, quantized.model.inputs
+        size = specs[0].shape[0]
+        reference = tvm_rsq.build_float(network.model, "llvm", example_inputs=network.example_inputs, batch=size, progress=progress.event)
+        expected = in_batches(reference.run, inputs, size)
+        found = compare(expected, in_batches(run, inputs, size), source=input_[0].name, labels=truth)
+    rows = [
+        ("samples", str(found.samples)),
+        ("agreement with FP32", formats.percent(found.agreement)),
+        ("KL divergence", f"{formats.nats(found.kl)} nats"),
+        ("cosine", f"{found.cosine:.6f}"),
+    ]
+    if found.top1_fp32 is not None and found.top1_quantized is not None:
+        rows += [("top-1, FP32", formats.percent(found.top1_fp32)), ("top-1, quantized", formats.percent(found.top1_quantized))]
+    what = "simulated" if artifact is None else str(artifact)
+    session.result({"evaluated": what, **asdict(found), "seconds": progress.seconds}, table(("", what), rows))

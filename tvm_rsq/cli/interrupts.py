@@ -1,0 +1,54 @@
+"""What Ctrl-C does: the first one during synthesis ends synthesis with the best images so far, every other one aborts."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+from tvm_rsq.progress import Progress
+
+_STOPPABLE = "synthesis"
+
+
+class Interrupts:
+    """A context that owns SIGINT. `watch` must see every progress event; `should_stop` is for the library.
+
+    tell  shows one line to the user
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._stage = ""
+        self._asked = self._told = self._aborted = False
+        self._previous: object = None
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._on_signal)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
+
+    def watch(self, event: Progress) -> None:
+        """Note the stage. KeyboardInterrupt: the user has aborted, and the library took the first one for a wish to stop."""
+        self._stage = event.stage
+        if self._aborted:
+            raise KeyboardInterrupt
+        if self._asked and not self._told:
+            self._told = True  # not in the handler: it may run in the middle of another line
+            self._tell("synthesis ends early with the best images so far; press Ctrl-C again to abort")
+
+    def should_stop(self) -> bool:
+        """True from the first Ctrl-C on, as long as synthesis runs: later stages are to go on."""
+        return self._asked and self._stage == _STOPPABLE
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._stage == _STOPPABLE and not self._asked:
+            self._asked = True
+            return
+        self._aborted = True
+        raise KeyboardInterrupt

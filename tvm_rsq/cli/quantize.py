@@ -1,0 +1,70 @@
+"""`tvm-rsq quantize`: the plan of a network, without compiling it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from tvm_rsq.cli import options
+from tvm_rsq.cli.arrays import read_calibration
+from tvm_rsq.cli.model_argument import read_model
+from tvm_rsq.cli.paths import writable
+from tvm_rsq.cli.session import Session
+from tvm_rsq.cli.show import layer_table, plan_summary
+
+
+def quantize(
+    session: Session,
+    model: options.ModelArgument,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="JSON", callback=writable, help="Write the plan.")] = None,
+    save_calibration: Annotated[Path | None, typer.Option(metavar="NPZ", callback=writable, rich_help_panel="Calibration data", help="Keep the calibration set, for `--calibration`.")] = None,
+    batch: options.Batch = None,
+    weight_bits: options.WeightBits = 8,
+    activation_bits: options.ActivationBits = 8,
+    scheme: options.SchemeOption = "hybrid",
+    budget: options.Budget = 0.01,
+    range_method: options.RangeMethodOption = "min_max",
+    override: options.Overrides = None,
+    calibration: options.Calibration = None,
+    seed: options.Seed = 0,
+    effort: options.Effort = "instant",
+    time_limit: options.TimeLimit = None,
+) -> None:
+    """Show what every layer of MODEL would become, and why.
+
+    Example:  tvm-rsq quantize net.onnx --override 'features.0.*=per_channel' -o plan.json
+    """
+    config = options.quant_config(
+        weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
+        overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
+    )  # fmt: skip
+    network = read_model(model)
+    data = read_calibration(calibration)
+    import tvm_rsq
+
+    with session.progress() as progress:
+        quantized = tvm_rsq.quantize(
+            network.model, config, example_inputs=network.example_inputs, calibration=data, batch=batch,
+            progress=progress.event, should_stop=session.interrupts.should_stop,
+        )  # fmt: skip
+    if save_calibration is not None:
+        quantized.calibration.save(save_calibration)
+    if output is not None:
+        quantized.plan.save(output)
+    for note in quantized.calibration.notes:
+        session.note(f"note: {note}")
+    session.result(
+        {
+            "output": None if output is None else str(output),
+            "calibration": {"source": quantized.calibration.source, "samples": len(quantized.calibration), "notes": quantized.calibration.notes},
+            "seconds": progress.seconds,
+            "plan": json.loads(quantized.plan.to_json()),
+        },
+        layer_table(quantized.plan.layers),
+        Text(),
+        plan_summary(quantized.plan),
+    )
