@@ -12,13 +12,12 @@ from tvm_rsq.targets.workload import Epilogue
 
 
 def finish(
-    acc: Expr, bias: Expr, multiplier: Expr, residual: Expr | None, affine: tuple[Expr, Expr] | None, e: Epilogue, form: RequantizeForm
+    total: Expr, multiplier: Expr, residual: Expr | None, affine: tuple[Expr, Expr] | None, e: Epilogue, form: RequantizeForm
 ) -> Expr:
-    """The output value of int32 `acc`, by the formulas of `Epilogue`.
+    """The output value of int32 `total` = acc + bias, by the formulas of `Epilogue`.
 
-    bias int32, multiplier float32; residual uint8 and affine (r0, r1) float32 exactly when `e.residual`.
+    multiplier float32; residual uint8 and affine (r0, r1) float32 exactly when `e.residual`.
     """
-    total = acc + bias
     addend = fma(residual.astype("float32"), *affine, form=form) if e.residual else None
     if e.out == "uint8":
         return requantize(total, multiplier, e.zero_point if addend is None else addend, e.qmin, e.qmax, form=form)
@@ -26,9 +25,9 @@ def finish(
     return clip(x * multiplier if addend is None else fma(x, multiplier, addend, form=form), e)
 
 
-def finish_float(acc: Expr, bias: Expr, residual: Expr | None, e: Epilogue) -> Expr:
-    """The output value of float32 `acc`: clip(acc + bias + residual, low, high)."""
-    return clip(acc + bias if residual is None else acc + bias + residual, e)
+def finish_float(total: Expr, residual: Expr | None, e: Epilogue) -> Expr:
+    """The output value of float32 `total` = acc + bias: clip(total + residual, low, high)."""
+    return clip(total if residual is None else total + residual, e)
 
 
 def clip(x: Expr, e: Epilogue) -> Expr:

@@ -1,7 +1,7 @@
 """What this machine's CPU can do, in LLVM's names.
 
-Read from /proc/cpuinfo where there is one: LLVM names the CPU by its model number and then assumes all that such a CPU has, but a hypervisor
-may mask part of it. Elsewhere LLVM's word is taken.
+Read from /proc/cpuinfo where there is one: LLVM names the CPU by its model number and then assumes all that such a CPU has, but a
+hypervisor may mask part of it. Elsewhere LLVM's word is taken.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ INSTRUCTION_SETS = {"x86_64": frozenset(_X86_FLAGS.values()), "aarch64": frozens
 
 
 def host_arch() -> str:
-    """"x86_64", "aarch64", or whatever else this machine is."""
+    """This machine's architecture: "x86_64", "aarch64", or whatever else it is."""
     machine = platform.machine().lower()
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 

@@ -50,4 +50,6 @@ def find_linker(spec: TargetSpec) -> list[str]:
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "ld.lld", *linker]
     install = f"apt install g++-{spec.arch.replace('_', '-')}-linux-gnu" if spec.is_cross else "apt install gcc"
-    raise TargetError(f"no linker for {spec.triple}: found none of {', '.join(compilers)}, ld.lld; run `{install}` or `pip install ziglang`")
+    raise TargetError(
+        f"no linker for {spec.triple}: found none of {', '.join(compilers)}, ld.lld; run `{install}` or `pip install ziglang`"
+    )

@@ -3,16 +3,16 @@
 All functions take and return scalar expressions, to be used inside `te.compute`; every one of them vectorises.
 
 Rounding to an integer is done by adding MAGIC = 1.5 * 2^23: a float32 in [2^23, 2^24) has a unit in the last place of 1, so the addition
-itself rounds to nearest, ties to even (MAGIC is even), and the low bits of the sum's bit pattern are the integer. Beyond that range the bit
-patterns of floats are still ordered like the floats (negative sums are negative integers), so clamping the pattern between MAGIC_BITS + qmin
-and MAGIC_BITS + qmax is right for every finite value and for the infinities.
+itself rounds to nearest, ties to even (MAGIC is even), and the low bits of the sum's bit pattern are the integer. Beyond that range the
+bit patterns of floats are still ordered like the floats (negative sums are negative integers), so clamping the pattern between
+MAGIC_BITS + qmin and MAGIC_BITS + qmax is right for every finite value and for the infinities.
 
 Whether a compiler contracts a multiplication and an addition into an fma would change last bits between targets, so nothing is left to it.
 Every product that is followed by a sum is one of ours, in the `form` that the target's CPUs have (`TargetSpec.form`):
 
 "fma"   `llvm.fma`: one instruction, rounded once (x86 with FMA, every aarch64).
 "f64"   the same value without such an instruction: the product of two float32 is exact in float64 (24 + 24 <= 53 bits).
-        Rounded to an integer: the sum with 1.5 * 2^52 + c rounds once, straight to the integer, just as the float32 fma with MAGIC + c does.
+        Rounded to an integer: the sum with 1.5 * 2^52 + c rounds once, straight to the integer, as the float32 fma with MAGIC + c does.
         Rounded to float32: the float64 sum is first rounded to odd (from the error term of the addition), which makes the second
         rounding, to float32, give what a single one would (Boldo and Melquiond, 2008: 53 >= 2 * 24 + 2).
 """

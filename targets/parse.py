@@ -50,7 +50,7 @@ def _from_string(text: str) -> dict[str, object]:
         except json.JSONDecodeError as error:
             raise TargetError(f"target: got JSON that cannot be read ({error}); {_HOW}") from error
     try:
-        kind, *words = shlex.split(text)
+        kind, *words = shlex.split(text) or [""]
     except ValueError as error:
         raise TargetError(f"target: got {text!r} ({error}); {_HOW}") from error
     options: dict[str, object] = {"kind": kind}
@@ -82,10 +82,11 @@ def _make_spec(name: str, options: dict[str, object]) -> TargetSpec:
         tvm["mattr"] = [*tvm.get("mattr", ()), *changes]
     if "num-cores" in options:
         tvm["num-cores"] = _core_count(options["num-cores"])
-    if options.get("keys"):
-        tvm["keys"] = _words(options["keys"])
     if options.get("device"):
         tvm["device"] = str(options["device"])
+    keys = _words(options.get("keys", ()))
+    if not set(keys) <= set(Target(tvm).keys):  # an exported Target spells out those that TVM adds by itself
+        tvm["keys"] = keys
 
     features = frozenset(codegen.llvm_get_cpu_features(Target(tvm))) & INSTRUCTION_SETS[arch]
     form = "fma" if arch == "aarch64" or "fma" in features else "f64"

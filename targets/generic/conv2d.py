@@ -21,7 +21,7 @@ from tvm_rsq.targets.epilogue import finish, finish_float
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
 from tvm_rsq.targets.generic.pack import channel_starts, pack_conv
 from tvm_rsq.targets.generic.staging import flat, stage_input
-from tvm_rsq.targets.generic.steps import ConvStep, spread, vector
+from tvm_rsq.targets.generic.steps import ConvStep, vector
 from tvm_rsq.targets.generic.tiles import Tile, choose_tile
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
@@ -78,6 +78,10 @@ class Operands:
         self.output = flat(output, size, e.out)
         self.residual = flat(residual, size, w.in_dtype) if e.residual else None
 
+    def start(self, lanes: int, channel: Expr) -> Expr:
+        """What the sum for output channels `channel`... starts from: the bias, so that the epilogue need not add it."""
+        return self.bias.vload([channel], vector(str(self.bias.dtype), lanes))
+
     def store(self, acc: Expr, lanes: int, first: int, pixel: Expr, channel: Expr) -> None:
         """acc[first : first + lanes] -> output channels `channel`... of the `pixel`-th pixel."""
         if lanes == 1:
@@ -90,11 +94,11 @@ class Operands:
         e, index = self.workload.epilogue, pixel * self.workload.out_channels + channel
         residual = self.residual[index] if e.residual else None
         if self.is_float:
-            value = finish_float(acc, self.bias[channel], residual, e)
+            value = finish_float(acc, residual, e)
         else:
             multiplier = self.multiplier[channel if e.per_channel else 0]
             affine = (self.affine[0], self.affine[1]) if e.residual else None
-            value = finish(acc, self.bias[channel], multiplier, residual, affine, e, self.form)
+            value = finish(acc, multiplier, residual, affine, e, self.form)
         T.buffer_store(self.output, value, [index])
 
 
@@ -126,28 +130,27 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
                 with T.serial(tile.segment) as t:
                     first = (segment * tile.segment + t) * tile.cols
                     col = tirx.min(first, g.out_cols - tile.cols) if segments * tile.segment * tile.cols > g.out_cols else first
-                    _accumulate(acc, data, operands.weight, line_base + col * g.col_step, group_block * block_size, step, tile, g, steps)
+                    vecs = []
                     for v in range(tile.vecs):
                         start = (block * tile.vecs + v) * tile.lanes
                         if len(starts) * tile.lanes > channels:
                             start = tirx.min(start, channels - tile.lanes)
+                        vecs.append(group * channels + start)
                         for x in range(tile.cols):
+                            T.buffer_store(acc, operands.start(tile.lanes, vecs[v]), [_index(x * tile.vecs + v, tile.lanes)])
+                    _accumulate(acc, data, operands.weight, line_base + col * g.col_step, group_block * block_size, step, tile, g, steps)
+                    for x in range(tile.cols):
+                        for v in range(tile.vecs):
                             at = (x * tile.vecs + v) * tile.lanes
-                            operands.store(acc, tile.lanes, at, line * g.out_cols + col + x, group * channels + start)
+                            operands.store(acc, tile.lanes, at, line * g.out_cols + col + x, vecs[v])
     return builder.get()
 
 
 def _accumulate(
     acc: Expr, data: Expr, weight: Expr, pixel_base: Expr, weight_base: Expr, step: ConvStep, tile: Tile, g: ConvGeometry, steps: int
 ) -> None:
-    """Emit: acc = the sums of one tile."""
+    """Emit: acc += the sums of one tile."""
     lanes, size = tile.lanes, tile.lanes * step.depth
-
-    def index(position: int) -> Expr | int:
-        return tirx.Ramp(position * lanes, 1, lanes) if lanes > 1 else position
-
-    for position in range(tile.cols * tile.vecs):
-        T.buffer_store(acc, spread(tirx.const(0, step.acc), lanes), [index(position)])
     with T.serial(g.taps_h) as kh, T.serial(g.taps_w) as kw, T.serial(steps) as s:
         pixel_at = pixel_base + kh * g.tap_h_step + kw * g.tap_w_step + s * step.depth
         weight_at = weight_base + ((kh * g.taps_w + kw) * steps + s) * tile.vecs * size
@@ -157,4 +160,9 @@ def _accumulate(
             for v in range(tile.vecs):
                 position = x * tile.vecs + v
                 old = acc.vload([position * lanes], vector(step.acc, lanes))
-                T.buffer_store(acc, step.apply(old, pixel, weights[v], lanes), [index(position)])
+                T.buffer_store(acc, step.apply(old, pixel, weights[v], lanes), [_index(position, lanes)])
+
+
+def _index(position: int, lanes: int) -> Expr | int:
+    """Where the position-th vector is in a flat buffer."""
+    return tirx.Ramp(position * lanes, 1, lanes) if lanes > 1 else position

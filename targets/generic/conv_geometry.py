@@ -9,11 +9,12 @@ from tvm_rsq.targets.workload import Conv2DWorkload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvGeometry:
-    """A convolution as `images` x `out_rows` rows of `out_cols` pixels, each a sum over `taps_h` x `taps_w` runs of `run` contiguous values.
+    """A convolution as `images` x `out_rows` rows of `out_cols` pixels, each a sum over `taps_h` x `taps_w` runs of `run` adjacent values.
 
     A run is all columns and channels of one kernel row where these lie next to each other in memory (no groups, no dilation along W),
     and the channels of one tap otherwise. 1x1 convolutions without stride and padding are one long row.
-    Offsets and steps count values of the staged input, which has `rows` x `cols` pixels an image.
+    Offsets and steps count values of the staged input, which has `rows` x `cols` pixels an image; `data_rows` and `data_cols` are that
+    before padding.
     """
 
     images: int
@@ -24,6 +25,8 @@ class ConvGeometry:
     run: int
     rows: int
     cols: int
+    data_rows: int
+    data_cols: int
     row_step: int
     col_step: int
     tap_h_step: int
@@ -52,6 +55,8 @@ def conv_geometry(w: Conv2DWorkload) -> ConvGeometry:
         run=w.kernel[1] * channels if joined else channels // w.groups,
         rows=rows,
         cols=cols,
+        data_rows=1 if flat else w.height,
+        data_cols=cols if flat else w.width,
         row_step=w.stride[0] * cols * channels,
         col_step=w.stride[1] * channels,
         tap_h_step=w.dilation[0] * cols * channels,

@@ -18,7 +18,7 @@ from tvm_rsq.targets.generic.conv2d import Operands
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
 from tvm_rsq.targets.generic.pack import pack_depthwise
 from tvm_rsq.targets.generic.staging import stage_input
-from tvm_rsq.targets.generic.steps import spread, vector
+from tvm_rsq.targets.generic.steps import vector
 from tvm_rsq.targets.generic.tiles import lanes_for
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
@@ -72,7 +72,7 @@ def _prim_func(w: Conv2DWorkload, tile: DepthwiseTile, form: RequantizeForm) -> 
                     col = tirx.min(t * tile.cols, g.out_cols - tile.cols) if tiles * tile.cols > g.out_cols else t * tile.cols
                     base = image * g.image_step + out_row * g.row_step + col * g.col_step + channel
                     for x in range(tile.cols):
-                        T.buffer_store(acc, spread(tirx.const(0, acc_dtype), lanes), [_at(x, lanes)])
+                        T.buffer_store(acc, operands.start(lanes, channel), [_at(x, lanes)])
                     if taps <= _UNROLLED_TAPS:
                         for kh in range(w.kernel[0]):
                             for kw in range(w.kernel[1]):

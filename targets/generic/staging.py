@@ -20,26 +20,21 @@ def flat(buffer: Expr, size: int, dtype: str) -> Expr:
 
 def stage_input(data: Expr, w: Conv2DWorkload, g: ConvGeometry, *, dtype: str, depth: int) -> Expr:
     """Emit the copy if one is needed; the flat buffer that the kernel reads (`data` itself, flat, if not)."""
-    row = w.width * w.in_channels
-    source = flat(data, w.batch * w.height * row, w.in_dtype)
+    row, line, left = g.data_cols * w.in_channels, g.cols * w.in_channels, g.pad[1] * w.in_channels
+    source = flat(data, g.images * g.data_rows * row, w.in_dtype)
     if not any(w.padding) and dtype == w.in_dtype and g.run % depth == 0:
         return source
     staged = T.alloc_buffer((g.staged_size + _SLACK,), dtype)
     padding = tirx.const(w.input_zero_point if w.in_dtype == "uint8" else 0.0, dtype)
-    height, left = g.rows, g.pad[1] * w.in_channels
-    line = g.cols * w.in_channels
-    if g.rows == 1 and g.out_rows == 1 and not any(w.padding):
-        row, height = line, 1  # one long row: the images are joined
     # Plain loops over contiguous bytes: LLVM makes memcpy and memset of them, or widens them as vectors.
-    with T.parallel(g.images * height) as r:
-        image, ih = tirx.floordiv(r, height), tirx.floormod(r, height) - g.pad[0]
-        rows = 1 if row == line else w.height
-        with T.If(tirx.all(ih >= 0, ih < rows)):
+    with T.parallel(g.images * g.rows) as r:
+        image, ih = tirx.floordiv(r, g.rows), tirx.floormod(r, g.rows) - g.pad[0]
+        with T.If(tirx.all(ih >= 0, ih < g.data_rows)):
             with T.Then():
                 if left:
                     _fill(staged, r * line, left, padding)
                 with T.serial(row) as i:
-                    T.buffer_store(staged, source[(image * rows + ih) * row + i].astype(dtype), [r * line + left + i])
+                    T.buffer_store(staged, source[(image * g.data_rows + ih) * row + i].astype(dtype), [r * line + left + i])
                 if line - left - row:
                     _fill(staged, r * line + left + row, line - left - row, padding)
             with T.Else():

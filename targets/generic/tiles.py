@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-# Cycles until a dependent multiply-accumulate may start, times the two that start in a cycle: fewer accumulators than that leave units idle.
+# Cycles until a dependent multiply-accumulate may start, times the two that start in a cycle: fewer accumulators leave units idle.
 _ACCUMULATORS_IN_FLIGHT = 8
 # Each tile also computes addresses and enters loops; in multiply-accumulate instructions.
 _TILE_OVERHEAD = 12
@@ -40,9 +40,7 @@ def vectors(channels: int, lanes: int) -> int:
     return -(-channels // lanes)
 
 
-def choose_tile(
-    *, rows: int, cols: int, channels: int, steps: int, step_bytes: int, lanes: int, registers: int, spare: int = 3
-) -> Tile:
+def choose_tile(*, rows: int, cols: int, channels: int, steps: int, step_bytes: int, lanes: int, registers: int, spare: int = 3) -> Tile:
     """A tile for `rows` x `cols` pixels of `channels` channels, summed over `steps` steps of `step_bytes` weight bytes a lane.
 
     registers is how many vectors the CPU holds; `spare` of them are kept for the operands beside the weights.

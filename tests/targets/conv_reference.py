@@ -1,0 +1,92 @@
+"""An independent numpy convolution with the epilogue's formulas, and arguments to feed it and a kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+
+from tvm_rsq.targets.spec import TargetSpec
+from tvm_rsq.targets.workload import Conv2DWorkload
+
+
+@dataclass(frozen=True)
+class Arguments:
+    data: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    multiplier: np.ndarray | None
+    residual: np.ndarray | None
+    affine: np.ndarray | None
+
+
+def draw_arguments(w: Conv2DWorkload, rng: np.random.Generator, *, extreme: bool) -> Arguments:
+    """Random arguments whose outputs spread over the output's range; extreme: only the smallest and largest values go in."""
+    e, fan_in = w.epilogue, w.kernel[0] * w.kernel[1] * w.in_channels // w.groups
+    data_shape = (w.batch, w.height, w.width, w.in_channels)
+    weight_shape = (w.out_channels, *w.kernel, w.in_channels // w.groups)
+    out_shape = (w.batch, w.out_height, w.out_width, w.out_channels)
+    if w.in_dtype == "float32":
+        normal = [rng.standard_normal(s).astype("float32") for s in (data_shape, weight_shape, (w.out_channels,), out_shape)]
+        return Arguments(*normal[:3], None, normal[3] if e.residual else None, None)
+    data = rng.choice([0, 255], data_shape) if extreme else rng.integers(0, 256, data_shape)
+    weight = rng.choice([-127, 127], weight_shape) if extreme else rng.integers(-127, 128, weight_shape)
+    multiplier = rng.uniform(0.5, 1.5, w.out_channels if e.per_channel else 1) / (np.sqrt(fan_in) * 100)
+    return Arguments(
+        data.astype("uint8"),
+        weight.astype("int8"),
+        rng.integers(-1000, 1000, w.out_channels).astype("int32"),
+        multiplier.astype("float32"),
+        rng.integers(0, 256, out_shape).astype("uint8") if e.residual else None,
+        np.array([0.37, -3.3], "float32") if e.residual else None,
+    )
+
+
+def expected(w: Conv2DWorkload, a: Arguments) -> np.ndarray:
+    """What the workload's docstring says, in float64 and wider: every float32 rounding is written out."""
+    e, acc = w.epilogue, _accumulate(w, a) + a.bias
+    if w.in_dtype == "float32":
+        return np.clip(acc + (a.residual if e.residual else 0), e.low, e.high)
+    wide = np.longdouble
+    x = acc.astype("float32").astype(wide) * a.multiplier.astype(wide)
+    if e.residual:
+        addend = (a.residual.astype(wide) * wide(a.affine[0]) + wide(a.affine[1])).astype("float32")
+        y = (x + addend).astype("float32")
+    else:
+        y = x + e.zero_point if e.out == "uint8" else x.astype("float32")
+    if e.out == "uint8":
+        return np.clip(np.rint(y), e.qmin, e.qmax).astype("uint8")
+    return np.clip(y, np.float32(e.low), np.float32(e.high))
+
+
+def run_kernel(spec: TargetSpec, w: Conv2DWorkload, a: Arguments) -> np.ndarray:
+    """The output of the library's kernel, compiled for `spec`."""
+    kernel = spec.library.conv2d(w)
+    compiled = tvm.compile(tvm.IRModule({"main": kernel.prim_func}), target=spec.tvm_target())
+    inputs = [a.data, kernel.pack_weight(a.weight), a.bias, a.multiplier, a.residual, a.affine]
+    tensors = [tvm.runtime.tensor(v) for v in inputs if v is not None]
+    # Poisoned, so that a value that is never written does not pass for a zero.
+    output = tvm.runtime.tensor(np.full((w.batch, w.out_height, w.out_width, w.out_channels), 77, w.epilogue.out))
+    compiled.mod["main"](*tensors, output)
+    return output.numpy()
+
+
+def _accumulate(w: Conv2DWorkload, a: Arguments) -> np.ndarray:
+    top, left, bottom, right = w.padding
+    value = 0 if w.in_dtype == "float32" else w.input_zero_point
+    x = np.pad(a.data.astype("float64"), ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value)
+    outs, ins = w.out_channels // w.groups, w.in_channels // w.groups
+    acc = np.zeros((w.batch, w.out_height, w.out_width, w.out_channels))
+    for oh in range(w.out_height):
+        for ow in range(w.out_width):
+            h, v = oh * w.stride[0], ow * w.stride[1]
+            window = x[
+                :,
+                h : h + w.dilation[0] * (w.kernel[0] - 1) + 1 : w.dilation[0],
+                v : v + w.dilation[1] * (w.kernel[1] - 1) + 1 : w.dilation[1],
+            ]
+            for g in range(w.groups):
+                filters = a.weight[g * outs : (g + 1) * outs].astype("float64")
+                acc[:, oh, ow, g * outs : (g + 1) * outs] = np.einsum("nhwi,ohwi->no", window[..., g * ins : (g + 1) * ins], filters)
+    return acc

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from tvm.target import Target
+
+from tvm_rsq.errors import TargetError
+from tvm_rsq.targets.host import host_arch, host_cores, host_features
+from tvm_rsq.targets.parse import parse_target
+from tvm_rsq.targets.presets import PRESETS
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_parses_and_is_a_tvm_target(preset):
+    spec = parse_target(preset)
+    assert spec.name == preset
+    assert str(spec.tvm_target().attrs["mtriple"]) == spec.triple == f"{spec.arch}-linux-gnu"
+
+
+def test_llvm_is_this_machine():
+    spec = parse_target("llvm")
+    assert spec.arch == host_arch()
+    assert spec.features <= host_features()
+    assert spec.num_cores == host_cores()
+
+
+def test_options_of_a_string():
+    spec = parse_target("llvm -mcpu=haswell -mattr=+avx512f,-movbe -mtriple=x86_64-linux-gnu -num-cores=2 -keys=cpu -device=board")
+    assert {"avx2", "fma", "avx512f"} <= spec.features
+    assert "movbe" not in spec.features
+    assert spec.num_cores == 2
+    assert spec.tvm["device"] == "board"
+
+
+def test_a_cpu_alone_decides_the_architecture():
+    assert parse_target("llvm -mcpu=cortex-a76").arch == "aarch64"
+    assert "dotprod" in parse_target("llvm -mcpu=cortex-a76").features
+
+
+@pytest.mark.parametrize("triple", ["aarch64", "arm64", "aarch64-linux-gnu"])
+def test_a_triple_alone_is_its_baseline(triple):
+    spec = parse_target(f"llvm -mtriple={triple}")
+    assert (spec.triple, spec.form) == ("aarch64-linux-gnu", "fma")
+    assert "neon" in spec.features
+    assert "dotprod" not in spec.features
+
+
+def test_taking_a_feature_from_this_machine():
+    feature = sorted(host_features())[0]
+    assert feature not in parse_target(f"llvm -mattr=-{feature}").features
+
+
+def test_all_ways_of_saying_it_agree():
+    as_dict = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "haswell", "num-cores": 2}
+    said = [as_dict, json.dumps(as_dict), Target(as_dict), "llvm -mcpu=haswell -mtriple=x86_64 -num-cores=2"]
+    specs = [parse_target(s) for s in said]
+    assert all(dict(s.tvm) == dict(specs[0].tvm) and s.features == specs[0].features for s in specs)
+    assert parse_target(specs[0]) is specs[0]
+
+
+def test_a_target_dict_is_not_changed():
+    given = {"kind": "llvm", "mcpu": "haswell"}
+    parse_target(given)
+    assert given == {"kind": "llvm", "mcpu": "haswell"}
+
+
+def test_requantization_form_follows_fma():
+    assert parse_target("haswell").form == "fma"
+    assert parse_target("x86-64-v2").form == "f64"
+    assert parse_target("llvm -mcpu=haswell -mattr=-fma").form == "f64"
+
+
+def test_a_tag_of_tvm():
+    assert parse_target("raspberry-pi/4b-aarch64").tvm["mcpu"] == "cortex-a72"
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("cuda", "cuda"),
+        ({"kind": "cuda", "arch": "sm_90"}, "cuda"),
+        ("pentium9", "pentium9"),
+        ("", "expected one of llvm"),
+        ("llvm -mcpu=haswel", "haswell"),
+        ("llvm -mcpu=haswell -mtriple=aarch64-linux-gnu", "unknown CPU -mcpu=haswell"),
+        ("llvm -mattr=+avx3 -mcpu=haswell", "unknown feature -mattr=\\+avx3"),
+        ("llvm -mattr=avx2 -mcpu=haswell", r"\+feature or -feature"),
+        ("llvm -mcpu haswell", "-option=value"),
+        ("llvm -fast=1", "unknown option -fast"),
+        ("llvm -arch=sm_90", "unknown option -arch"),
+        ("llvm -mtriple=riscv64-linux-gnu", "riscv64"),
+        ("llvm -num-cores=0", "num-cores"),
+        ('{"kind": "llvm"', "JSON"),
+        (7, "int"),
+    ],
+)
+def test_refused_with_one_line_that_names_it(target, said):
+    with pytest.raises(TargetError, match=said) as error:
+        parse_target(target)
+    assert "\n" not in str(error.value)
