@@ -34,11 +34,18 @@ _OPAQUE = 8  # relax's kOpaque: no fusion looks into a scheduled kernel
 
 @dataclass(frozen=True, kw_only=True)
 class KernelCall:
-    """One kernel call of the lowered network, in order: the tensor it makes, its layer ("" for none), its kernel's name."""
+    """One kernel call of the lowered network, in order: the tensor it makes, its layer ("" for none), its kernel's name.
+
+    symbol  how the function is called in the library, up to a number behind it
+    """
 
     tensor: str
     layer: str
     kernel: str
+
+    @property
+    def symbol(self) -> str:
+        return re.sub(r"\W", "_", self.kernel)
 
 
 def lower_islands(

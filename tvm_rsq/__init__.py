@@ -1,1 +1,76 @@
-"""Data-free hybrid quantization of trained networks to integer-only libraries, on Apache TVM."""
+"""Data-free hybrid quantization of trained networks to integer-only libraries, on Apache TVM.
+
+    module = tvm_rsq.compile(network, target="llvm", example_inputs=(x,))
+    module.run(x);  module.plan;  module.report;  module.save("net.rsq");  tvm_rsq.load("net.rsq")
+
+Names are resolved on first use: importing this package imports neither tvm nor torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ArtifactError": "errors",
+    "CalibrationError": "errors",
+    "CalibrationSet": "calibration_set",
+    "CompiledModule": "compiled_module",
+    "ConfigError": "errors",
+    "Error": "errors",
+    "InputError": "errors",
+    "Interrupted": "errors",
+    "LayerOverride": "config",
+    "Model": "model",
+    "ModelError": "errors",
+    "Progress": "progress",
+    "QuantConfig": "config",
+    "QuantPlan": "plan",
+    "QuantizedModel": "quantized_model",
+    "SynthesisConfig": "config",
+    "TargetError": "errors",
+    "UnsupportedError": "errors",
+    "build_float": "api",
+    "compile": "api",
+    "load": "artifact",
+    "quantize": "api",
+    "synthesize": "api",
+}
+
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from tvm_rsq.api import build_float, compile, quantize, synthesize  # noqa: A004
+    from tvm_rsq.artifact import load
+    from tvm_rsq.calibration_set import CalibrationSet
+    from tvm_rsq.compiled_module import CompiledModule
+    from tvm_rsq.config import LayerOverride, QuantConfig, SynthesisConfig
+    from tvm_rsq.errors import (
+        ArtifactError,
+        CalibrationError,
+        ConfigError,
+        Error,
+        InputError,
+        Interrupted,
+        ModelError,
+        TargetError,
+        UnsupportedError,
+    )
+    from tvm_rsq.model import Model
+    from tvm_rsq.plan import QuantPlan
+    from tvm_rsq.progress import Progress
+    from tvm_rsq.quantized_model import QuantizedModel
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tvm_rsq' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"tvm_rsq.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

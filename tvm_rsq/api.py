@@ -1,0 +1,130 @@
+"""The public functions: quantize, compile, synthesize, build_float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvm_rsq import pipeline
+from tvm_rsq.calibration_set import CalibrationSet
+from tvm_rsq.compiled_module import CompiledModule
+from tvm_rsq.compiler import compile_float, compile_quantized
+from tvm_rsq.config import QuantConfig, SynthesisConfig
+from tvm_rsq.errors import CalibrationError
+from tvm_rsq.frontend.load_model import load as load_model
+from tvm_rsq.model import Model
+from tvm_rsq.planner import make_plan
+from tvm_rsq.progress import ProgressCallback, silent
+from tvm_rsq.quantized_model import QuantizedModel
+from tvm_rsq.synthesis import synthesize as synthesize_inputs
+from tvm_rsq.targets.parse import parse_target
+
+Calibration = CalibrationSet | np.ndarray | Sequence[np.ndarray] | str | Path | None
+
+
+def quantize(
+    model: Any,
+    config: QuantConfig | None = None,
+    *,
+    example_inputs: Any = None,
+    calibration: Calibration = None,
+    batch: int | None = None,
+    name: str | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> QuantizedModel:
+    """Decide how every layer of a trained network is quantized.
+
+    model           torch.nn.Module (with example_inputs), torch.export.ExportedProgram, onnx.ModelProto, or a path to .onnx / .pt2
+    calibration     None: made from the network alone; a CalibrationSet, the path of one, or an array of real inputs (N, ...)
+    batch           fixes a symbolic batch dimension
+    should_stop     asked between steps of the synthesis; True ends it early and keeps the best inputs so far
+    ModelError, ConfigError, CalibrationError as the parts raise them.
+    """
+    progress, config = progress or silent, config or QuantConfig()
+    source = _load(model, example_inputs, batch, name, progress)
+    data = _calibration(source, config, calibration, progress, should_stop)
+    deploy = pipeline.prepare(source)
+    plan = make_plan(deploy, data, config, progress)
+    return QuantizedModel(source=source, model=deploy, plan=plan, calibration=data, config=config)
+
+
+def compile(  # noqa: A001 (the name is the library's)
+    model: Any,
+    target: Any = "llvm",
+    config: QuantConfig | None = None,
+    *,
+    example_inputs: Any = None,
+    calibration: Calibration = None,
+    batch: int | None = None,
+    name: str | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> CompiledModule:
+    """Quantize a network and compile it for a target: "llvm" (this machine), "llvm -mcpu=...", "llvm -mtriple=aarch64", a dict, a tvm Target
+    or a preset's name. The other arguments are those of `quantize`.   TargetError: unknown target, or no linker for it.
+    """
+    if isinstance(model, QuantizedModel):
+        return compile_quantized(model, target, progress=progress or silent)
+    spec = parse_target(target)  # before the long work: a mistyped target should not cost minutes
+    quantized = quantize(
+        model, config, example_inputs=example_inputs, calibration=calibration, batch=batch, name=name, progress=progress, should_stop=should_stop
+    )
+    return compile_quantized(quantized, spec, progress=progress or silent)
+
+
+def synthesize(
+    model: Any,
+    config: SynthesisConfig | None = None,
+    *,
+    example_inputs: Any = None,
+    seed: int = 0,
+    effort: str = "instant",
+    batch: int | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> CalibrationSet:
+    """Make calibration inputs from a network alone (retro-synthesis)."""
+    progress = progress or silent
+    source = _load(model, example_inputs, batch, None, progress)
+    return synthesize_inputs(source, config, seed=seed, effort=effort, progress=progress, should_stop=should_stop)  # type: ignore[arg-type]
+
+
+def build_float(
+    model: Any, target: Any = "llvm", *, example_inputs: Any = None, batch: int | None = None, name: str | None = None,
+    progress: ProgressCallback | None = None,
+) -> CompiledModule:  # fmt: skip
+    """The FP32 build of a network (or of a QuantizedModel's) with our own float kernels: the baseline of every comparison."""
+    progress = progress or silent
+    spec = parse_target(target)
+    if isinstance(model, QuantizedModel):
+        return compile_float(model.model, spec, progress=progress)
+    return compile_float(pipeline.prepare(_load(model, example_inputs, batch, name, progress)), spec, progress=progress)
+
+
+def _load(model: Any, example_inputs: Any, batch: int | None, name: str | None, progress: ProgressCallback) -> Model:
+    if isinstance(model, Model):
+        return model
+    return load_model(model, example_inputs, batch=batch, name=name, progress=progress)
+
+
+def _calibration(
+    source: Model, config: QuantConfig, given: Calibration, progress: ProgressCallback, should_stop: Callable[[], bool] | None
+) -> CalibrationSet:
+    if given is None:
+        return synthesize_inputs(
+            source, config.synthesis, seed=config.seed, effort=config.effort, progress=progress, should_stop=should_stop
+        )
+    if isinstance(given, CalibrationSet):
+        found = given
+    elif isinstance(given, (str, Path)):
+        found = CalibrationSet.load(given)
+    else:
+        arrays = (given,) if isinstance(given, np.ndarray) else tuple(given)
+        found = CalibrationSet(inputs=tuple(np.asarray(array, np.float32) for array in arrays))
+    if found.network_hash and found.network_hash != source.network_hash:
+        raise CalibrationError("the calibration set was made for another network (its hash differs); synthesize one for this network")
+    return found

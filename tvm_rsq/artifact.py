@@ -1,0 +1,140 @@
+"""The .rsq file: one zip archive that holds a compiled network, with a checksum of every part.
+
+    manifest.json   schema, versions, target, inputs, kernel calls, and name -> sha256 and size of the parts below
+    lib.so          the shared library
+    plan.json       the plan (absent for an FP32 build)
+    report.json     what the report shows (absent where there is none)
+    sha256          of manifest.json
+
+Nothing in it is unpickled, and the library is not loaded before its checksum was found right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from tvm_rsq.compiled_module import CompiledModule, Contents, missing_features
+from tvm_rsq.errors import ArtifactError, ConfigError
+from tvm_rsq.model import InputSpec
+from tvm_rsq.passes.lower_islands import KernelCall
+from tvm_rsq.plan import QuantPlan
+from tvm_rsq.report import serialise
+
+SCHEMA = 1
+_LARGEST_PART = 4 * 2**30  # bytes; a declared size beyond it is no library of ours
+_REASONABLE_EXPANSION = 200  # of a compressed part; ours are below 30
+
+
+def save(contents: Contents, path: Path) -> None:
+    """Write `contents` atomically: the file is there whole, or not at all."""
+    parts: dict[str, bytes] = {"lib.so": contents.library}
+    if contents.plan is not None:
+        parts["plan.json"] = contents.plan.to_json().encode()
+    if contents.report is not None:
+        parts["report.json"] = json.dumps(serialise.to_dict(contents.report)).encode()
+    manifest = {
+        "schema": SCHEMA,
+        "name": contents.name,
+        "tvm": tvm.__version__,
+        "inputs": [asdict(spec) for spec in contents.inputs],
+        "calls": [asdict(call) for call in contents.calls],
+        "target": dict(contents.target),
+        "target_name": contents.target_name,
+        "arch": contents.arch,
+        "features": list(contents.features),
+        "parts": {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in parts.items()},
+    }
+    text = json.dumps(manifest, indent=1, sort_keys=True).encode()
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in {"manifest.json": text, "sha256": hashlib.sha256(text).hexdigest().encode(), **parts}.items():
+                # A fixed date: equal contents make equal files.
+                archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str], *, to_run: bool = True) -> CompiledModule:
+    """Read an artifact.
+
+    to_run  False: only to look at it, so that another machine's artifact is welcome
+    ArtifactError: no such file, not an artifact, damaged, made by another version, or (to_run) it cannot run on this machine.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            text = _part(archive, "manifest.json", path)
+            if hashlib.sha256(text).hexdigest() != _part(archive, "sha256", path).decode("ascii", "replace"):
+                raise ArtifactError(f"{path} is damaged: its manifest does not match its checksum; copy or compile it again")
+            manifest = json.loads(text)
+            if manifest.get("schema") != SCHEMA:
+                raise ArtifactError(f"{path} has schema {manifest.get('schema')}, this version reads {SCHEMA}; compile the network again")
+            parts = {name: _checked(archive, name, entry, path) for name, entry in manifest["parts"].items()}
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ArtifactError(f"{path} is not a tvm_rsq artifact ({error}); expected a file written by module.save") from error
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} has a manifest that cannot be read ({error}); compile the network again") from error
+    contents = _contents(manifest, parts, path)
+    if to_run:
+        _check_runs_here(manifest, contents, path)
+    return CompiledModule(contents)
+
+
+def _part(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
+    try:
+        info = archive.getinfo(name)
+    except KeyError:
+        raise ArtifactError(f"{path} is a zip file without {name}, not a tvm_rsq artifact; expected a file written by module.save") from None
+    if info.file_size > min(_LARGEST_PART, 2**20 + _REASONABLE_EXPANSION * max(info.compress_size, 1)):
+        raise ArtifactError(f"{path} claims {info.file_size} bytes for {name}, more than an artifact can hold; compile the network again")
+    try:
+        return archive.read(info)
+    except Exception as error:  # zlib.error is not exported everywhere, and every failure to inflate means the same
+        raise ArtifactError(f"{path} is damaged: {name} cannot be unpacked ({error}); copy or compile it again") from error
+
+
+def _checked(archive: zipfile.ZipFile, name: str, entry: dict[str, Any], path: Path) -> bytes:
+    data = _part(archive, name, path)
+    if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise ArtifactError(f"{path} is damaged: {name} does not match its checksum; copy or compile it again")
+    return data
+
+
+def _contents(manifest: dict[str, Any], parts: dict[str, bytes], path: Path) -> Contents:
+    try:
+        return Contents(
+            name=manifest["name"],
+            library=parts["lib.so"],
+            inputs=tuple(InputSpec(name=i["name"], shape=tuple(i["shape"]), dtype=i["dtype"]) for i in manifest["inputs"]),
+            calls=tuple(KernelCall(**call) for call in manifest["calls"]),
+            target=manifest["target"],
+            target_name=manifest["target_name"],
+            arch=manifest["arch"],
+            features=tuple(manifest["features"]),
+            plan=QuantPlan.from_json(parts["plan.json"].decode()) if "plan.json" in parts else None,
+            report=serialise.from_dict(json.loads(parts["report.json"])) if "report.json" in parts else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise ArtifactError(f"{path} holds parts that cannot be read ({error}); compile the network again") from error
+
+
+def _check_runs_here(manifest: dict[str, Any], contents: Contents, path: Path) -> None:
+    if manifest["tvm"] != tvm.__version__:
+        raise ArtifactError(f"{path} was compiled with TVM {manifest['tvm']}, this is {tvm.__version__}; install that version or compile it again")
+    if missing := missing_features(contents):
+        raise ArtifactError(
+            f"{path} was compiled for {contents.target_name} and cannot run here: this machine lacks {', '.join(missing[:4])}; "
+            "compile the network for this machine"
+        )

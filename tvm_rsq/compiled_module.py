@@ -1,0 +1,175 @@
+"""CompiledModule: a library that runs, with the plan and the report it was made with. Needs neither torch nor the network."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from tvm_rsq.errors import ArtifactError
+from tvm_rsq.inputs import check_inputs
+from tvm_rsq.model import InputSpec
+from tvm_rsq.passes.lower_islands import KernelCall
+from tvm_rsq.plan import QuantPlan
+from tvm_rsq.report.data import LayerTime, ReportData
+from tvm_rsq.targets.host import host_arch, host_features
+
+if TYPE_CHECKING:
+    import os
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What an artifact holds.
+
+    library   bytes of the shared library
+    calls     the kernels it calls, in order
+    target    the TVM target, with its name, architecture and the CPU features its code uses
+    plan      None for an FP32 build
+    """
+
+    name: str
+    library: bytes = field(repr=False)
+    inputs: tuple[InputSpec, ...]
+    calls: tuple[KernelCall, ...]
+    target: Mapping[str, Any]
+    target_name: str
+    arch: str
+    features: tuple[str, ...]
+    plan: QuantPlan | None = None
+    report: ReportData | None = None
+
+
+class CompiledModule:
+    """A compiled network. Calls from several threads are made one after another."""
+
+    def __init__(self, contents: Contents) -> None:
+        self.contents = contents
+        self._lock = threading.Lock()
+        self._machine: relax.VirtualMachine | None = None
+
+    @property
+    def plan(self) -> QuantPlan | None:
+        return self.contents.plan
+
+    @property
+    def report(self) -> ReportData | None:
+        return self.contents.report
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        return self.contents.inputs
+
+    @property
+    def target(self) -> str:
+        return self.contents.target_name
+
+    def with_report(self, report: ReportData) -> CompiledModule:
+        """The same library with another report, such as one with measurements."""
+        return CompiledModule(replace(self.contents, report=report))
+
+    def run(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """The network's output, a tuple of several.
+
+        InputError: wrong number, shape or dtype of arrays. ArtifactError: the library is for another kind of CPU.
+        """
+        arrays = check_inputs(self.inputs, inputs)
+        with self._lock:
+            result = self._vm()["main"](*[tvm.runtime.tensor(array) for array in arrays])
+        if hasattr(result, "numpy"):
+            return result.numpy()
+        return tuple(part.numpy() for part in result)
+
+    __call__ = run
+
+    def time_us(self, *inputs: np.ndarray, repeat: int = 10, number: int = 1) -> tuple[float, ...]:
+        """Microseconds of one inference, `repeat` times the average of `number` calls, without the copies in and out of numpy."""
+        tensors = [tvm.runtime.tensor(array) for array in check_inputs(self.inputs, inputs)]
+        with self._lock:
+            main = self._vm()["main"]
+            main(*tensors)
+            times = []
+            for _ in range(repeat):
+                start = time.perf_counter_ns()
+                for _ in range(number):
+                    main(*tensors)
+                times.append((time.perf_counter_ns() - start) / number / 1000)
+        return tuple(times)
+
+    def profile(self, *inputs: np.ndarray, repeat: int = 20) -> tuple[LayerTime, ...]:
+        """Time of every kernel call inside a whole inference, median of `repeat`, in execution order (operators of float islands too)."""
+        tensors = [tvm.runtime.tensor(array) for array in check_inputs(self.inputs, inputs)]
+        with self._lock:
+            machine = _load(self.contents)
+            seen: list[tuple[str, int]] = []
+            started = 0
+
+            def instrument(_function: Any, symbol: str, before: bool, _result: Any, *_args: Any) -> int:
+                nonlocal started
+                if before:
+                    started = time.perf_counter_ns()
+                else:
+                    seen.append((symbol, time.perf_counter_ns() - started))
+                return 0
+
+            machine["main"](*tensors)
+            machine.set_instrument(instrument)
+            runs = []
+            for _ in range(repeat):
+                seen.clear()
+                machine["main"](*tensors)
+                runs.append([entry for entry in seen if not entry[0].startswith("vm.")])
+        return self._layer_times(runs)
+
+    def _layer_times(self, runs: Sequence[Sequence[tuple[str, int]]]) -> tuple[LayerTime, ...]:
+        macs = {layer.name: layer.macs for layer in self.plan.layers} if self.plan else {}
+        pending = list(self.contents.calls)
+        times = []
+        for column in zip(*runs):
+            symbol = column[0][0]
+            nanoseconds = median(entry[1] for entry in column)
+            call = pending.pop(0) if pending and symbol.startswith(pending[0].symbol) else None
+            layer = (call.layer or call.tensor) if call else symbol
+            kernel = call.kernel if call else "float island"
+            times.append(LayerTime(layer=layer, kernel=kernel, time_us=nanoseconds / 1000, macs=macs.get(layer, 0)))
+        return tuple(times)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one file, atomically, with checksums."""
+        from tvm_rsq.artifact import save
+
+        save(self.contents, Path(path))
+
+    def _vm(self) -> relax.VirtualMachine:
+        if self._machine is None:
+            self._machine = _load(self.contents)
+        return self._machine
+
+
+def missing_features(contents: Contents) -> list[str]:
+    """What the library needs and this machine lacks."""
+    if contents.arch != host_arch():
+        return [f"a CPU of kind {contents.arch}"]
+    return sorted(set(contents.features) - host_features())
+
+
+def _load(contents: Contents) -> relax.VirtualMachine:
+    if missing := missing_features(contents):
+        raise ArtifactError(
+            f"{contents.name} was compiled for {contents.target_name} and needs {', '.join(missing[:4])}, which this machine "
+            f"({host_arch()}) lacks; compile it for this machine, or run it on its own"
+        )
+    with tempfile.TemporaryDirectory(prefix="tvm-rsq-") as folder:
+        path = Path(folder) / "lib.so"
+        path.write_bytes(contents.library)
+        module = tvm.runtime.load_module(str(path))
+        return relax.VirtualMachine(module, tvm.cpu())

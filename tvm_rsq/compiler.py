@@ -1,0 +1,89 @@
+"""Build: a QDQ network and a target -> a shared library, and the CompiledModule around it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import tvm
+from tvm import relax
+from tvm.ir import IRModule
+
+from tvm_rsq import pipeline
+from tvm_rsq.compiled_module import CompiledModule, Contents
+from tvm_rsq.executor import Executor
+from tvm_rsq.model import InputSpec, Model
+from tvm_rsq.passes.expose import expose
+from tvm_rsq.passes.lower_islands import KernelCall
+from tvm_rsq.plan import QuantPlan
+from tvm_rsq.progress import Progress, ProgressCallback, silent
+from tvm_rsq.quantized_model import QuantizedModel
+from tvm_rsq.report.collect import collect_report
+from tvm_rsq.targets.linker import link_function
+from tvm_rsq.targets.parse import parse_target
+from tvm_rsq.targets.spec import TargetSpec
+
+
+def compile_quantized(quantized: QuantizedModel, target: object = "llvm", *, progress: ProgressCallback = silent) -> CompiledModule:
+    """An integer library of the plan for a target.   TargetError: unknown target, or no linker for it."""
+    spec = parse_target(target)  # type: ignore[arg-type]
+    library, calls = build(quantized.annotated, spec, progress=progress)
+    report = collect_report(quantized, spec.name, calls, len(library))
+    return CompiledModule(_contents(quantized.model, spec, library, calls, quantized.plan, report=report))
+
+
+def compile_float(model: Model, target: object = "llvm", *, progress: ProgressCallback = silent) -> CompiledModule:
+    """The FP32 build of a deploy-form network with our own float kernels: the baseline that every speed-up is told against."""
+    spec = parse_target(target)  # type: ignore[arg-type]
+    library, calls = build(pipeline.annotate(model, {}, {}), spec, progress=progress)
+    return CompiledModule(_contents(model, spec, library, calls, None))
+
+
+def compile_exposed(quantized: QuantizedModel, target: object = "llvm") -> CompiledModule:
+    """The same kernels with every stored tensor as a further output, in the plan's order: for comparing with the simulation."""
+    spec = parse_target(target)  # type: ignore[arg-type]
+    exposed = replace(quantized.annotated, module=expose(quantized.annotated.module, list(quantized.plan.tensors)))
+    library, calls = build(exposed, spec)
+    return CompiledModule(_contents(exposed, spec, library, calls, quantized.plan))
+
+
+def build(model: Model, spec: TargetSpec, *, progress: ProgressCallback = silent) -> tuple[bytes, tuple[KernelCall, ...]]:
+    """QDQ form -> the bytes of a shared library, and the kernels it calls in order."""
+    progress(Progress(stage="lower", done=0, total=1))
+    mod, calls = pipeline.lower(model, spec.library, evaluate_elementwise)
+    progress(Progress(stage="lower", done=1, total=1, detail=f"{len(calls)} kernel calls"))
+    progress(Progress(stage="build", done=0, total=1))
+    executable = _build(mod, spec)
+    with tempfile.TemporaryDirectory(prefix="tvm-rsq-") as folder:
+        path = Path(folder) / "lib.so"
+        executable.export_library(str(path), fcompile=link_function(spec))
+        library = path.read_bytes()
+    progress(Progress(stage="build", done=1, total=1, detail=f"{len(library) / 1e6:.1f} MB"))
+    return library, calls
+
+
+def _build(mod: IRModule, spec: TargetSpec) -> tvm.runtime.Executable:
+    target = spec.tvm_target()
+    with target, tvm.transform.PassContext(opt_level=3):
+        return relax.build(tvm.transform.Sequential(pipeline.build_passes())(mod), target, relax_pipeline=None)
+
+
+def evaluate_elementwise(function: relax.Function, values: np.ndarray) -> np.ndarray:
+    """A function of one tensor on an array of its values, in float64: what lookup tables are made of."""
+    inputs = tuple(InputSpec(name=var.name, shape=values.shape, dtype=str(values.dtype)) for var in function.params)
+    model = Model(module=IRModule({"main": function}), params={}, inputs=inputs)
+    with torch.no_grad():
+        (result,) = Executor(model, dtype=torch.float64).run([torch.from_numpy(values)])
+    return result.numpy()
+
+
+def _contents(
+    model: Model, spec: TargetSpec, library: bytes, calls: tuple[KernelCall, ...], plan: QuantPlan | None, report: object = None
+) -> Contents:
+    return Contents(
+        name=model.name, library=library, inputs=model.inputs, calls=calls, plan=plan, report=report,
+        target=dict(spec.tvm), target_name=spec.name, arch=spec.arch, features=tuple(sorted(spec.features)),
+    )  # fmt: skip
