@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import json
 
 import numpy as np
@@ -26,6 +28,20 @@ def test_round_trip_through_json_text():
 def test_png_is_lossless(channels):
     picture = np.random.default_rng(0).integers(0, 256, (7, 5, channels), np.uint8)
     np.testing.assert_array_equal(png.decode(png.encode(picture)), picture)
+
+
+def test_another_reader_sees_the_same_picture():
+    image = pytest.importorskip("PIL.Image")
+    picture = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
+    with image.open(io.BytesIO(base64.b64decode(png.encode(picture)))) as opened:
+        np.testing.assert_array_equal(np.asarray(opened), picture)
+
+
+def test_a_flipped_bit_is_noticed():
+    data = bytearray(base64.b64decode(png.encode(np.zeros((4, 4, 3), np.uint8))))
+    data[45] ^= 1
+    with pytest.raises(ArtifactError, match="checksum"):
+        png.decode(base64.b64encode(bytes(data)).decode())
 
 
 @pytest.mark.parametrize("picture", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 2), np.uint8)])
