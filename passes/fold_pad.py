@@ -44,7 +44,7 @@ def _fold(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Expr | None:
     if any(width[:4]):
         return None
     before, after = width[4::2], width[5::2]
-    padding = [int(own) + extra for own, extra in zip(attrs.padding, before + after)]
+    padding = [int(own) + extra for own, extra in zip(attrs.padding, before + after, strict=True)]
     if name in _AVERAGES:
         return _AVERAGES[name](
             pad.args[0], list(attrs.pool_size), list(attrs.strides), padding, list(attrs.dilation), False, True, str(attrs.layout)

@@ -105,7 +105,7 @@ class _Fold:
             return None if known is None else _Known(known.value[value.index], known.source)
         if isinstance(value, relax.Call):
             operands = [self._evaluate(arg) if isinstance(arg, _TENSOR) else None for arg in value.args]
-            tensors = [known for arg, known in zip(value.args, operands) if isinstance(arg, _TENSOR)]
+            tensors = [known for arg, known in zip(value.args, operands, strict=True) if isinstance(arg, _TENSOR)]
             if not tensors or any(known is None for known in tensors):
                 return None
             arrays = [None if known is None else known.value for known in operands]

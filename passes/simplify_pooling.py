@@ -37,7 +37,7 @@ def _simplify(value: relax.Expr) -> relax.Expr | None:
         return x
     if wanted == (1, 1):
         return relax.op.mean(x, [2, 3], keepdims=True)
-    if any(extent % size for extent, size in zip(given, wanted)):
+    if any(extent % size for extent, size in zip(given, wanted, strict=True)):
         return None
-    window = [extent // size for extent, size in zip(given, wanted)]
+    window = [extent // size for extent, size in zip(given, wanted, strict=True)]
     return relax.op.nn.avg_pool2d(x, window, window)

@@ -16,6 +16,7 @@ from tvm_rsq.passes.name_bindings import NameBindings
 from tvm_rsq.passes.normalize_axes import NormalizeAxes
 from tvm_rsq.passes.order_operands import OrderOperands
 from tvm_rsq.passes.rewrite_bindings import static_shape
+from tvm_rsq.passes.separate_layers import separate_layers
 from tvm_rsq.passes.simplify_pooling import SimplifyPooling
 from tvm_rsq.passes.simplify_shapes import SimplifyShapes
 from tvm_rsq.passes.sink_squeeze import SinkSqueeze
@@ -42,6 +43,7 @@ def canonicalize(imported: Imported, name: str) -> Model:
     )(module)
     module, params = fold_params(module, params)  # the reshapes of parameters that OrderOperands and Conv1dToConv2d wrote
     check_finite(params)
+    module, params = separate_layers(module, params)
     module = NameBindings()(module)
     check_canonical(module, imported.num_input)
     inputs = [

@@ -10,7 +10,7 @@ from tvm.ir import IRModule
 
 from tvm_rsq.errors import ModelError, UnsupportedError
 from tvm_rsq.frontend.operators import CANONICAL_OPERATORS
-from tvm_rsq.passes.rewrite_bindings import operator_name
+from tvm_rsq.passes.rewrite_bindings import operator_name, static_shape
 
 _LAYERS = ("relax.nn.conv2d", "relax.matmul")
 
@@ -35,6 +35,15 @@ def check_inputs(module: IRModule, num_input: int) -> None:
             raise UnsupportedError(f"input {var.name} has the dynamic shape {var.ty.shape}, expected a static one; pass batch= or export it static")
 
 
+def check_batch(module: IRModule, batch: int) -> None:
+    """ModelError: an output whose first extent is not `batch`, so that the network fixes its batch somewhere inside."""
+    body = module["main"].body.body
+    for output in body.fields if isinstance(body, relax.Tuple) else [body]:
+        shape = static_shape(output)
+        if shape[:1] != (batch,):
+            raise ModelError(f"an output has shape {list(shape)} for batch {batch}: a reshape inside fixes the batch; export the network with that batch")
+
+
 def check_canonical(module: IRModule, num_input: int) -> None:
     """UnsupportedError: an operator outside CANONICAL_OPERATORS or a layer whose weight is computed. ModelError: no layer at all."""
     main = module["main"]
@@ -51,8 +60,8 @@ def check_canonical(module: IRModule, num_input: int) -> None:
             if isinstance(value.ty, relax.TensorType) and str(value.ty.dtype) != "float32":
                 raise UnsupportedError(f"{operator} (tensor {name}) gives {value.ty.dtype}, expected float32 throughout the network")
             if operator in _LAYERS:
-                if value.args[1] not in params:
-                    raise UnsupportedError(f"{operator} (tensor {name}) multiplies two activations, expected a stored weight as second operand")
+                if value.args[1] not in params or (operator == "relax.matmul" and value.args[1].ty.ndim != 2):
+                    raise UnsupportedError(f"{operator} (tensor {name}) multiplies two activations, expected a stored weight (a matrix, for a dense layer) as second operand")
                 layers += 1
     if not layers:
         raise ModelError("the network has no convolution and no dense layer, so there is nothing to quantize")

@@ -11,6 +11,7 @@ import onnx
 
 from tvm_rsq.errors import ModelError
 from tvm_rsq.frontend.canonical import canonicalize
+from tvm_rsq.frontend.checks import check_batch
 from tvm_rsq.frontend.imported import Imported
 from tvm_rsq.frontend.onnx_frontend import import_onnx, load_onnx
 from tvm_rsq.model import Model
@@ -36,6 +37,8 @@ def load(
     imported, default = _import(model, example_inputs, batch)
     progress(Progress(stage="import", done=1, total=2, detail="canonical form"))
     result = canonicalize(imported, name or default)
+    if batch is not None:
+        check_batch(result.module, batch)
     progress(Progress(stage="import", done=2, total=2, detail=result.name))
     return result
 

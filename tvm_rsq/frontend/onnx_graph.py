@@ -87,13 +87,15 @@ class Graph:
         outputs = {value.name for value in self.outputs}
         for node in self.nodes:
             node = _renamed(node, alias)
-            if self._passes_through(node) and node.output[0] not in outputs:
+            if node.op_type == "Identity" and node.input[0] in self.weights:
+                self.weights[node.output[0]] = self.weights[node.input[0]]  # exporters merge equal weights: each use keeps its own name
+            elif self._passes_through(node) and node.output[0] not in outputs:
                 alias[node.output[0]] = node.input[0]
             elif node.op_type == "Shape" and node.input[0] in self.shapes:
                 start, end = attribute(node, "start", 0), attribute(node, "end", None)
                 self.weights[node.output[0]] = np.array(self.shapes[node.input[0]][start:end], np.int64)
             elif all(name in self.weights for name in node.input if name) and self._is_shape_arithmetic(node):
-                self.weights.update(zip(node.output, self._evaluate(node)))
+                self.weights.update(zip(node.output, self._evaluate(node), strict=True))
             else:
                 kept.append(node)
         self.nodes = kept

@@ -34,8 +34,8 @@ class OnnxImporter(ONNXGraphImporter):
         self._graph = graph
         self._by_output = {node.output[0]: describe(node) for node in graph.nodes}
         self._ours: dict[str, Callable[[list[Any], dict[str, Any]], relax.Expr]] = {
-            "Clip": self._clip, "Gemm": self._gemm, "LRN": self._local_response_norm, "Neg": self._negate, "Pad": self._pad,
-            "Resize": self._resize, "Slice": self._slice, "Sum": self._sum, "Upsample": self._upsample,
+            "Clip": self._clip, "Gemm": self._gemm, "HardSigmoid": self._hard_sigmoid, "LRN": self._local_response_norm, "Neg": self._negate,
+            "Pad": self._pad, "Resize": self._resize, "Slice": self._slice, "Sum": self._sum, "Upsample": self._upsample,
             "Max": lambda inputs, attrs: self._chain(relax.op.maximum, inputs), "Min": lambda inputs, attrs: self._chain(relax.op.minimum, inputs),
         }  # fmt: skip
 
@@ -91,6 +91,14 @@ class OnnxImporter(ONNXGraphImporter):
             bias = relax.op.multiply(bias, relax.const(attrs["beta"], "float32"))
         return relax.op.add(product, bias)
 
+    def _hard_sigmoid(self, inputs: list[Any], attrs: dict[str, Any]) -> relax.Expr:
+        alpha, beta = attrs.get("alpha", 0.2), attrs.get("beta", 0.5)
+        if np.float32(alpha) == np.float32(1 / 6) and beta == 0.5:  # torch's, in the form that torch programs and HardSwish arrive in
+            shifted = relax.op.clip(relax.op.add(inputs[0], relax.const(3.0, "float32")), 0.0, 6.0)
+            return relax.op.divide(shifted, relax.const(6.0, "float32"))
+        scaled = relax.op.multiply(inputs[0], relax.const(alpha, "float32"))
+        return relax.op.clip(relax.op.add(scaled, relax.const(beta, "float32")), 0.0, 1.0)
+
     def _local_response_norm(self, inputs: list[Any], attrs: dict[str, Any]) -> relax.Expr:
         x, size = inputs[0], attrs["size"]
         front = (size - 1) // 2
@@ -114,7 +122,7 @@ class OnnxImporter(ONNXGraphImporter):
         rank = inputs[0].ty.ndim
         axes = range(rank) if axes is None else [int(axis) % rank for axis in axes]
         width = [0] * (2 * rank)
-        for axis, before, after in zip(axes, pads[: len(pads) // 2], pads[len(pads) // 2 :]):
+        for axis, before, after in zip(axes, pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True):
             width[2 * axis : 2 * axis + 2] = [int(before), int(after)]
         if min(width) < 0:
             raise UnsupportedError(f"negative pads {width}, expected pads of at least 0")
@@ -131,7 +139,7 @@ class OnnxImporter(ONNXGraphImporter):
         shape = static_shape(x)
         chosen = sizes if sizes is not None and len(sizes) else scales
         full = list(shape) if chosen is sizes else [1.0] * len(shape)
-        for axis, value in zip(range(len(shape)) if axes is None else axes, chosen):
+        for axis, value in zip(range(len(shape)) if axes is None else axes, chosen, strict=True):
             full[axis] = value.item()
         if chosen is not sizes:
             full = self._scaled(shape, full)
@@ -144,7 +152,7 @@ class OnnxImporter(ONNXGraphImporter):
         return self._resize2d(inputs[0], self._scaled(static_shape(inputs[0]), scales), attrs, "asymmetric", "floor")
 
     def _scaled(self, shape: tuple[int, ...], scales: Any) -> list[int]:
-        exact = [extent * float(scale) for extent, scale in zip(shape, scales)]
+        exact = [extent * float(scale) for extent, scale in zip(shape, scales, strict=True)]
         if any(abs(value - round(value)) > 1e-4 for value in exact):
             raise UnsupportedError(f"scales {[float(scale) for scale in scales]} do not give whole sizes from {list(shape)}; use sizes")
         return [round(value) for value in exact]
@@ -168,7 +176,7 @@ class OnnxImporter(ONNXGraphImporter):
             starts, ends, axes, steps = (self._constant(inputs, index) for index in range(1, 5))
         x = inputs[0]
         axes = range(len(starts)) if axes is None else axes
-        for number, (axis, start, end) in enumerate(zip(axes, starts, ends)):
+        for number, (axis, start, end) in enumerate(zip(axes, starts, ends, strict=True)):
             x = slice_as_split(self.bb, x, int(axis), int(start), int(end), 1 if steps is None else int(steps[number]))
         return x
 

@@ -28,7 +28,7 @@ def _explicit(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto:
     strides = attribute(node, "strides", None) or [1] * len(extents)
     dilations = attribute(node, "dilations", None) or [1] * len(extents)
     before, after = [], []
-    for extent, size, stride, dilation in zip(extents, kernel, strides, dilations):
+    for extent, size, stride, dilation in zip(extents, kernel, strides, dilations, strict=True):
         reach = (size - 1) * dilation + 1
         total = 0 if mode == "VALID" else max((-(-extent // stride) - 1) * stride + reach - extent, 0)
         small = total // 2

@@ -46,7 +46,7 @@ def load_program(path: os.PathLike[str]) -> torch.export.ExportedProgram:
 
 
 def import_program(program: torch.export.ExportedProgram, batch: int | None) -> Imported:
-    """Import a program; `batch` fixes the first extent of its inputs, whether static or dynamic.
+    """Import a program; `batch` fixes the first extent of its inputs where that is dynamic.
 
     ModelError: dynamic shapes, parameters that are not float32. UnsupportedError: an operator, by name and node.
     """
@@ -99,12 +99,18 @@ def _refuse_dynamic(program: torch.export.ExportedProgram) -> None:
 
 
 def _with_batch(program: torch.export.ExportedProgram, batch: int) -> torch.export.ExportedProgram:
-    """The same program with inputs of `batch` samples: exported again."""
+    """The same program with inputs of `batch` samples: exported again where its batch is dynamic."""
     example = []
     for name, value in _user_inputs(program):
+        if not isinstance(value, torch.Tensor) or not value.ndim:
+            continue  # refused later
+        if isinstance(value.shape[0], int) and value.shape[0] != batch:
+            raise ModelError(f"input {name} has the static batch {value.shape[0]}, got batch={batch}; export the program with that batch")
         if any(isinstance(extent, torch.SymInt) for extent in value.shape[1:]):
             raise UnsupportedError(f"input {name} has dynamic extents besides the batch; export it with a static shape")
         example.append(torch.zeros((batch, *value.shape[1:]), dtype=value.dtype))
+    if not any(isinstance(extent, torch.SymInt) for _name, value in _user_inputs(program) for extent in getattr(value, "shape", ())):
+        return program
     try:
         return torch.export.export(program.module(), tuple(example))
     except Exception as error:  # noqa: BLE001  the program's own guards raise anything

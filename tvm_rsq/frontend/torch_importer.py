@@ -85,9 +85,9 @@ class TorchImporter(ExportedProgramImporter):
     def _adaptive_max_pool2d(self, node: fx.Node) -> tuple[relax.Expr, ...]:
         x, sizes = self.env[node.args[0]], node.args[1]
         extents = [int(extent) for extent in self.shape_of(x)][2:]
-        if any(extent % size for extent, size in zip(extents, sizes)):
+        if any(extent % size for extent, size in zip(extents, sizes, strict=True)):
             raise NotImplementedError(f"output size {list(sizes)} does not divide {extents}")
-        window = [extent // size for extent, size in zip(extents, sizes)]
+        window = [extent // size for extent, size in zip(extents, sizes, strict=True)]
         return (self.block_builder.emit(relax.op.nn.max_pool2d(x, window, window)),)
 
     def _contiguous_slice(self, node: fx.Node) -> relax.Expr:
@@ -106,8 +106,8 @@ class TorchImporter(ExportedProgramImporter):
         x = self.env[node.args[0]]
         factors = factors if method == "linear" else (node.args[2] if len(node.args) > 2 else None)
         extents = [int(extent) for extent in self.shape_of(x)][2:]
-        size = node.args[1] or [int(extent * factor) for extent, factor in zip(extents, factors)]
-        if factors and coordinates != "align_corners" and any(e * f != s for e, f, s in zip(extents, factors, size)):
+        size = node.args[1] or [int(extent * factor) for extent, factor in zip(extents, factors, strict=True)]
+        if factors and coordinates != "align_corners" and any(e * f != s for e, f, s in zip(extents, factors, size, strict=True)):
             # torch then samples at 1/factor, which no size-based resize can express
             raise NotImplementedError(f"scale factors {list(factors)} do not give whole sizes from {extents}; use size=")
         return self.block_builder.emit(
