@@ -17,6 +17,7 @@ from tvm_rsq.cli.invocation import command_line
 from tvm_rsq.cli.model_argument import read_model
 from tvm_rsq.cli.session import Session
 from tvm_rsq.cli.show import table
+from tvm_rsq.errors import ArtifactError
 from tvm_rsq.report import formats
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def bench(
 
     modules = {str(path): tvm_rsq.load(path) for path in artifacts}
     first = modules[str(artifacts[0])]
+    if report is not None and first.report is None:
+        raise ArtifactError(f"{artifacts[0]} carries no report, expected one in the first artifact; name a quantized build first")
     sizes = {str(path): path.stat().st_size for path in artifacts}
     with session.progress() as progress:
         if network is not None:
@@ -55,10 +58,10 @@ def bench(
             )
         calls = {name: partial(module.run, *random_inputs(module.inputs, seed)) for name, module in modules.items()}
         times = measure(calls, repeat=repeat, warmup=warmup, progress=progress.event)
-        profile = first.profile(random_inputs(first.inputs, seed), repeat) if layers else ()
+        profile = first.profile(*random_inputs(first.inputs, seed), repeat=repeat) if layers else ()
     used = int(os.environ.get("TVM_NUM_THREADS", 0)) or os.cpu_count() or 1
     rows = tuple(
-        LatencyRow(build=name, times_us=found, artifact_bytes=sizes.get(name, 0), target=modules[name].target.name, threads=used)
+        LatencyRow(build=name, times_us=found, artifact_bytes=sizes.get(name, 0), target=modules[name].target, threads=used)
         for name, found in times.items()
     )
     unstable = [row.build for row in rows if is_unstable(row.times_us)]

@@ -68,7 +68,7 @@ def compile_(
     session.result(
         {
             "network": found.network,
-            "target": module.target.name,
+            "target": module.target,
             "artifact": str(output),
             "artifact_bytes": size,
             "report": None if report is None else str(report),
@@ -82,5 +82,5 @@ def compile_(
         Text(),
         plan_summary(module.plan),
         Text(f"weights {formats.size(before)} -> {formats.size(after)} ({formats.ratio(before / after if after else None)} smaller)"),
-        Text(f"{output}: {formats.size(size)} for {module.target.name}" + (f"; report in {report}" if report else "")),
+        Text(f"{output}: {formats.size(size)} for {module.target}" + (f"; report in {report}" if report else "")),
     )

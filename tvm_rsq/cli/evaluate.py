@@ -52,15 +52,15 @@ def evaluate(
     with session.progress() as progress:
         if artifact is not None:
             module = tvm_rsq.load(artifact)
-            run, specs = module.run, module.inputs
+            run, specs, source = module.run, module.inputs, network.model
         else:
             quantized = tvm_rsq.quantize(
                 network.model, config, example_inputs=network.example_inputs, calibration=data, batch=batch,
                 progress=progress.event, should_stop=session.interrupts.should_stop,
             )  # fmt: skip
-            run, specs = quantized.simulate, quantized.model.inputs
+            run, specs, source = quantized.simulate, quantized.model.inputs, quantized
         size = specs[0].shape[0]
-        reference = tvm_rsq.build_float(network.model, "llvm", example_inputs=network.example_inputs, batch=size, progress=progress.event)
+        reference = tvm_rsq.build_float(source, "llvm", example_inputs=network.example_inputs, batch=size, progress=progress.event)
         expected = in_batches(reference.run, inputs, size)
         found = compare(expected, in_batches(run, inputs, size), source=input_[0].name, labels=truth)
     rows = [

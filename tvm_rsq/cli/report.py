@@ -10,6 +10,7 @@ from rich.text import Text
 
 from tvm_rsq.cli.paths import writable
 from tvm_rsq.cli.session import Session
+from tvm_rsq.errors import ArtifactError
 from tvm_rsq.report import formats
 
 
@@ -25,7 +26,9 @@ def report(
     import tvm_rsq
     from tvm_rsq.report import page, serialise
 
-    data = tvm_rsq.load(artifact).report
+    data = tvm_rsq.load(artifact, to_run=False).report
+    if data is None:
+        raise ArtifactError(f"{artifact} carries no report, expected a quantized build; compile the network again")
     page.write(data, output)
     size = output.stat().st_size
     record = {k: v for k, v in serialise.to_dict(data).items() if k not in ("schema", "images")}

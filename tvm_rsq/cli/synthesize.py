@@ -37,7 +37,7 @@ def synthesize(
 
     with session.progress() as progress:
         made = tvm_rsq.synthesize(
-            network.model, config, example_inputs=network.example_inputs, batch=batch,
+            network.model, config.synthesis, example_inputs=network.example_inputs, seed=seed, effort=effort, batch=batch,
             progress=progress.event, should_stop=session.interrupts.should_stop,
         )  # fmt: skip
     made.save(output)
