@@ -186,6 +186,44 @@ def test_elsewhere_on_vectors_it_becomes_a_product_and_a_sum(shape):
     assert_same_function(folded, model)
 
 
+def test_products_and_sums_with_parameters_that_follow_belong_to_it():
+    params = {**statistics(6, "a"), "a.scale": noise(6, 1, 1), "a.shift": noise(1, 6, 1, 1), "w": noise(4, 6, 3, 3), **statistics(4, "b"), "b.scale": noise(4, 1, 1)}
+
+    def body(emit, x, p):
+        first = emit(R.nn.relu(emit(R.add(emit(R.multiply(batch_norm(emit, x, p, "a"), p["a.scale"])), p["a.shift"]))))
+        return R.multiply(batch_norm(emit, emit(R.nn.conv2d(first, p["w"], padding=1)), p, "b"), p["b.scale"])
+
+    model = network(body, (1, 6, 5, 5), params)
+    folded = fold_batch_norm(model)
+    assert operators(folded) == ["conv2d", "add", "relu", "conv2d", "add"]
+    assert [layer.name for layer in Executor(folded).layers] == ["a.weight", "w"]
+    assert_same_function(folded, model)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_product_with_a_parameter_is_folded_without_a_batch_norm(before):
+    def body(emit, x, p):
+        if before:
+            return R.nn.conv2d(emit(R.multiply(emit(R.nn.relu(x)), p["s"])), p["w"])
+        return R.nn.relu(emit(R.multiply(emit(R.nn.conv2d(x, p["w"])), p["s"])))
+
+    model = network(body, (1, 4, 5, 5), {"w": noise(4, 4, 3, 3), "s": noise(1, 4, 1, 1)})
+    folded = fold_batch_norm(model)
+    assert "multiply" not in operators(folded)
+    assert_same_function(folded, model)
+
+
+def test_a_product_with_a_number_or_away_from_a_layer_is_left_alone():
+    def body(emit, x, p):
+        half = emit(R.multiply(emit(R.nn.conv2d(emit(R.multiply(x, p["s"])), p["w"], padding=1)), relax.const(0.5)))
+        return R.nn.relu(half)
+
+    model = network(body, (1, 4, 5, 5), {"w": noise(4, 4, 3, 3), "s": noise(1, 4, 1, 1)})
+    folded = fold_batch_norm(model)
+    assert operators(folded) == ["multiply", "conv2d", "multiply", "relu"]
+    assert_same_function(folded, model)
+
+
 def test_an_output_with_several_readers_is_not_folded_behind():
     params = {"w": noise(4, 3, 3, 3), **statistics(4)}
 
