@@ -41,9 +41,7 @@ def make_multiply(workload: MultiplyWorkload, *, form: numerics.RequantizeForm) 
         b = right[broadcast_index(index, workload.right_shape)].astype("int32") - tirx.const(workload.right_zero_point, "int32")
         if workload.out == "float32":
             return clip_float((a * b).astype("float32") * multiplier[0], workload.low, workload.high)
-        return numerics.requantize(
-            a * b, multiplier[0], workload.zero_point, workload.qmin, workload.qmax, form=form, dtype=workload.out
-        )
+        return numerics.requantize(a * b, multiplier[0], workload.zero_point, workload.qmin, workload.qmax, form=form, dtype=workload.out)
 
     output = te.compute(np.broadcast_shapes(workload.left_shape, workload.right_shape), element, name="output")
     return injective_kernel("multiply", [left, right, multiplier], output)

@@ -23,15 +23,15 @@ from tvm_rsq.targets.workloads_movement import ConcatWorkload
 
 
 def make_concat(workload: ConcatWorkload, *, form: numerics.RequantizeForm) -> Kernel:
-    """prim_func(x_0, ..., x_k-1 carrier, affine float32 (k, 2), output); rows of affine from `quantize.requantize_affine`, unread for copies.
+    """prim_func(x_0, ..., x_k-1 carrier, affine float32 (k, 2), output).
 
-    The affine argument is there even if every input is copied.
+    Rows of affine come from `quantize.requantize_affine`; those of copied inputs are not read, but the argument is always there.
     """
     rows = math.prod(workload.shapes[0][: workload.axis])
     runs = [math.prod(shape[workload.axis :]) for shape in workload.shapes]
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("main")
-        T.func_attr({"tirx.noalias": True, "global_symbol": "main"})
+        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "global_symbol": "main"})
         inputs = [T.arg(f"x{i}", T.buffer(shape, workload.dtype)) for i, shape in enumerate(workload.shapes)]
         affine = T.arg("affine", T.buffer((len(inputs), 2), "float32"))
         output = T.arg("output", T.buffer(workload.out_shape, workload.dtype))

@@ -16,9 +16,7 @@ from tvm_rsq.targets.workloads_movement import PadWorkload, PermuteWorkload, Res
 def make_reshape(workload: ReshapeWorkload) -> Kernel:
     """prim_func(x shape, output new_shape): the same elements in the same order (also squeeze, expand_dims and flatten)."""
     x = te.placeholder(workload.shape, workload.dtype, name="x")
-    output = te.compute(
-        workload.new_shape, lambda *index: x[unravel(ravel(index, workload.new_shape), workload.shape)], name="output"
-    )
+    output = te.compute(workload.new_shape, lambda *index: x[unravel(ravel(index, workload.new_shape), workload.shape)], name="output")
     return injective_kernel("reshape", [x], output)
 
 

@@ -19,6 +19,9 @@ from tvm_rsq.targets.generic.te_kernel import injective_kernel
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_movement import ResizeNearestWorkload
 
+COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
+ROUNDINGS = ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil", "round")
+
 
 def make_resize_nearest(workload: ResizeNearestWorkload) -> Kernel:
     """prim_func(x NHWC, output (N, *out_size, C)). UnsupportedError: unknown coordinates or rounding."""
@@ -50,7 +53,7 @@ def _coordinate(i: Expr, size: int, out: int, mode: str) -> tuple[Expr, int]:
         return (i * 2 + 1) * size - out, 2 * out
     if mode == "align_corners":
         return (i * (size - 1), out - 1) if out > 1 else (tirx.const(0, "int32"), 1)
-    raise UnsupportedError(f"nearest resize with coordinates {mode!r}; expected half_pixel, pytorch_half_pixel, asymmetric or align_corners")
+    raise UnsupportedError(f"nearest resize with coordinates {mode!r}, expected one of {COORDINATES}")
 
 
 def _rounded(p: Expr, q: int, rounding: str) -> Expr:
@@ -67,4 +70,4 @@ def _rounded(p: Expr, q: int, rounding: str) -> Expr:
         up = tirx.floordiv(p * 2 + q, 2 * q)
         down = tirx.floordiv(p * 2 + (q - 1), 2 * q)  # differs from `up` exactly at a tie
         return up - tirx.floormod(up, 2) * (up - down)  # of the two, the even one
-    raise UnsupportedError(f"nearest resize with rounding {rounding!r}; expected floor, ceil, round_prefer_floor, round_prefer_ceil or round")
+    raise UnsupportedError(f"nearest resize with rounding {rounding!r}, expected one of {ROUNDINGS}")

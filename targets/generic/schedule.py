@@ -16,6 +16,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from tvm_rsq.targets.generic.contiguous_run import contiguous_axes, contiguous_read_axis
 
+_SCHEDULED = "tirx.is_scheduled"
 _IF_THEN_ELSE = Op.get("prim.if_then_else")
 PARALLEL_WORK = 1 << 15  # below this many element operations, waking other threads costs more than it saves
 ENOUGH_ROWS = 64  # so many outer iterations divide evenly enough among threads; with fewer, the run is divided too
@@ -27,24 +28,31 @@ _UNROLLED_AXIS = 8  # an innermost axis up to this size is unrolled, so that LLV
 
 
 def schedule_elementwise(prim_func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """`prim_func` with a sane CPU schedule, or as it is where nothing in it is recognised (also if it has dynamic shapes or is scheduled already).
+    """`prim_func` with a sane CPU schedule; as it is where its structure is not recognised, is dynamic, or is scheduled already.
 
-    Element-wise producers that are cheaper to repeat than to store are inlined; element-wise blocks are vectorised; reductions keep the vector
-    in the innermost spatial axis where memory allows it. No sum is reordered, but LLVM may contract other products and sums than before.
+    Element-wise producers that are cheaper to repeat than to store are inlined; element-wise blocks are vectorised; reductions keep the
+    vector in the innermost spatial axis where memory allows it. No sum is reordered, but LLVM may contract other products and sums than
+    before. A schedule changes no result, so a function that the scheduler refuses comes back as it was.
     """
-    if prim_func.attrs is not None and "tirx.is_scheduled" in prim_func.attrs:
+    if prim_func.attrs is not None and _SCHEDULED in prim_func.attrs:
         return prim_func
+    try:
+        return _scheduled(prim_func)
+    except ScheduleError:
+        return prim_func
+
+
+def _scheduled(prim_func: tirx.PrimFunc) -> tirx.PrimFunc:
     sch = Schedule(IRModule({"main": prim_func}))
-    blocks = sch.get_child_blocks(sch.get_sblock("root", "main"))
+    blocks = sch.get_child_blocks(sch.get_sblock("root"))
     if not all(_is_recognised(sch, block) for block in blocks):
         return prim_func
-    remaining = _inline_producers(sch, blocks)
-    for block in remaining:
+    for block in _inline_producers(sch, blocks):
         if _is_reduction(sch, block):
             schedule_reduction(sch, block)
         else:
             schedule_injective(sch, block)
-    return sch.mod["main"].with_attr("tirx.is_scheduled", True)
+    return sch.mod["main"].with_attr(_SCHEDULED, True)
 
 
 def schedule_injective(sch: Schedule, block: SBlockRV) -> None:
@@ -174,10 +182,11 @@ def _is_recognised(sch: Schedule, block: SBlockRV) -> bool:
     if len(loops) != len(stmt.iter_vars) or not loops:
         return False
     kinds = [iv.iter_type for iv in stmt.iter_vars]
-    first_reduction = kinds.index(tirx.IterVar.CommReduce) if tirx.IterVar.CommReduce in kinds else len(kinds)
-    in_order = all(k == tirx.IterVar.DataPar for k in kinds[:first_reduction]) and all(k == tirx.IterVar.CommReduce for k in kinds[first_reduction:])
-    static = all(isinstance(loop.extent, tirx.IntImm) and loop.kind == tirx.ForKind.SERIAL for loop in loops)
-    return in_order and static and first_reduction > 0
+    spatial = kinds.count(tirx.IterVar.DataPar)
+    in_order = kinds == [tirx.IterVar.DataPar] * spatial + [tirx.IterVar.CommReduce] * (len(kinds) - spatial)
+    shapes = [region.source.shape for region in [*stmt.reads, *stmt.writes]]
+    static = all(isinstance(extent, tirx.IntImm) for extent in [loop.extent for loop in loops] + [e for shape in shapes for e in shape])
+    return spatial > 0 and in_order and static and all(loop.kind == tirx.ForKind.SERIAL for loop in loops)
 
 
 def _inline_producers(sch: Schedule, blocks: list[SBlockRV]) -> list[SBlockRV]:

@@ -16,7 +16,7 @@ def injective_kernel(name: str, inputs: Sequence[te.Tensor], output: te.Tensor) 
     """The element-wise kernel `prim_func(*inputs, output)`; `output` is computed from the inputs in one stage."""
     sch = Schedule(IRModule({"main": te.create_prim_func([*inputs, output])}))
     schedule_injective(sch, sch.get_sblock(output.op.name))
-    return Kernel(name=name, prim_func=sch.mod["main"])
+    return _kernel(name, sch)
 
 
 def reduction_kernel(name: str, inputs: Sequence[te.Tensor], reduction: te.Tensor, output: te.Tensor) -> Kernel:
@@ -24,7 +24,7 @@ def reduction_kernel(name: str, inputs: Sequence[te.Tensor], reduction: te.Tenso
     sch = Schedule(IRModule({"main": te.create_prim_func([*inputs, output])}))
     block = sch.get_sblock(reduction.op.name)
     schedule_reduction(sch, block, None if output.same_as(reduction) else sch.get_sblock(output.op.name))
-    return Kernel(name=name, prim_func=sch.mod["main"])
+    return _kernel(name, sch)
 
 
 def clip_float(x: Expr, low: float, high: float) -> Expr:
@@ -34,3 +34,7 @@ def clip_float(x: Expr, low: float, high: float) -> Expr:
     if low != float("-inf"):
         x = tirx.max(x, tirx.const(low, "float32"))
     return x
+
+
+def _kernel(name: str, sch: Schedule) -> Kernel:
+    return Kernel(name=name, prim_func=sch.mod["main"].with_attr("tirx.is_scheduled", True))

@@ -38,8 +38,10 @@ def quantized(rng: np.random.Generator, shape: tuple[int, ...], *, extreme: bool
     return (rng.choice([info.min, info.max], shape) if extreme else rng.integers(info.min, info.max + 1, shape)).astype(dtype)
 
 
-def affine_rounded(x: np.ndarray, multiplier: np.ndarray | float, addend: np.ndarray | float, qmin: int, qmax: int, dtype: str) -> np.ndarray:
-    """clip(rne(x * multiplier + addend)), rounded once. x float32 or integer, the others float32 or integer, of any shapes that broadcast."""
+def affine_rounded(
+    x: np.ndarray, multiplier: np.ndarray | float, addend: np.ndarray | float, qmin: int, qmax: int, dtype: str
+) -> np.ndarray:
+    """clip(rne(x * multiplier + addend)), rounded once; the three are float32 or integers, of shapes that broadcast."""
 
     def one(value: Fraction) -> int:
         return min(max(round(value), qmin), qmax)  # round() of a Fraction is exact, ties to even

@@ -17,7 +17,9 @@ def image(*shape):
 
 
 @pytest.mark.parametrize("cpu", CPUS)
-@pytest.mark.parametrize(("shape", "new_shape"), [((1, 3, 4, 6), (1, 72)), ((2, 1, 1, 16), (2, 16)), ((6, 5), (1, 3, 2, 5)), ((1, 64), (64,))])
+@pytest.mark.parametrize(
+    ("shape", "new_shape"), [((1, 3, 4, 6), (1, 72)), ((2, 1, 1, 16), (2, 16)), ((6, 5), (1, 3, 2, 5)), ((1, 64), (64,))]
+)
 def test_reshape(cpu, shape, new_shape):
     x = image(*shape)
     moved(cpu, make_reshape(ReshapeWorkload(shape=shape, new_shape=new_shape)), x, x.reshape(new_shape))
@@ -26,7 +28,13 @@ def test_reshape(cpu, shape, new_shape):
 @pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize(
     ("shape", "axes"),
-    [((1, 5, 6, 16), (0, 3, 1, 2)), ((1, 19, 3, 4), (0, 2, 3, 1)), ((2, 3, 5, 2, 29), (0, 1, 2, 4, 3)), ((3, 32), (1, 0)), ((2, 3, 8), (1, 0, 2))],
+    [
+        ((1, 5, 6, 16), (0, 3, 1, 2)),
+        ((1, 19, 3, 4), (0, 2, 3, 1)),
+        ((2, 3, 5, 2, 29), (0, 1, 2, 4, 3)),
+        ((3, 32), (1, 0)),
+        ((2, 3, 8), (1, 0, 2)),
+    ],
 )
 def test_permute(cpu, shape, axes):
     x = image(*shape)
