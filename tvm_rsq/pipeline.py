@@ -15,7 +15,7 @@ from tvm_rsq.passes.fold_batch_norm import fold_batch_norm
 from tvm_rsq.passes.fold_islands import fold_islands
 from tvm_rsq.passes.lower_islands import KernelCall, lower_islands
 from tvm_rsq.passes.lower_movement import Evaluate
-from tvm_rsq.passes.name_bindings import name_bindings
+from tvm_rsq.passes.name_bindings import NameBindings
 from tvm_rsq.passes.schedule_leftovers import schedule_leftovers
 from tvm_rsq.passes.to_channels_last import to_channels_last
 from tvm_rsq.plan import TensorQuant
@@ -24,11 +24,11 @@ from tvm_rsq.targets.kernel_library import KernelLibrary
 
 def prepare(model: Model) -> Model:
     """Canonical form -> deploy form: the network that is calibrated, annotated and compiled."""
-    # Before the layout changes: the statistics' axis is then known to be 1. After synthesis: folded, they could not be matched any more.
-    mod, params = fold_batch_norm(model.module, model.params)
-    mod, params = to_channels_last(mod, params)
+    # Before the layout changes, since it looks for (N, C, H, W); after synthesis, since folded statistics cannot be matched any more.
+    model = fold_batch_norm(model)
+    model = to_channels_last(model)
     # Last, so that plans and reports name what is left.
-    return replace(model, module=name_bindings(mod), params=params)
+    return replace(model, module=NameBindings()(model.module))
 
 
 def annotate(model: Model, layers: Mapping[str, LayerQuant], tensors: Mapping[str, TensorQuant]) -> Model:
