@@ -16,7 +16,7 @@ from tvm_rsq.executor import Executor
 from tvm_rsq.synthesis import synthesize
 from tvm_rsq.synthesis_budget import NetworkCost, network_cost, plan_budget
 from tvm_rsq.synthesis_input import find_input_scale
-from tvm_rsq.synthesis_loss import StatisticsLoss
+from tvm_rsq.synthesis_loss import ChannelStatistics, StatisticsLoss
 
 QUICK = SynthesisConfig(images=8, steps=60)
 
@@ -46,6 +46,17 @@ def test_loss_is_its_formula():
     log_p = scores - np.log(np.exp(scores).sum(1, keepdims=True))
     assert terms["class"] == pytest.approx(-log_p[range(4), targets.numpy()].mean(), rel=1e-4)
     assert terms["total"] == pytest.approx(terms["batch_norm"] + 0.25 * terms["input"] + 0.5 * terms["class"], rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5, 6), (7, 3), (1, 3, 1, 1)])
+def test_statistics_and_their_gradient_are_those_of_var_mean(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    dims = tuple(i for i in range(x.ndim) if i != 1)
+    variance, center = torch.var_mean(x, dims, correction=0)
+    mean, std = ChannelStatistics.apply(x, 1e-3)
+    torch.testing.assert_close(mean, center)
+    torch.testing.assert_close(std, (variance + 1e-3).sqrt())
+    assert torch.autograd.gradcheck(lambda value: ChannelStatistics.apply(value, 1e-3), (x,))
 
 
 def test_a_softmax_at_the_end_makes_no_difference_to_the_loss():

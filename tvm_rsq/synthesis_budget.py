@@ -6,6 +6,7 @@ multiply-accumulates and the bytes of its values, with rates that two cores of a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,10 +16,11 @@ import torch
 from tvm_rsq.config import SynthesisConfig
 from tvm_rsq.executor import Executor
 
-_SECONDS_PER_MAC = 2.5e-11  # forward, and backward with respect to the values only
-_SECONDS_PER_BYTE = 6e-10  # of every value: written, read, and the same for its gradient
+_SECONDS_PER_MAC = 2.2e-11  # forward, and backward with respect to the values only
+_SECONDS_PER_BYTE = 5e-10  # of every value: written, read, and the same for its gradient
 _STEP_BYTES = 2.2e9  # of values of one batch, which all live until the backward pass
-_MOST = {"instant": (16, 120, 100.0), "best": (64, 240, 800.0)}  # images, steps, seconds
+_MOST = {"instant": (16, 120, 100.0), "best": (64, 240, 800.0)}  # images, steps, seconds for a network like MobileNetV2
+_USUAL_SECONDS, _MOST_PATIENCE = 0.05, 2.2  # of an image-step of such a network; a larger one may take longer, up to this factor
 _FEWEST_IMAGES, _FEWEST_STEPS = 4, 60
 
 
@@ -69,6 +71,7 @@ def plan_budget(cost: NetworkCost, config: SynthesisConfig, effort: Literal["ins
     """
     most_images, most_steps, seconds = _MOST[effort]
     images, steps = config.images or most_images, config.steps or most_steps
+    seconds *= min(max(1.0, math.sqrt(cost.seconds / _USUAL_SECONDS)), _MOST_PATIENCE)
     affordable = seconds / cost.seconds  # image-steps
     if config.steps is None:
         steps = min(steps, max(_FEWEST_STEPS, int(affordable / images)))

@@ -4,7 +4,8 @@
 
 A network does not say whether it was trained on values around 0, in [0, 1], in [0, 255] or on 255-value images with the mean taken off.
 
-With batch normalisation the running statistics say it: the gain and offset that match them best are taken.
+With batch normalisation the running statistics say it: the gain and offset that match them best are taken, over noise with the spectrum
+of photographs (white or smooth noise has too much detail, and so would be found two to four times too weak).
 Without, the outputs have to: towards gain 0 the network sees a constant and cannot tell random images apart, towards infinity it is
 certain about each of them. The gain is the smallest at which the information between image and class, H(mean p) - mean H(p), reaches
 half of its largest value over the scan: the scale on which the network starts to see.
@@ -25,7 +26,8 @@ from tvm_rsq.synthesis_loss import StatisticsLoss
 
 _GAINS = tuple(2.0**e for e in range(-3, 9))
 _OFFSETS = (0.0, 2.0)  # in units of the gain: images around 0, and images of positive values, whose mean is about twice their deviation
-_SCAN_IMAGES = 4
+_SCAN_PIXELS = 100_000  # per channel: two images of 224 x 224; small images need more to be as sure of their statistics
+_SPECTRUM, _COLOUR = 1.2, 0.2  # amplitude ~ 1 / frequency^1.2, and how much the channels differ
 _PREFER_UNIT = 1.25  # N(0, 1) is by far the most common convention: it is kept unless another is clearly better
 _ENOUGH_INFORMATION = 0.05  # nats
 
@@ -61,11 +63,33 @@ def starting_images(specs: Sequence[InputSpec], count: int, generator: torch.Gen
 
 
 def find_input_scale(loss: StatisticsLoss, has_batch_norm: bool, specs: Sequence[InputSpec], generator: torch.Generator) -> InputScale:
-    """The scale of the network's inputs, as the module's docstring says. Costs about 26 forward passes of 4 images."""
+    """The scale of the network's inputs, as the module's docstring says. Costs about 100 passes of one image (224 x 224)."""
+    pixels = max((math.prod(spec.shape[2:]) for spec in specs if len(spec.shape) == 4), default=1)
     with torch.no_grad():
         if has_batch_norm:
-            return _by_statistics(loss, starting_images(specs, _SCAN_IMAGES, generator))
-        return _by_information(loss, starting_images(specs, 4 * _SCAN_IMAGES, generator))
+            return _by_statistics(loss, _natural_noise(specs, min(64, max(2, _SCAN_PIXELS // pixels)), generator))
+        return _by_information(loss, _natural_noise(specs, 8, generator))
+
+
+def _natural_noise(specs: Sequence[InputSpec], count: int, generator: torch.Generator) -> list[torch.Tensor]:
+    """Images of noise with the spectrum of photographs and nearly equal channels, standard deviation 1; white noise for other inputs."""
+
+    def field(shape: tuple[int, ...]) -> torch.Tensor:
+        rows, columns = torch.fft.fftfreq(shape[2])[:, None], torch.fft.rfftfreq(shape[3])
+        frequency = torch.hypot(rows, columns).clamp_min(1 / max(shape[2:]))
+        spectrum = torch.fft.rfft2(torch.randn(shape, generator=generator)) / frequency**_SPECTRUM
+        values = torch.fft.irfft2(spectrum, s=shape[2:])
+        return values / values.std().clamp_min(1e-6)
+
+    found = []
+    for spec in specs:
+        shape = (count, *spec.shape[1:])
+        if len(shape) != 4 or min(shape[2:]) < 2:
+            found.append(torch.randn(shape, generator=generator))
+            continue
+        images = field((count, 1, *shape[2:])) + _COLOUR * field(shape)
+        found.append((images / images.std()).contiguous(memory_format=torch.channels_last))
+    return found
 
 
 def _by_statistics(loss: StatisticsLoss, normalised: list[torch.Tensor]) -> InputScale:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -73,17 +74,36 @@ def _statistics(step: BatchNormStep) -> tuple[torch.Tensor, torch.Tensor, float]
     return step.mean, (step.variance + step.epsilon).sqrt(), step.epsilon
 
 
-def _channels_first_dims(value: torch.Tensor) -> tuple[int, ...]:
-    return tuple(i for i in range(value.ndim) if i != 1)
-
-
 def _distance(value: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, epsilon: float) -> torch.Tensor:
-    variance, center = torch.var_mean(value, _channels_first_dims(value), correction=0)
-    # eps inside the root keeps its gradient finite where a channel is constant.
-    spread = (variance + epsilon).sqrt()
+    center, spread = ChannelStatistics.apply(value, epsilon)
     return ((center - mean) / std).square().mean() + ((spread - std) / std).square().mean()
 
 
 def _gaussian(value: torch.Tensor) -> torch.Tensor:
-    variance, center = torch.var_mean(value, _channels_first_dims(value), correction=0)
-    return center.square().mean() + ((variance + 1e-12).sqrt() - 1).square().mean()
+    if value.ndim < 2:
+        return torch.zeros(())
+    center, spread = ChannelStatistics.apply(value, 1e-12)
+    return center.square().mean() + (spread - 1).square().mean()
+
+
+class ChannelStatistics(torch.autograd.Function):
+    """(N, C, ...) -> mean (C,) and sqrt(var + epsilon) (C,) over everything but the channels; var is the biased one.
+
+    Batch norm's own kernel finds them several times faster than torch.var_mean in channels-last memory, and the gradient is one pass:
+        d mean_c / dx = 1 / n        d std_c / dx = (x - mean_c) / (n std_c)        n values per channel
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
+        _, mean, inverse = torch.native_batch_norm(value, None, None, None, None, True, 0.0, epsilon)
+        std = inverse.reciprocal()
+        ctx.save_for_backward(value, mean, std)
+        return mean, std
+
+    @staticmethod
+    def backward(ctx: Any, grad_mean: torch.Tensor, grad_std: torch.Tensor) -> tuple[torch.Tensor, None]:
+        value, mean, std = ctx.saved_tensors
+        shape = (1, -1, *[1] * (value.ndim - 2))
+        count = value.numel() // value.shape[1]
+        slope = grad_std / (std * count)
+        return torch.addcmul((grad_mean / count - slope * mean).reshape(shape), value, slope.reshape(shape)), None
