@@ -82,5 +82,6 @@ _OPERATORS: dict[str, Callable[..., np.ndarray | tuple[np.ndarray, ...]]] = {
     "relax.sqrt": lambda call, x: np.sqrt(x),
     "relax.rsqrt": lambda call, x: 1 / np.sqrt(x),
     "relax.nn.relu": lambda call, x: np.maximum(x, 0),
+    "relax.full": lambda call, _shape_value, x: np.full(_shape(call), x),
     "relax.zeros_like": lambda call, x: np.zeros(_shape(call)),
 }

@@ -14,7 +14,7 @@ from tvm_rsq.errors import ModelError, UnsupportedError
 from tvm_rsq.frontend.imported import Imported
 from tvm_rsq.frontend.torch_importer import TorchImporter, refuse_unknown
 
-_KEPT = ("hardswish", "hardsigmoid", "silu")  # torch would decompose them into forms that differ from ONNX's
+_KEPT = ("hardswish", "hardsigmoid", "linear", "matmul", "silu")  # torch would decompose them into forms that differ from ONNX's
 
 
 def import_module(module: torch.nn.Module, example_inputs: Any, batch: int | None) -> Imported:

@@ -47,7 +47,7 @@ class TorchImporter(ExportedProgramImporter):
             try:
                 return convert(node)
             except UnsupportedError as error:
-                raise error if "operator" in str(error) else UnsupportedError(f"{describe(node)}: {error}") from error
+                raise error if f"(node {node.name}" in str(error) else UnsupportedError(f"{describe(node)}: {error}") from error
             except _TRANSLATION_ERRORS as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
                 raise UnsupportedError(f"{describe(node)} uses a form of this operator that tvm_rsq does not support ({reason})") from error
@@ -70,6 +70,9 @@ class TorchImporter(ExportedProgramImporter):
     def _plain_convolution(self, node: fx.Node) -> relax.Expr:
         if node.args[6]:
             raise UnsupportedError(f"{describe(node, 'transposed convolution')} is not supported; use resize followed by conv2d")
+        dimensions = self.env[node.args[0]].ty.ndim - 2
+        if dimensions not in (1, 2):
+            raise UnsupportedError(f"{describe(node, f'{dimensions}-dimensional convolution')} is not supported, expected one or two dimensions")
         return self._convolution(node)
 
     def _max_pool2d_without_indices(self, node: fx.Node) -> tuple[relax.Expr, ...]:
@@ -120,9 +123,10 @@ class TorchImporter(ExportedProgramImporter):
 def describe(node: fx.Node, operator: str | None = None) -> str:
     """" "operator aten.cumsum.default (node cumsum, in module features.3)" for error messages."""
     modules = list(node.meta.get("nn_module_stack", {}).values())
-    place = modules[-1][0] if modules else ""
-    name = operator or f"operator {node.target}"
-    return f"{name} (node {node.name}{f', in module {place}' if place else ''})"
+    place = f", in module {modules[-1][0]}" if modules and modules[-1][0] else ""
+    sources = [source.name for source in node.meta.get("from_node", ())]
+    origin = f" of {sources[0]}" if sources and sources[0] != node.name else ""  # what it was before it was decomposed
+    return f"{operator or f'operator {node.target}'} (node {node.name}{origin}{place})"
 
 
 def refuse_unknown(program: torch.export.ExportedProgram) -> None:
