@@ -361,6 +361,24 @@ def test_the_second_interrupt_aborts_even_if_synthesis_swallows_it():
             interrupts.watch(_event("calibration"))
 
 
+def test_a_second_interrupt_in_the_last_stage_writes_nothing(library, here, monkeypatch):
+    real = tvm_rsq.synthesize
+
+    def swallowing(*args, **kwargs):
+        made = real(*args, **kwargs)
+        kwargs["progress"](_event("synthesis"))
+        for _ in range(2):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                pass
+        return made
+
+    monkeypatch.setattr(tvm_rsq, "synthesize", swallowing)
+    assert invoke("synthesize", "net.onnx", "-o", "c.npz").exit_code == 130
+    assert not (here / "c.npz").exists()
+
+
 def test_an_interrupt_elsewhere_aborts_and_the_handler_is_given_back():
     before = signal.getsignal(signal.SIGINT)
     with Interrupts(lambda _text: None) as interrupts:
@@ -424,7 +442,7 @@ def test_version_is_the_package_s():
         (lambda p: _tiny(p / "n.onnx"), ("compile", "n.onnx", "-o", "o.rsq", "--target", "abacus"), "abacus"),
         (lambda p: _tiny(p / "n.onnx"), ("compile", "n.onnx", "-o", "o.rsq", "--override", "nothing.*=float"), "nothing.*"),
         (lambda p: _tiny(p / "n.onnx", operator="Det"), ("compile", "n.onnx", "-o", "o.rsq"), "Det"),
-        (lambda p: _tiny(p / "n.onnx", bad=float("nan")), ("compile", "n.onnx", "-o", "o.rsq"), "'w'"),
+        (lambda p: _tiny(p / "n.onnx", bad=float("nan")), ("compile", "n.onnx", "-o", "o.rsq"), "parameter w"),
         (lambda p: _tiny(p / "n.onnx", batch="N"), ("compile", "n.onnx", "-o", "o.rsq"), "batch"),
         (lambda p: (p / "n.rsq").write_bytes(b"PK\x03\x04 not really"), ("run", "n.rsq", "--input", "x.npy"), "n.rsq"),
         (lambda p: None, ("run", "absent.rsq", "--input", "x.npy"), "absent.rsq"),

@@ -34,13 +34,17 @@ class Interrupts:
             signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
 
     def watch(self, event: Progress) -> None:
-        """Note the stage. KeyboardInterrupt: the user has aborted, and the library took the first one for a wish to stop."""
+        """Note the stage. KeyboardInterrupt as `check`."""
         self._stage = event.stage
-        if self._aborted:
-            raise KeyboardInterrupt
+        self.check()
         if self._asked and not self._told:
             self._told = True  # not in the handler: it may run in the middle of another line
             self._tell("synthesis ends early with the best images so far; press Ctrl-C again to abort")
+
+    def check(self) -> None:
+        """KeyboardInterrupt: the user aborted, and synthesis took it for a wish to stop."""
+        if self._aborted:
+            raise KeyboardInterrupt
 
     def should_stop(self) -> bool:
         """True from the first Ctrl-C on, as long as synthesis runs: later stages are to go on."""

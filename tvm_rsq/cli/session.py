@@ -11,7 +11,9 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -56,9 +58,12 @@ class Session:
         self._out = _console(stderr=False)
         self._err = _console(stderr=True)
 
-    def progress(self) -> ProgressDisplay:
-        """A context that draws progress on stderr."""
-        return ProgressDisplay(None if self.quiet else self._err, self.interrupts.watch)
+    @contextmanager
+    def progress(self) -> Iterator[ProgressDisplay]:
+        """A context that draws progress on stderr. KeyboardInterrupt at its end: the user aborted, whatever the library made of it."""
+        with ProgressDisplay(None if self.quiet else self._err, self.interrupts.watch) as display:
+            yield display
+        self.interrupts.check()
 
     def note(self, text: str) -> None:
         """One line on stderr."""
@@ -96,7 +101,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s")
         session = Session(function.__name__.strip("_"), json_to, quiet)
         try:
-            with session.interrupts:
+            with session.interrupts, warnings.catch_warnings():
+                if not verbose:
+                    warnings.simplefilter("ignore")  # torch's and TVM's advice to programmers
                 function(session, **arguments)
         except (KeyboardInterrupt, Interrupted):
             if debug:

@@ -74,6 +74,7 @@ def loss_curve(data: ReportData, height: float = 260.0) -> LossCurve | None:
     steps = data.loss_curve
     terms = {k: [s.get(k, math.nan) for s in steps] for k in dict.fromkeys(k for s in steps for k in s) if k not in ("step", "batch")}
     terms = {k: v for k, v in terms.items() if any(math.isfinite(x) and x != 0 for x in v)}
+    terms = dict(sorted(terms.items(), key=lambda term: term[0] not in ("total", "loss")))  # the sum first: it is drawn thickest
     finite = [v for values in terms.values() for v in values if math.isfinite(v)]
     if len(steps) < 2 or not finite:
         return None
