@@ -23,6 +23,7 @@ ENOUGH_ROWS = 64  # so many outer iterations divide evenly enough among threads;
 _VECTOR_BYTES = 64  # one AVX-512 register of the output; narrower machines get several registers a step
 _MIN_LANES = 8
 _REPEATABLE_LOADS = 2  # a stage with several consumers is inlined up to so many loads; more could grow without bound in a chain of diamonds
+_MIN_REDUCTION_BYTES = 16  # a reduction repeats its loop overhead for every vector: narrower ones are slower than LLVM's own
 _TRANSPOSE_TILE = 16
 _UNROLLED_AXIS = 8  # an innermost axis up to this size is unrolled, so that LLVM vectorises over the next one
 
@@ -101,41 +102,52 @@ def _schedule_strided(sch: Schedule, block: SBlockRV) -> None:
 def schedule_reduction(sch: Schedule, block: SBlockRV, output: SBlockRV | None = None) -> None:
     """Schedule one reduction block and, if given, the block that consumes it element by element (same axes), at the same loop.
 
-    With a vectorisable last axis the order becomes  spatial (parallel) | reduction | lanes,  accumulating in registers.
+    Where the last axis can be vectorised, the order becomes  spatial (parallel) | reduction | last axis:  a vector of accumulators in
+    registers if a good width divides the axis, and otherwise a row of them, in a loop that LLVM vectorises together with its tail.
     """
     anchor = block if output is None else output
     work = math.prod(_extents(sch, sch.get_loops(block)))
     spatial = [iv for iv in sch.get(block).iter_vars if iv.iter_type == tirx.IterVar.DataPar]
-    lanes = 0
-    if spatial and _run_of(sch, block) >= 1 and _run_of(sch, anchor) >= 1:
-        lanes = lanes_of(int(spatial[-1].dom.extent), _out_itemsize(sch, anchor))
-    if output is None and lanes:
-        # A private accumulator: the compiler cannot keep a sum in registers that lives in the caller's buffer.
-        anchor = sch.cache_write(block, 0, "global")
     if not spatial:
         return
-    outer = sch.get_loops(anchor)[: len(spatial)]
+    length = int(spatial[-1].dom.extent)
+    along = _run_of(sch, block) >= 1 and _run_of(sch, anchor) >= 1 and length >= _MIN_LANES
+    lanes = lanes_of(length, _out_itemsize(sch, anchor)) if along else 0
+    if lanes * _out_itemsize(sch, anchor) < _MIN_REDUCTION_BYTES:
+        lanes = 0
+    if output is None and along:
+        # A private accumulator: the compiler cannot keep a sum in registers that lives in the caller's buffer.
+        anchor = sch.cache_write(block, 0, "global")
+    *outer, last = sch.get_loops(anchor)[: len(spatial)]
     if lanes:
-        last, vector = sch.split(outer[-1], [None, lanes])
+        last, vector = sch.split(last, [None, lanes])
         sch.vectorize(vector)
-        outer = [*outer[:-1], last]
-    elif len(outer) > 1 and math.prod(_extents(sch, outer[:-1])) >= ENOUGH_ROWS:
-        outer = outer[:-1]  # the rows are parallel, and what LLVM can vectorise along the last axis it finds as a plain loop
+        outer.append(last)
+    elif not outer:
+        outer = [sch.add_unit_loop(last) if along else last]
+    elif not along and math.prod(_extents(sch, outer)) < ENOUGH_ROWS:
+        outer.append(last)
     fused = sch.fuse(*outer)
     if not anchor.same_as(block):
         sch.compute_at(block, fused, preserve_unit_loops=False)
     if work >= PARALLEL_WORK:
         sch.parallel(fused)
-    if lanes:
-        vector, *reduced = sch.get_loops(block)[1:]
-        if reduced:
-            sch.reorder(*reduced, vector)
-        sch.vectorize(vector)  # before the block is torn in two: what remains then is no reduction block to the scheduler
-        if reduced:
-            init = sch.decompose_reduction(block, reduced[0])
-            vector = sch.get_loops(init)[-1]
-            if sch.get(vector).kind == tirx.ForKind.SERIAL:
-                sch.vectorize(vector)
+    if along:
+        _reduce_along_last_axis(sch, block, vectorized=lanes > 0)
+
+
+def _reduce_along_last_axis(sch: Schedule, block: SBlockRV, *, vectorized: bool) -> None:
+    """Below the one outer loop of `block` lie the last spatial axis and the reductions: make the former innermost."""
+    last, *reduced = sch.get_loops(block)[1:]
+    if reduced:
+        sch.reorder(*reduced, last)
+    if vectorized:
+        sch.vectorize(last)  # before the block is torn in two: what remains then is no reduction block to the scheduler
+    if reduced:
+        init = sch.decompose_reduction(block, reduced[0])
+        last = sch.get_loops(init)[-1]
+        if vectorized and sch.get(last).kind == tirx.ForKind.SERIAL:
+            sch.vectorize(last)
 
 
 def lanes_of(length: int, itemsize: int) -> int:
