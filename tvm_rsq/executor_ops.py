@@ -1,7 +1,7 @@
 """The operator table of the executor: Relax operator name -> builder.
 
-A builder takes the Relax call, reads everything static from it once, and returns a function of the call's tensor arguments (tuples of tensors
-for concat and the like). The IR's shapes are static but the batch is not: where a static shape names the batch, the actual one is put in.
+A builder takes the Relax call, reads everything static from it once, and returns a function of the call's tensor arguments (tuples of
+tensors for concat and the like). The IR's shapes are static but the batch is not: where a static shape names the batch, the actual one is put in.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _with_batch(call: Call, actual: Sequence[int], source: Sequence[int], target
             if extent == source[i] and math.prod(target[:j]) == math.prod(source[:i]):
                 return [*target[:j], actual[i], *target[j + 1 :]]
     raise UnsupportedError(
-        f"{call.op.name} from {list(source)} to {list(target)} got a tensor of shape {list(actual)}: the batch cannot be followed through it; "
+        f"{call.op.name} from {list(source)} to {list(target)} got shape {list(actual)}: the batch cannot be followed through it; "
         f"run with the network's own batch size"
     )
 
@@ -145,7 +145,7 @@ def _squeeze(call: Call) -> Function:
 
     def run(x: torch.Tensor) -> torch.Tensor:
         if any(x.shape[axis] != 1 for axis in gone):
-            raise UnsupportedError(f"squeeze of axes {list(gone)} got shape {list(x.shape)}: the batch would be squeezed away; run with batch 1")
+            raise UnsupportedError(f"squeeze of axes {list(gone)} got shape {list(x.shape)}: the batch would vanish; run with batch 1")
         return x.squeeze(gone)
 
     return run
@@ -186,8 +186,8 @@ def _strided_slice(call: Call) -> Function:
         extent = source[axis]
         if step < 0:  # torch has no negative steps: flip, and count from the other end
             flips.append(axis % len(source))
-            low, high, step = extent - 1 - (low + extent if low < 0 else low), extent - 1 - (high + extent if -extent <= high < 0 else high), -step
-            low = max(low, 0)
+            low, high = (bound + extent if -extent <= bound < 0 else bound for bound in (low, high))
+            low, high, step = max(extent - 1 - low, 0), extent - 1 - high, -step
         if (low, step) == (0, 1) and high >= extent:
             continue  # everything, whatever the actual extent
         slices[axis] = slice(low, high, step)
@@ -231,7 +231,9 @@ def _quantize(call: Call) -> Function:
     info = torch.iinfo(dtype)
 
     def run(data: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor) -> torch.Tensor:
-        scaled = torch.round(data / _per_axis(scale, data, axis)) + _per_axis(zero_point, data, axis).to(data.dtype)
+        # As the kernels do it: one rounding of x * float32(1 / scale) + zero_point, so that a tie is broken alike.
+        inverse = 1 / _per_axis(scale, data, axis).to(torch.float32)
+        scaled = torch.round(data * inverse.to(data.dtype) + _per_axis(zero_point, data, axis).to(data.dtype))
         return scaled.clamp(info.min, info.max).to(dtype)
 
     return run

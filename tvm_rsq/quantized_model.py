@@ -15,6 +15,7 @@ from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.config import QuantConfig
 from tvm_rsq.executor import Executor
 from tvm_rsq.inputs import check_inputs
+from tvm_rsq.integer_reference import IntegerReference, Observe
 from tvm_rsq.model import Model
 from tvm_rsq.passes.annotate_qdq import LayerQuant
 from tvm_rsq.passes.dataflow import Dataflow
@@ -51,7 +52,7 @@ class QuantizedModel:
         return pipeline.annotate(self.model, quantize_layers(self.model, self.plan), self.plan.tensors)
 
     def simulate(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
-        """The fake-quant reference, in float64, for inputs of the network's shapes (any batch). Slow and exact.
+        """The reference: the QDQ network in float64 with the kernels' rounding, for inputs of the network's shapes (any batch). Slow and exact.
 
         InputError: wrong number, shape or dtype of arrays.
         """
@@ -70,11 +71,11 @@ class QuantizedModel:
         self._reference(inputs, keep)
         return found
 
-    def _reference(self, inputs: tuple[np.ndarray, ...], observe: object = None) -> list[np.ndarray]:
+    def _reference(self, inputs: tuple[np.ndarray, ...], observe: Observe | None = None) -> list[np.ndarray]:
         arrays = check_inputs(self.model.inputs, inputs, any_batch=True)
         executor = Executor(self.annotated, dtype=torch.float64)
         with torch.no_grad():
-            outputs = executor.run([torch.from_numpy(array) for array in arrays], observe=observe)  # type: ignore[arg-type]
+            outputs = executor.run([torch.from_numpy(array) for array in arrays], observe=IntegerReference(self.annotated, observe))
         return [output.to(torch.float32).numpy() for output in outputs]
 
     def compile(self, target: object = "llvm", *, progress: ProgressCallback = silent) -> CompiledModule:
