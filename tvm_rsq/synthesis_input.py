@@ -94,14 +94,12 @@ def _natural_noise(specs: Sequence[InputSpec], count: int, generator: torch.Gene
 
 def _by_statistics(loss: StatisticsLoss, normalised: list[torch.Tensor]) -> InputScale:
     def error(gain: float, offset: float) -> float:
-        found = float(loss.run(InputScale(gain, offset).apply(normalised))[0])
-        return found if math.isfinite(found) else math.inf
+        return loss.scale_error(InputScale(gain, offset).apply(normalised))
 
     # Every other gain first, then the neighbours of the best one.
     tried = {(gain, ratio): error(gain, ratio * gain) for gain in _GAINS[1::2] for ratio in _OFFSETS}
     gain, ratio = min(tried, key=tried.__getitem__)
     tried |= {(g, ratio): error(g, ratio * g) for g in (gain / 2, gain * 2)}
-    tried[1.0, 0.0] = tried.get((1.0, 0.0)) or error(1.0, 0.0)
     gain, ratio = min(tried, key=tried.__getitem__)
     if tried[1.0, 0.0] <= _PREFER_UNIT * tried[gain, ratio]:
         gain, ratio = 1.0, 0.0

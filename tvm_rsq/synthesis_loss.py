@@ -10,6 +10,7 @@ class       cross-entropy of the network's class scores (before any softmax) to 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -53,6 +54,23 @@ class StatisticsLoss:
 
         self._executor.run(inputs, observe=observe, before=before)
         return (torch.stack(terms).mean() if terms else torch.zeros(())), scores[0]
+
+    def scale_error(self, inputs: Sequence[torch.Tensor]) -> float:
+        """How wrong the inputs' scale is, by the batch norms: mean of (log(std / s))^2 + (mean - running_mean)^2 / max(std, s)^2.
+
+        Too weak by a factor is as wrong as too strong by it, which is not so for the batch_norm term. Infinite without a finite value.
+        """
+        errors: list[float] = []
+
+        def observe(name: str, value: torch.Tensor) -> None:
+            for mean, std, epsilon in self._batch_norms.get(name, ()):
+                center, spread = ChannelStatistics.apply(value, epsilon)
+                shift = (center - mean) / torch.maximum(spread, std)
+                errors.append(float((spread / std).log().square().mean() + shift.square().mean()))
+
+        self._executor.run(inputs, observe=observe)
+        found = sum(errors) / len(errors) if errors else math.inf
+        return found if math.isfinite(found) else math.inf
 
     def __call__(
         self, inputs: Sequence[torch.Tensor], normalised: Sequence[torch.Tensor], targets: torch.Tensor | None, before: Before | None = None
