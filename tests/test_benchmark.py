@@ -7,9 +7,7 @@ from tvm_rsq.model import InputSpec
 def test_builds_take_turns_and_the_order_rotates():
     order = []
     clock = iter(range(0, 10**9, 2000))
-    found = measure(
-        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeat=3, warmup=1, clock_ns=lambda: next(clock)
-    )
+    found = measure({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeat=3, warmup=1, clock_ns=lambda: next(clock))
     assert "".join(order) == "abbaabba"
     assert found == {"a": (2.0, 2.0, 2.0), "b": (2.0, 2.0, 2.0)}  # microseconds, without the warm-up
 

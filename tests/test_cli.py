@@ -30,7 +30,8 @@ HOSTILE = "[red]conv[/red]\x1b[31m.weight"
 PLAN = QuantPlan(
     network_hash="ab",
     layers=(
-        LayerPlan(name="features.0.weight", op="conv2d", scheme="per_channel", weight_scale=(0.1, 0.2), kl_per_tensor=0.5, kl_per_channel=0.01, weight_bytes=864, reason="per-tensor costs 0.49 nats"),
+        LayerPlan(name="features.0.weight", op="conv2d", scheme="per_channel", weight_scale=(0.1, 0.2),
+            kl_per_tensor=0.5, kl_per_channel=0.01, weight_bytes=864, reason="per-tensor costs 0.49 nats"),
         LayerPlan(name=HOSTILE, op="dense", scheme="per_tensor", weight_scale=(0.05,), kl_per_tensor=float("nan"), weight_bytes=1280),
     ),
     tensors={"x": TensorQuant(scale=0.1, zero_point=0)},
@@ -48,7 +49,9 @@ class FakeModule:
 
     def __init__(self, noise: float = 0.0) -> None:
         self.noise = noise
-        self.report = ReportData(network="tiny", target="llvm", plan=PLAN, weight_bytes_before=8576, weight_bytes_after=2144, notes=("a note",))
+        self.report = ReportData(
+            network="tiny", target="llvm", plan=PLAN, weight_bytes_before=8576, weight_bytes_after=2144, notes=("a note",)
+        )
 
     def run(self, *arrays):
         (x,) = arrays
@@ -86,7 +89,12 @@ def library(monkeypatch):
         monkeypatch.setattr(tvm_rsq, name, call, raising=False)
 
     calls.error = None
-    made = CalibrationSet(inputs=(np.zeros((4, 3, 2, 2), np.float32),), source="retro-synthesis", loss_curve=({"total": 9.0}, {"total": 1.5}), notes=("fewer images",))
+    made = CalibrationSet(
+        inputs=(np.zeros((4, 3, 2, 2), np.float32),),
+        source="retro-synthesis",
+        loss_curve=({"total": 9.0}, {"total": 1.5}),
+        notes=("fewer images",),
+    )
     quantized = SimpleNamespace(plan=PLAN, calibration=made, model=SimpleNamespace(inputs=FakeModule.inputs), simulate=FakeModule(0.01).run)
     api("compile", FakeModule)
     api("load", lambda: FakeModule(0.01))
@@ -125,8 +133,9 @@ def test_compile_writes_and_shows(library, here):
 def test_compile_passes_every_option_on(library, here):
     np.save("real.npy", np.ones((2, 3, 2, 2), np.float32))
     invoke(
-        "compile", "net.onnx", "-o", "o.rsq", "--target", "llvm -mcpu=haswell", "--weight-bits", 4, "--activation-bits", 6, "--scheme", "per_channel",
-        "--budget", 0.5, "--range-method", "mse", "--seed", 7, "--effort", "best", "--override", "a.*=float", "--override", "b=weight_bits=8",
+        "compile", "net.onnx", "-o", "o.rsq", "--target", "llvm -mcpu=haswell", "--weight-bits", 4, "--activation-bits", 6,
+        "--scheme", "per_channel", "--budget", 0.5, "--range-method", "mse", "--seed", 7, "--effort", "best",
+        "--override", "a.*=float", "--override", "b=weight_bits=8",
         "--calibration", "real.npy", "--time-limit", 9, "--batch", 3,
     )  # fmt: skip
     ((_, (model, target, config), keywords),) = library
@@ -181,7 +190,9 @@ def test_quantize_writes_plan_and_calibration(library, here):
 
 
 def test_synthesize_saves_and_takes_its_options(library, here):
-    done = invoke("synthesize", "net.onnx", "-o", "c.npz", "--images", 4, "--steps", 5, "--seed", 3, "--source", "gaussian", "--time-limit", 2)
+    done = invoke(
+        "synthesize", "net.onnx", "-o", "c.npz", "--images", 4, "--steps", 5, "--seed", 3, "--source", "gaussian", "--time-limit", 2
+    )
     assert len(CalibrationSet.load("c.npz")) == 4 and "total 1.5" in done.stdout
     ((_, (_, config), keywords),) = library
     assert (config.images, config.steps, config.source, config.time_limit_s, keywords["seed"]) == (4, 5, "gaussian", 2, 3)
@@ -219,7 +230,9 @@ def test_evaluate_compares_on_any_number_of_samples(library, here, arguments):
 
 
 def test_bench_measures_in_turns_and_reports(library, here):
-    done = invoke("bench", "net.rsq", "--fp32", "net.onnx", "--layers", "--repeat", 3, "--warmup", 1, "--report", "r.html", "--json", "j.json")
+    done = invoke(
+        "bench", "net.rsq", "--fp32", "net.onnx", "--layers", "--repeat", 3, "--warmup", 1, "--report", "r.html", "--json", "j.json"
+    )
     assert done.exit_code == 0 and "FP32" in done.stdout and "200" in done.stdout  # 2.4 MMAC in 12 us
     builds = json.loads((here / "j.json").read_text())["builds"]
     assert [b["build"] for b in builds] == ["net.rsq", "FP32"] and all(len(b["times_us"]) == 3 for b in builds)
@@ -234,7 +247,9 @@ def test_targets_lists_presets_and_this_machine():
 
 def test_a_callable_in_the_current_directory_makes_the_network(library, here, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (here / "zoo_of_test_cli.py").write_text("def tiny():\n    return 'module', ('example',)\ndef bare():\n    return 'module'\ndef broken():\n    return 1 / 0\n")
+    (here / "zoo_of_test_cli.py").write_text(
+        "def tiny():\n    return 'module', ('example',)\ndef bare():\n    return 'module'\ndef broken():\n    return 1 / 0\n"
+    )
     assert invoke("quantize", "zoo_of_test_cli:tiny").exit_code == 0
     assert library[0][1][0] == "module" and library[0][2]["example_inputs"] == ("example",)
     for name, message in (("bare", "returned str"), ("broken", "ZeroDivisionError"), ("absent", "no attribute")):
@@ -398,7 +413,9 @@ def test_a_stage_is_timed_once_for_each_time_it_runs():
 
 def test_the_program_stops_on_a_real_signal(here):
     (here / "slow_network.py").write_text("import time\ndef make():\n    print('ready', flush=True)\n    time.sleep(60)\n")
-    process = subprocess.Popen([sys.executable, "-m", "tvm_rsq", "quantize", "slow_network:make"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tvm_rsq", "quantize", "slow_network:make"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "ready\n"
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -415,7 +432,8 @@ def test_help_imports_nothing_heavy(arguments):
         "import sys\nsys.argv = ['tvm-rsq', *sys.argv[1:]]\nfrom tvm_rsq.cli.app import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    code = end.code\n"
         "roots = {name.partition('.')[0] for name in sys.modules}\n"
-        "print(code or 0, len(sys.modules), *sorted(roots & {'tvm', 'tvm_ffi', 'torch', 'numpy', 'onnx', 'jinja2', 'PIL', 'scipy'}), file=sys.stderr)\n"
+        "heavy = sorted(roots & {'tvm', 'tvm_ffi', 'torch', 'numpy', 'onnx', 'jinja2', 'PIL', 'scipy'})\n"
+        "print(code or 0, len(sys.modules), *heavy, file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60)
     code, modules, *heavy = done.stderr.split()

@@ -10,7 +10,7 @@ from tvm_rsq.fidelity import compare, in_batches
 
 
 def _kl(p: np.ndarray, q: np.ndarray) -> float:
-    return float(np.mean([sum(a * math.log(a / b) for a, b in zip(r, s)) for r, s in zip(p, q)]))
+    return float(np.mean([sum(a * math.log(a / b) for a, b in zip(r, s, strict=True)) for r, s in zip(p, q, strict=True)]))
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:

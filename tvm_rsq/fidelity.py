@@ -17,9 +17,9 @@ _PROBABILITY_TOLERANCE = 1e-3  # of a float32 softmax row's sum, also after int8
 def compare(reference: np.ndarray, other: np.ndarray, *, source: str, labels: np.ndarray | None = None) -> Fidelity:
     """Compare two outputs of the same inputs.
 
-    reference, other  float (N, ...) of one shape. With C >= 2 classes on axis 1, agreement is the fraction of equal argmax over all positions
-                      and kl the mean of KL(softmax(reference) || softmax(other)) in nats (rows that are probabilities are taken as they are);
-                      without classes, agreement is NaN and kl = mean((r - o)^2) / (2 var(r))
+    reference, other  float (N, ...) of one shape. With C >= 2 classes on axis 1, agreement is the fraction of equal argmax over
+                      all positions and kl the mean of KL(softmax(reference) || softmax(other)) in nats (rows that are
+                      probabilities are taken as they are); without classes, agreement is NaN and kl = mean((r - o)^2) / (2 var(r))
     labels            integers (N,), of outputs (N, C)
     InputError: shapes differ, or labels do not fit.
     """
@@ -68,7 +68,9 @@ def _labels(labels: np.ndarray, expected: np.ndarray) -> np.ndarray:
     truth = np.squeeze(labels)
     truth = truth.reshape(1) if truth.ndim == 0 else truth
     if truth.dtype.kind not in "iu" or truth.shape != (len(expected),) or expected.size != len(expected):
-        raise InputError(f"labels are {labels.dtype} {labels.shape}, expected integers ({len(expected)},) for an output of one class per sample")
+        raise InputError(
+            f"labels are {labels.dtype} {labels.shape}, expected integers ({len(expected)},) for an output of one class per sample"
+        )
     return truth
 
 

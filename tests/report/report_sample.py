@@ -22,11 +22,22 @@ def plan(layers: int = 53, seed: int = 0, hostile: bool = True) -> QuantPlan:
         scale = tuple(float(s) for s in rng.uniform(1e-3, 3e-2, 1 if scheme == "per_tensor" else 32)) if scheme != "float" else ()
         found.append(
             LayerPlan(
-                name=name, op="dense" if i == layers - 1 else "depthwise_conv2d" if i % 3 == 1 else "conv2d", scheme=scheme,
-                weight_scale=scale, weight_bits=4 if i % 9 == 8 else 8, output=f"lv{i}",
-                kl_per_tensor=None if scheme == "float" else per_tensor, kl_per_channel=None if scheme == "float" else per_channel,
-                weight_nmse=None if scheme == "float" else float(10 ** rng.uniform(-5, -3)), macs=int(10 ** rng.uniform(5.5, 7.5)),
-                weight_bytes=int(10 ** rng.uniform(2.5, 6)), reason="per-channel gains too little" if scheme == "per_tensor" else "override" if scheme == "float" else "per-tensor costs 0.0021 nats more",
+                name=name,
+                op="dense" if i == layers - 1 else "depthwise_conv2d" if i % 3 == 1 else "conv2d",
+                scheme=scheme,
+                weight_scale=scale,
+                weight_bits=4 if i % 9 == 8 else 8,
+                output=f"lv{i}",
+                kl_per_tensor=None if scheme == "float" else per_tensor,
+                kl_per_channel=None if scheme == "float" else per_channel,
+                weight_nmse=None if scheme == "float" else float(10 ** rng.uniform(-5, -3)),
+                macs=int(10 ** rng.uniform(5.5, 7.5)),
+                weight_bytes=int(10 ** rng.uniform(2.5, 6)),
+                reason="per-channel gains too little"
+                if scheme == "per_tensor"
+                else "override"
+                if scheme == "float"
+                else "per-tensor costs 0.0021 nats more",
             )  # fmt: skip
         )
     return QuantPlan(
@@ -48,12 +59,18 @@ def report_data(layers: int = 53, seed: int = 0) -> ReportData:
     ).astype(np.uint8)
     times = [LayerTime(layer="input", kernel="quantize_nhwc", time_us=12.0)]
     for i, layer in enumerate(made.layers):
-        times.append(LayerTime(layer=layer.name, kernel="conv2d_vnni512_7x4", time_us=float(layer.macs / 3e5 * rng.uniform(0.7, 1.6)), macs=layer.macs))
+        times.append(
+            LayerTime(
+                layer=layer.name, kernel="conv2d_vnni512_7x4", time_us=float(layer.macs / 3e5 * rng.uniform(0.7, 1.6)), macs=layer.macs
+            )
+        )
         if i % 7 == 6:
             times.append(LayerTime(layer=f"lv{i}_add", kernel="qadd", time_us=float(rng.uniform(3, 30))))
     return ReportData(
         network="mobilenetv2", target="llvm -mcpu=cascadelake", plan=made, images=images, image_source="retro-synthesis",
-        loss_curve=tuple({"loss": 4 * 0.97**s + 0.2, "statistics": 3.5 * 0.97**s + 0.1, "input": 0.3 * 0.98**s + 0.02, "class": 0.3 * 0.99**s + 0.05} for s in range(120)),
+        loss_curve=tuple(
+            {"batch_norm": 3.5 * 0.97**s + 0.1, "class": 0.3 * 0.99**s + 0.05, "total": 4 * 0.97**s + 0.2} for s in range(120)
+        ),
         histograms={
             layer.name: histogram.build(rng.normal(0, 0.05, 4000) * (1 + (i % 4)), layer.weight_scale, layer.weight_bits)
             for i, layer in enumerate(made.layers)
@@ -61,13 +78,18 @@ def report_data(layers: int = 53, seed: int = 0) -> ReportData:
         layer_times=tuple(times),
         latencies=(
             LatencyRow(build="FP32", times_us=tuple(rng.gamma(9, 30, 60) + 4100), artifact_bytes=14_300_000, target="llvm", threads=1),
-            LatencyRow(build="INT8 hybrid", times_us=(*(rng.gamma(9, 9, 59) + 1300), 9000.0), artifact_bytes=3_900_000, target="llvm", threads=1),
+            LatencyRow(
+                build="INT8 hybrid", times_us=(*(rng.gamma(9, 9, 59) + 1300), 9000.0), artifact_bytes=3_900_000, target="llvm", threads=1
+            ),
         ),
         fidelity=(
             Fidelity(source="foolbox photos", samples=20, agreement=0.95, kl=0.0213, cosine=0.99812, top1_fp32=0.9, top1_quantized=0.9),
             Fidelity(source="retro-synthesis", samples=16, agreement=1.0, kl=0.0034, cosine=0.99951),
         ),
         weight_bytes_before=13_990_000, weight_bytes_after=3_512_000,
-        facts={"tvm_rsq": "0.1.0", "apache-tvm": "0.27.0.post1", "machine": "Some CPU @ 2.60GHz, avx512_vnni, 2 cores", "seed": "0", "command": "tvm-rsq compile mobilenetv2.onnx --target llvm -o net.rsq"},
+        facts={
+            "tvm_rsq": "0.1.0", "apache-tvm": "0.27.0.post1",
+            "machine": "Some CPU @ 2.60GHz, 2 cores", "command": "tvm-rsq compile mobilenetv2.onnx -o net.rsq",
+        },
         notes=("synthesis used 16 images and 120 steps, chosen for 300 MMACs per input",),
     )  # fmt: skip

@@ -43,7 +43,10 @@ def test_a_layer_s_kernels_are_summed():
 
 
 def test_speed_is_baseline_over_ours():
-    rows = tuple(LatencyRow(build=b, times_us=t, artifact_bytes=1, target="llvm", threads=1) for b, t in (("INT8", (1.0, 2.0, 9.0)), ("FP32", (6.0,))))
+    rows = tuple(
+        LatencyRow(build=b, times_us=t, artifact_bytes=1, target="llvm", threads=1)
+        for b, t in (("INT8", (1.0, 2.0, 9.0)), ("FP32", (6.0,)))
+    )
     found = summary.speed(replace(report_data(layers=1), latencies=rows))
     assert (found.median_us, found.baseline_us, found.ratio) == (2.0, 6.0, 3.0)
 
@@ -56,7 +59,7 @@ def test_quantile_interpolates():
 
 def test_one_stray_time_does_not_set_the_scale():
     row = LatencyRow(build="INT8", times_us=(*[1000.0] * 300, 90_000.0), artifact_bytes=1, target="llvm", threads=1)
-    assert charts.latency((row,)).axis.high < 2
+    assert 1 < charts.latency((row,)).axis.high < 2
 
 
 def test_rate_is_macs_over_time():

@@ -58,7 +58,10 @@ def test_hostile_names_are_text(text):
     tags = _tags(text)
     assert sum(tag == "script" for tag, _ in tags) == 1
     assert not [a for _, attributes in tags for a in attributes if a.startswith("on")]
-    assert html.escape(HOSTILE, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;").replace("/", "/<wbr>").replace(".", ".<wbr>") in text
+    assert (
+        html.escape(HOSTILE, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;").replace("/", "/<wbr>").replace(".", ".<wbr>")
+        in text
+    )
 
 
 def test_only_the_page_s_own_script_is_admitted(text):
@@ -77,7 +80,10 @@ def test_only_the_page_s_own_script_is_admitted(text):
         ({"fidelity": ()}, "Agreement with FP32"),
         ({"notes": ()}, 'class="notes"'),
         ({"plan": replace(plan(), float_islands=())}, "Left in float"),
-        ({"plan": replace(plan(), layers=tuple(replace(p, kl_per_tensor=None, kl_per_channel=None) for p in plan().layers))}, "<h2>Sensitivity</h2>"),
+        (
+            {"plan": replace(plan(), layers=tuple(replace(p, kl_per_tensor=None, kl_per_channel=None) for p in plan().layers))},
+            "<h2>Sensitivity</h2>",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
@@ -93,7 +99,7 @@ def test_the_least_report_renders():
 
 def test_a_slower_build_is_said_to_be_slower():
     data = report_data()
-    swapped = tuple(replace(row, times_us=other.times_us) for row, other in zip(data.latencies, reversed(data.latencies)))
+    swapped = tuple(replace(row, times_us=other.times_us) for row, other in zip(data.latencies, reversed(data.latencies), strict=True))
     assert "slower" in page.render(replace(data, latencies=swapped))
     assert "slower" not in page.render(data)
 

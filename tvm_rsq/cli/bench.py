@@ -35,7 +35,7 @@ def bench(
     seed: Annotated[int, typer.Option(min=0, help="Of the random inputs.")] = 0,
     report: options.ReportOption = None,
 ) -> None:
-    """Measure the latency of artifacts in turns, and show median and spread.
+    """Measure the latency of artifacts, numpy in and numpy out, in turns; show median and spread.
 
     Example:  tvm-rsq bench net.rsq --fp32 net.onnx --layers --report report.html
     """
@@ -88,7 +88,7 @@ def _latencies(rows: tuple[LatencyRow, ...], baseline: str) -> Table:
 
     base = next(median(row.times_us) for row in rows if row.build == baseline)
     return table(
-        ("build", "median", "5 %", "95 %", "fastest", f"speed of {baseline}", "file", "threads"),
+        ("build", "median", "5 %", "95 %", "fastest", f"vs {baseline}", "file", "threads"),
         (
             (
                 row.build, formats.duration(median(row.times_us)), formats.duration(quantile(row.times_us, 0.05)),
@@ -107,7 +107,7 @@ def _profile(entries: tuple[LayerTime, ...]) -> Table:
         (
             (
                 entry.layer, entry.kernel, formats.duration(entry.time_us), formats.percent(entry.time_us / total),
-                f"{entry.macs / entry.time_us / 1e3:.0f}" if entry.macs and entry.time_us > 0 else formats.MISSING,
+                f"{entry.macs / entry.time_us / 1e3:.3g}" if entry.macs and entry.time_us > 0 else formats.MISSING,
             )
             for entry in entries
         ),

@@ -19,9 +19,13 @@ from tvm_rsq.report import formats
 def evaluate(
     session: Session,
     model: options.ModelArgument,
-    input_: Annotated[list[Path], typer.Option("--input", "-i", metavar="NPY", help="Samples (N, ...), one file per network input, in order.")],
+    input_: Annotated[
+        list[Path], typer.Option("--input", "-i", metavar="NPY", help="Samples (N, ...), one file per network input, in order.")
+    ],
     labels: Annotated[Path | None, typer.Option(metavar="NPY", help="Class numbers (N,): adds top-1.")] = None,
-    artifact: Annotated[Path | None, typer.Option(metavar="FILE", help="Evaluate this artifact. Without it MODEL is quantized here and simulated.")] = None,
+    artifact: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Evaluate this artifact. Without it MODEL is quantized here and simulated.")
+    ] = None,
     batch: options.Batch = None,
     weight_bits: options.WeightBits = 8,
     activation_bits: options.ActivationBits = 8,

@@ -31,7 +31,9 @@ def read_model(text: str) -> Network:
     if path.is_dir():
         raise ModelError(f"{text} is a directory; expected an .onnx or .pt2 file, or package.module:callable")
     if path.suffix.lower() not in SUFFIXES:
-        raise ModelError(f"{text} is neither .onnx nor .pt2; save the network with torch.onnx.export or torch.export.save, or name a callable that makes it")
+        raise ModelError(
+            f"{text} is neither .onnx nor .pt2; use torch.onnx.export or torch.export.save, or name a callable that makes the network"
+        )
     return Network(path, None)
 
 

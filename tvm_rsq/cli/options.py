@@ -13,29 +13,60 @@ from tvm_rsq.errors import ConfigError
 
 _NETWORK, _QUANTIZATION, _CALIBRATION = "Network", "Quantization", "Calibration data"
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx or .pt2 file, or package.module:callable that returns (module, example_inputs).")]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="An .onnx or .pt2 file, or package.module:callable that returns (module, example_inputs).")
+]
 Batch = Annotated[int | None, typer.Option(min=1, rich_help_panel=_NETWORK, help="Fix a symbolic batch dimension.")]
-TargetOption = Annotated[str, typer.Option("--target", "-t", help="'llvm' (this CPU), 'llvm -mcpu=...', 'llvm -mtriple=aarch64', or a preset: see `tvm-rsq targets`.")]
-ReportOption = Annotated[Path | None, typer.Option("--report", metavar="HTML", callback=writable, help="Also write the report, one self-contained page.")]
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        "--target", "-t", help="'llvm' (this CPU), 'llvm -mcpu=...', 'llvm -mtriple=aarch64', or a preset: see `tvm-rsq targets`."
+    ),
+]
+ReportOption = Annotated[
+    Path | None, typer.Option("--report", metavar="HTML", callback=writable, help="Also write the report, one self-contained page.")
+]
 
 WeightBits = Annotated[int, typer.Option(metavar="4|6|8", rich_help_panel=_QUANTIZATION, help="Bits of the weights.")]
 ActivationBits = Annotated[int, typer.Option(metavar="4|6|8", rich_help_panel=_QUANTIZATION, help="Bits of the activations.")]
-SchemeOption = Annotated[Scheme, typer.Option("--scheme", rich_help_panel=_QUANTIZATION, help="hybrid: per tensor where it costs next to nothing, else per channel.")]
+SchemeOption = Annotated[
+    Scheme,
+    typer.Option("--scheme", rich_help_panel=_QUANTIZATION, help="hybrid: per tensor where it costs next to nothing, else per channel."),
+]
 Budget = Annotated[float, typer.Option(rich_help_panel=_QUANTIZATION, help="Divergence that hybrid may spend in all, in nats.")]
-RangeMethodOption = Annotated[RangeMethod, typer.Option("--range-method", rich_help_panel=_QUANTIZATION, help="How activation ranges are found.")]
+RangeMethodOption = Annotated[
+    RangeMethod, typer.Option("--range-method", rich_help_panel=_QUANTIZATION, help="How activation ranges are found.")
+]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--override", metavar="GLOB=WHAT", rich_help_panel=_QUANTIZATION, help="per_tensor, per_channel, float, weight_bits=4 or activation_bits=4 for the layers that match. Repeatable; later ones win."),
+    typer.Option(
+        "--override",
+        metavar="GLOB=WHAT",
+        rich_help_panel=_QUANTIZATION,
+        help="per_tensor, per_channel, float, weight_bits=4 or activation_bits=4 for the layers that match. Repeatable; later ones win.",
+    ),
 ]
 
-Calibration = Annotated[Path | None, typer.Option("--calibration", metavar="FILE", rich_help_panel=_CALIBRATION, help="A set saved by `tvm-rsq synthesize` (.npz), or real inputs (.npy). Without it, retro-synthesis.")]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        rich_help_panel=_CALIBRATION,
+        help="A set saved by `tvm-rsq synthesize` (.npz), or real inputs (.npy). Without it, retro-synthesis.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, rich_help_panel=_CALIBRATION, help="Of everything random.")]
 Effort = Annotated[Literal["instant", "best"], typer.Option(rich_help_panel=_CALIBRATION, help="Seconds or minutes.")]
-TimeLimit = Annotated[float | None, typer.Option(metavar="SECONDS", rich_help_panel=_CALIBRATION, help="End synthesis after so long, with the best images so far.")]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", rich_help_panel=_CALIBRATION, help="End synthesis after so long, with the best images so far."),
+]
 
 
 def quant_config(
-    *, weight_bits: int = 8, activation_bits: int = 8, scheme: Scheme = "hybrid", budget: float = 0.01, range_method: RangeMethod = "min_max",
+    *, weight_bits: int = 8, activation_bits: int = 8, scheme: Scheme = "hybrid", budget: float = 0.01,
+    range_method: RangeMethod = "min_max",
     overrides: list[str] | None = None, seed: int = 0, effort: Literal["instant", "best"] = "instant", **synthesis: object,
 ) -> QuantConfig:  # fmt: skip
     """The configuration of these options; `synthesis` are fields of SynthesisConfig. BadParameter: a value that is not allowed."""

@@ -21,7 +21,12 @@ def quantize(
     session: Session,
     model: options.ModelArgument,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="JSON", callback=writable, help="Write the plan.")] = None,
-    save_calibration: Annotated[Path | None, typer.Option(metavar="NPZ", callback=writable, rich_help_panel="Calibration data", help="Keep the calibration set, for `--calibration`.")] = None,
+    save_calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NPZ", callback=writable, rich_help_panel="Calibration data", help="Keep the calibration set, for `--calibration`."
+        ),
+    ] = None,
     batch: options.Batch = None,
     weight_bits: options.WeightBits = 8,
     activation_bits: options.ActivationBits = 8,
@@ -60,7 +65,11 @@ def quantize(
     session.result(
         {
             "output": None if output is None else str(output),
-            "calibration": {"source": quantized.calibration.source, "samples": len(quantized.calibration), "notes": quantized.calibration.notes},
+            "calibration": {
+                "source": quantized.calibration.source,
+                "samples": len(quantized.calibration),
+                "notes": quantized.calibration.notes,
+            },
             "seconds": progress.seconds,
             "plan": json.loads(quantized.plan.to_json()),
         },

@@ -19,7 +19,9 @@ def run(
     session: Session,
     artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A file that `tvm-rsq compile` wrote.")],
     input_: Annotated[list[Path], typer.Option("--input", "-i", metavar="NPY", help="One per network input, in order.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="NPY|NPZ", callback=writable, help="Write the output; .npz for several.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="NPY|NPZ", callback=writable, help="Write the output; .npz for several.")
+    ] = None,
 ) -> None:
     """Run ARTIFACT on arrays from .npy files.
 

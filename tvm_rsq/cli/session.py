@@ -1,6 +1,6 @@
 """What every command has in common: --json, -v, -q, --debug, error lines and exit codes.
 
-    0  done        1  the work failed (one line, `error: ...`)        2  usage        130  interrupted
+0  done        1  the work failed (one line, `error: ...`)        2  usage        130  interrupted
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def _writable_or_stdout(value: str | None) -> str | None:
 
 _COMMON = {
     "json_to": (
-        Annotated[str | None, typer.Option("--json", metavar="PATH", help="Write the result as JSON; - for stdout.", callback=_writable_or_stdout)],
+        Annotated[
+            str | None, typer.Option("--json", metavar="PATH", help="Write the result as JSON; - for stdout.", callback=_writable_or_stdout)
+        ],
         None,
     ),
     "verbose": (Annotated[bool, typer.Option("--verbose", "-v", help="Show what the library logs.")], False),

@@ -18,7 +18,9 @@ from tvm_rsq.config import Source
 def synthesize(
     session: Session,
     model: options.ModelArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="NPZ", callback=writable, help="The calibration set, for `--calibration`.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="NPZ", callback=writable, help="The calibration set, for `--calibration`.")
+    ],
     images: Annotated[int | None, typer.Option(min=1, help="How many inputs to make. Default: chosen for the network.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps. Default: chosen for the network.")] = None,
     source: Annotated[Source, typer.Option(help="retro-synthesis, or noise as a control.")] = "retro-synthesis",

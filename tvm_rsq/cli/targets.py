@@ -21,7 +21,13 @@ def targets(session: Session) -> None:
         {
             "host": {"target": dict(here.tvm), "features": sorted(here.features), "num_cores": here.num_cores},
             "presets": [
-                {"name": name, "target": dict(spec.tvm), "features": sorted(spec.features), "runs_here": not lacking[name], "lacking": lacking[name]}
+                {
+                    "name": name,
+                    "target": dict(spec.tvm),
+                    "features": sorted(spec.features),
+                    "runs_here": not lacking[name],
+                    "lacking": lacking[name],
+                }
                 for name, spec in specs.items()
             ],
         },
@@ -31,7 +37,12 @@ def targets(session: Session) -> None:
         table(
             ("preset", "architecture", "cpu", "runs here"),
             (
-                (name, spec.arch, str(spec.tvm.get("mcpu", "")), "yes" if not lacking[name] else f"no, lacks {', '.join(lacking[name][:4])}")
+                (
+                    name,
+                    spec.arch,
+                    str(spec.tvm.get("mcpu", "")),
+                    "yes" if not lacking[name] else f"no, lacks {', '.join(lacking[name][:4])}",
+                )
                 for name, spec in specs.items()
             ),
             left=4,

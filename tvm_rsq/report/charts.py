@@ -49,7 +49,11 @@ def sensitivity(layers: Sequence[LayerPlan], height: float = 300.0) -> Sensitivi
 
     points = tuple(
         SensitivityPoint(
-            index=i + 1, x=round(LEFT + (i + 0.5) * slot, 1), layer=layer, y_per_tensor=y(layer.kl_per_tensor), y_per_channel=y(layer.kl_per_channel)
+            index=i + 1,
+            x=round(LEFT + (i + 0.5) * slot, 1),
+            layer=layer,
+            y_per_tensor=y(layer.kl_per_tensor),
+            y_per_channel=y(layer.kl_per_channel),
         )
         for i, layer in enumerate(layers)
     )
@@ -109,7 +113,7 @@ def histogram(found: Histogram, width: float = 240.0, height: float = 84.0) -> H
     top = math.sqrt(max(found.counts)) or 1.0
     bars = "".join(
         f"M{x.at(a)} {base}V{base - (base - 2) * math.sqrt(count) / top:.1f}H{x.at(b)}V{base}Z"
-        for count, a, b in zip(found.counts, found.edges, found.edges[1:])
+        for count, a, b in zip(found.counts, found.edges[:-1], found.edges[1:], strict=True)
         if count
     )
     levels = "".join(f"M{x.at(v)} {base + 3}V{height - 1}" for v in found.levels)
@@ -145,8 +149,8 @@ def latency(rows: Sequence[LatencyRow], *, most_dots: int = 250) -> Latency | No
         return None
     everything = [t for row in timed for t in row.times_us]
     factor, unit = (1000.0, "ms") if max(everything) >= 1000 else (1.0, "µs")
-    # a stray measurement would squeeze the rest into one pixel: it is drawn at the edge, and the table says its value
-    high = max(max(quantile(row.times_us, 0.99) for row in timed), max(quantile(row.times_us, 0.5) for row in timed) * 1.05)
+    # stray measurements would squeeze the rest into one pixel: they are drawn at the edge, and the table says the slowest
+    high = 1.1 * max(quantile(row.times_us, 0.95) for row in timed)
     axis = linear_axis(0.0, high / factor, LEFT / 4, WIDTH - RIGHT, margin=0.02)
     jitter = random.Random(0)  # same page for the same data
     strips = []
@@ -155,7 +159,9 @@ def latency(rows: Sequence[LatencyRow], *, most_dots: int = 250) -> Latency | No
         stride = max(1, len(row.times_us) // most_dots)
         dots = tuple((axis.at(t / factor), round(jitter.uniform(-9, 9), 1)) for t in row.times_us[::stride])
         strips.append(
-            LatencyStrip(row=row, baseline=is_baseline(row), quantiles_us=quantiles, x=tuple(axis.at(q / factor) for q in quantiles), dots=dots)
+            LatencyStrip(
+                row=row, baseline=is_baseline(row), quantiles_us=quantiles, x=tuple(axis.at(q / factor) for q in quantiles), dots=dots
+            )
         )
     return Latency(width=WIDTH, row_height=62.0, axis=axis, unit=unit, strips=tuple(strips))
 

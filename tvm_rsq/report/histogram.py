@@ -26,6 +26,4 @@ def build(weight: np.ndarray, scale: Sequence[float], bits: int, *, bins: int = 
     levels = np.arange(-top, top + 1) * live[0] if live else np.zeros(0)
     limit = max(float(np.abs(values).max()), float(np.abs(levels).max(initial=0.0))) or 1.0
     counts, edges = np.histogram(values, bins=bins, range=(-limit, limit))
-    return Histogram(
-        counts=tuple(int(c) for c in counts), edges=tuple(float(e) for e in edges), levels=tuple(float(v) for v in levels)
-    )
+    return Histogram(counts=tuple(int(c) for c in counts), edges=tuple(float(e) for e in edges), levels=tuple(float(v) for v in levels))
