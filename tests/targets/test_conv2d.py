@@ -63,7 +63,7 @@ def workloads(draw) -> Conv2DWorkload:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(w=workloads(), extreme=st.booleans(), seed=st.integers(0, 2**16))
 def test_equal_to_the_reference_bit_for_bit(target, w, extreme, seed):
     a = draw_arguments(w, np.random.default_rng(seed), extreme=extreme)

@@ -33,7 +33,7 @@ def depthwise_workloads(draw) -> Conv2DWorkload:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@settings(max_examples=14, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(w=depthwise_workloads(), extreme=st.booleans(), seed=st.integers(0, 2**16))
 def test_equal_to_the_reference_bit_for_bit(target, w, extreme, seed):
     a = draw_arguments(w, np.random.default_rng(seed), extreme=extreme)
