@@ -59,7 +59,7 @@ class AssembleMain:
         return chosen
 
     def build(self, rewrite: Rewrite, output: Callable[[relax.Var], relax.Expr] | None = None) -> Model:
-        """The new Model. `rewrite(var, value)` gets every old binding in order and returns what the variable becomes, None: nothing uses it.
+        """The new Model. `rewrite(var, value)` gets every old binding in order and returns what the variable becomes, None for nothing.
 
         output  an old result variable -> the new result; by default what the variable became
         """

@@ -3,7 +3,8 @@
 Before  main(x: (N, C, H, W), w: (O, C, KH, KW), b: (1, O, 1, 1)):
             conv = conv2d(x, w); out = add(conv, b); y = relu(out)
 After   main(x: (N, C, H, W), w: (O, KH, KW, C), b: (O,)):
-            x1 = permute_dims(x, [0, 2, 3, 1]); conv = conv2d(x1, w, NHWC, OHWI); out = add(conv, b); y = permute_dims(relu(out), [0, 3, 1, 2])
+            x1 = permute_dims(x, [0, 2, 3, 1]); conv = conv2d(x1, w, NHWC, OHWI); out = add(conv, b)
+            y = permute_dims(relu(out), [0, 3, 1, 2])
 
 Inputs and outputs keep their layout. Every tensor carries the order of its axes; operators have their axes translated, permute_dims only
 changes the order (a channel shuffle becomes one permutation of the last two axes), and what cannot follow gets its operands back in the
@@ -30,8 +31,8 @@ from tvm_rsq.passes.rewrite_bindings import operator_name, static_shape
 UNARY = frozenset(
     f"relax.{name}"
     for name in (
-        "abs", "astype", "ceil", "clip", "cos", "erf", "exp", "floor", "log", "negative", "nn.gelu", "nn.gelu_tanh", "nn.leakyrelu", "nn.relu",
-        "nn.relu6", "nn.silu", "nn.softplus", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "square", "tanh",
+        "abs", "astype", "ceil", "clip", "cos", "erf", "exp", "floor", "log", "negative", "nn.gelu", "nn.gelu_tanh", "nn.leakyrelu",
+        "nn.relu", "nn.relu6", "nn.silu", "nn.softplus", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "square", "tanh",
     )
 )  # fmt: skip
 BINARY = frozenset(f"relax.{name}" for name in ("add", "divide", "maximum", "minimum", "multiply", "power", "subtract"))
@@ -276,7 +277,8 @@ class _ToChannelsLast:
 
     def _squeeze(self, _var: relax.Var, call: relax.Call) -> _Stored:
         data, shape = self._stored(call.args[0]), static_shape(call.args[0])
-        axes = [a for a, extent in enumerate(shape) if extent == 1] if call.attrs.axis is None else [int(a) % len(shape) for a in call.attrs.axis]
+        ones = [axis for axis, extent in enumerate(shape) if extent == 1]
+        axes = ones if call.attrs.axis is None else [int(axis) % len(shape) for axis in call.attrs.axis]
         new = self.assembly.emit(R.squeeze(data.var, sorted(data.order.index(axis) for axis in axes)))
         return _Stored(new, axis_order.without_axes(data.order, axes))
 

@@ -16,7 +16,10 @@ from tvm.script import relax as S
 
 from tvm_rsq.errors import InputError, UnsupportedError
 from tvm_rsq.executor import Executor
+from tvm_rsq.frontend import load
 from tvm_rsq.model import InputSpec, Model
+from tvm_rsq.passes.fold_batch_norm import fold_batch_norm
+from tvm_rsq.passes.to_channels_last import to_channels_last
 
 CPU = {"kind": "llvm"}
 
@@ -108,6 +111,7 @@ ONE_INPUT = {
     "expand_dims": P(R.expand_dims, axis=[1, 5]),
     "strided_slice": P(R.strided_slice, axes=[1, 3], begin=[1, 0], end=[6, 100], strides=[2, 3]),
     "strided_slice_negative": P(R.strided_slice, axes=[2], begin=[-3], end=[-1]),
+    "strided_slice_backwards": P(R.strided_slice, axes=[1, 3], begin=[-1, 5], end=[-100, 0], strides=[-2, -3]),
     "concat": lambda x: R.concat([x, x], 1),
     "stack": lambda x: R.stack([x, x], 1),
     "take": lambda x: R.take(x, relax.const(np.array([2, 0], "int64")), axis=1),
@@ -195,7 +199,9 @@ def test_conv2d(options, nhwc):
 
 
 def test_matmul_batch_norm_prelu():
-    params = {"w": noise(6, 4), "gamma": noise(4), "beta": noise(4, seed=1), "mean": noise(4, seed=2), "var": np.abs(noise(4)), "alpha": noise(4)}
+    params = {
+        "w": noise(6, 4), "gamma": noise(4), "beta": noise(4, seed=1), "mean": noise(4, seed=2), "var": np.abs(noise(4)), "alpha": noise(4),
+    }  # fmt: skip
 
     def body(emit, x, w, gamma, beta, mean, var, alpha):
         y = emit(R.nn.batch_norm(emit(R.matmul(x, w)), gamma, beta, mean, var, axis=1, training=False))
@@ -231,7 +237,8 @@ def test_local_response_normalisation(padding):
     check_batch(model, noise(2, 6, 3, 2))
 
 
-QUANTIZED = [("uint8", 0.02, 7), ("int8", 0.02, -7)]
+# powers of two, so that the ties are ties in floating point, too
+QUANTIZED = [("uint8", 0.25, 7), ("int8", 0.5, -7)]
 
 
 @pytest.mark.parametrize(("dtype", "scale", "zero_point"), QUANTIZED)
@@ -239,8 +246,8 @@ def test_quantize_rounds_half_to_even_and_saturates(dtype, scale, zero_point):
     model = network(lambda emit, x: R.quantize(x, relax.const(scale), relax.const(zero_point, "int32"), 1, dtype), [(1, 9)])
     data = np.array([[0, 0.5, 1.5, -0.5, -1.5, 2.5, 1e9, -1e9, 3.3]], np.float32) * np.float32(scale)
     info = np.iinfo(dtype)
-    steps = (data / np.float32(scale)).astype(np.float64)
-    expected = np.clip(np.round(steps) + zero_point, info.min, info.max).astype(dtype)
+    # the zero point takes part in the rounding, as in the kernels' fma(x, 1 / scale, zero_point)
+    expected = np.clip(np.round(data.astype(np.float64) / scale + zero_point), info.min, info.max).astype(dtype)
     np.testing.assert_array_equal(executed(model, data)[0], expected)
 
 
@@ -290,7 +297,10 @@ class Small:
 
 @pytest.fixture
 def small():
-    params = {"w1": noise(4, 3, 3, 3), "gamma": noise(4, seed=1), "beta": noise(4, seed=2), "mean": noise(4, seed=3), "var": np.abs(noise(4)) + 0.1, "w2": noise(4, 5)}
+    params = {
+        "w1": noise(4, 3, 3, 3), "gamma": noise(4, seed=1), "beta": noise(4, seed=2), "mean": noise(4, seed=3),
+        "var": np.abs(noise(4)) + 0.1, "w2": noise(4, 5),
+    }  # fmt: skip
     return Model(module=Small, params=params, inputs=(InputSpec(name="x", shape=(1, 3, 6, 6), dtype="float32"),))
 
 
@@ -302,7 +312,8 @@ def test_gradient_with_respect_to_the_input(small):
 
 def test_what_the_network_is_made_of(small):
     executor = Executor(small)
-    assert [(layer.name, layer.binding, layer.input, layer.axis) for layer in executor.layers] == [("w1", "conv", "x", 0), ("w2", "logits", "pool", 1)]
+    layers = [(layer.name, layer.binding, layer.input, layer.axis) for layer in executor.layers]
+    assert layers == [("w1", "conv", "x", 0), ("w2", "logits", "pool", 1)]
     (bn,) = executor.batch_norms
     assert (bn.name, bn.input, bn.epsilon) == ("bn", "conv", pytest.approx(1e-3))
     np.testing.assert_array_equal(bn.mean, small.params["mean"])
@@ -384,3 +395,52 @@ def test_values_are_dropped_after_their_last_use():
     Executor(model).run([torch.zeros(1, 64)], observe=observe)
     # the caller's input, what the step reads, and what it made
     assert len(alive) == 5 and max(alive) <= 3
+
+
+class Varied(torch.nn.Module):
+    """Squeeze-and-excite, channel shuffle, normalisations before and behind layers, hardswish, upsampling, flatten into dense layers."""
+
+    def __init__(self):
+        super().__init__()
+        nn = torch.nn
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.Hardswish())
+        self.depthwise = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.BatchNorm2d(8), nn.ReLU6())
+        self.excite = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 4, 1), nn.SiLU(), nn.Conv2d(4, 8, 1), nn.Hardsigmoid())
+        self.normal = nn.BatchNorm2d(8)
+        self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=2)
+        self.shortcut = nn.Conv2d(8, 8, 1, bias=False)
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(8 * 4 * 4, 10), nn.BatchNorm1d(10), nn.LeakyReLU(0.2), nn.Linear(10, 5))
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.depthwise(x) * self.excite(x)
+        left, right = torch.relu(self.normal(x)).chunk(2, 1)
+        y = torch.cat([left, torch.sigmoid(right)], 1)
+        y = y.reshape(y.shape[0], 2, 4, *y.shape[2:]).transpose(1, 2).reshape(y.shape)
+        y = torch.nn.functional.interpolate(self.grouped(torch.nn.functional.max_pool2d(y, 2)), scale_factor=2.0)
+        return self.head(torch.nn.functional.avg_pool2d(y + self.shortcut(x), 2))
+
+
+def test_torch_network_in_canonical_and_deploy_form():
+    generator = torch.Generator().manual_seed(0)
+    module = Varied().eval()
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.5 + 0.1)
+                if tensor.ndim > 1:
+                    tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.3)
+    x = torch.randn(3, 3, 16, 16, generator=generator)
+    model = load(module, (x[:1],))
+    deployed = to_channels_last(fold_batch_norm(model))
+    with torch.no_grad():
+        expected = module(x)
+    bound = 1e-5 * float(expected.abs().max())
+    for form in (model, deployed):
+        torch.testing.assert_close(Executor(form).run([x])[0], expected, rtol=1e-5, atol=bound)
+    ops = [step.op for step in Executor(deployed).steps]
+    # one for the input, one for the shuffle; the dense layer takes the image as it lies
+    assert ops.count("relax.permute_dims") == 2 and "relax.nn.batch_norm" not in ops
+    names = {layer.name for layer in Executor(model).layers}
+    assert names == {name for name, value in module.named_parameters() if value.ndim > 1}
+    assert names | {"normal.weight"} == {layer.name for layer in Executor(deployed).layers}

@@ -194,7 +194,7 @@ class Executor:
         if isinstance(value, relax.Call):
             op = value.op.name if isinstance(value.op, Op) else str(value.op)
             if op not in table:
-                raise UnsupportedError(f"operator {op} (variable {name}) cannot be evaluated; expected one of the operators that the importer emits")
+                raise UnsupportedError(f"operator {op} (variable {name}) cannot be evaluated; replace it or keep it outside the network")
             try:
                 function = table[op](value)
             except UnsupportedError as error:
@@ -209,7 +209,11 @@ class Executor:
             op, function, arguments = "alias", (lambda item: item), [value]
         inputs: list[str] = []
         readers = [self._reader(argument, inputs) for argument in arguments]
-        return Step(name=name, op=op, inputs=tuple(inputs), expr=value, evaluate=lambda read: function(*(reader(read) for reader in readers)))
+
+        def evaluate(read: Sequence[Any]) -> Any:
+            return function(*(reader(read) for reader in readers))
+
+        return Step(name=name, op=op, inputs=tuple(inputs), expr=value, evaluate=evaluate)
 
     def _reader(self, argument: Expr, inputs: list[str]) -> Callable[[Sequence[Any]], Any]:
         """How to get an argument's value from the values of `inputs`, to which its variables are appended."""

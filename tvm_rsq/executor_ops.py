@@ -1,7 +1,8 @@
 """The operator table of the executor: Relax operator name -> builder.
 
 A builder takes the Relax call, reads everything static from it once, and returns a function of the call's tensor arguments (tuples of
-tensors for concat and the like). The IR's shapes are static but the batch is not: where a static shape names the batch, the actual one is put in.
+tensors for concat and the like). The IR's shapes are static but the batch is not: where a static shape names the batch, the actual one is
+put in.
 """
 
 from __future__ import annotations

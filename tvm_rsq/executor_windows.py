@@ -109,7 +109,8 @@ def resize2d(call: Call) -> Function:
         taps = [[(np.clip(_round(rounding, at), 0, extent - 1), np.ones_like(at))] for at, extent in centers]
     elif attrs.method == "linear":
         taps = [
-            [(np.clip(np.floor(at) + step, 0, extent - 1), np.abs(1 - step - (at - np.floor(at)))) for step in (0, 1)] for at, extent in centers
+            [(np.clip(np.floor(at) + step, 0, extent - 1), np.abs(1 - step - (at - np.floor(at)))) for step in (0, 1)]
+            for at, extent in centers
         ]
     else:
         raise UnsupportedError(f"resize2d has method {attrs.method}, expected nearest_neighbor or linear")
@@ -151,7 +152,9 @@ def _four(padding: Sequence[int]) -> tuple[int, ...]:
     return values * (4 // len(values))
 
 
-def _padding_after(extents: Sequence[int], outs: Sequence[int], reach: Sequence[int], strides: Sequence[int], before: Sequence[int]) -> tuple[int, ...]:
+def _padding_after(
+    extents: Sequence[int], outs: Sequence[int], reach: Sequence[int], strides: Sequence[int], before: Sequence[int]
+) -> tuple[int, ...]:
     """What the last window reads behind the image; negative where it stops short of the end."""
     return tuple((o - 1) * s + r - e - b for e, o, r, s, b in zip(extents, outs, reach, strides, before))
 
@@ -202,7 +205,7 @@ def _coordinates(mode: str, before: int, after: int) -> np.ndarray:
         return x * np.float32((before - 1) / (after - 1)) if after > 1 else np.zeros_like(x)
     if mode == "tf_half_pixel_for_nn":
         return (x + np.float32(0.5)) * scale
-    raise UnsupportedError(f"resize2d has coordinate transformation {mode}, expected half_pixel, pytorch_half_pixel, asymmetric or align_corners")
+    raise UnsupportedError(f"resize2d has coordinate transformation {mode}, expected half_pixel, asymmetric or align_corners")
 
 
 def _round(method: str, at: np.ndarray) -> np.ndarray:

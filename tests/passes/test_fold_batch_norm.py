@@ -97,7 +97,11 @@ def test_bias_in_between_is_absorbed_and_keeps_its_name(first):
 
 def test_two_normalisations_behind_one_another():
     params = {"w": noise(4, 3, 3, 3), **statistics(4, "a"), **statistics(4, "b", seed=20)}
-    model = network(lambda emit, x, p: batch_norm(emit, batch_norm(emit, emit(R.nn.conv2d(x, p["w"])), p, "a"), p, "b"), (1, 3, 6, 6), params)
+
+    def body(emit, x, p):
+        return batch_norm(emit, batch_norm(emit, emit(R.nn.conv2d(x, p["w"])), p, "a"), p, "b")
+
+    model = network(body, (1, 3, 6, 6), params)
     folded = fold_batch_norm(model)
     assert operators(folded) == ["conv2d", "add"]
     assert_same_function(folded, model)
@@ -174,7 +178,8 @@ def test_elsewhere_it_becomes_a_depthwise_layer_called_by_gamma():
     folded = fold_batch_norm(model)
     assert operators(folded) == ["relu", "conv2d", "add", "conv2d"]
     assert [layer.name for layer in Executor(folded).layers] == ["bn.weight", "w"]
-    assert {name: value.shape for name, value in folded.params.items()} == {"bn.weight": (6, 1, 1, 1), "bn.bias": (1, 6, 1, 1), "w": (4, 6, 3, 3)}
+    shapes = {name: value.shape for name, value in folded.params.items()}
+    assert shapes == {"bn.weight": (6, 1, 1, 1), "bn.bias": (1, 6, 1, 1), "w": (4, 6, 3, 3)}
     assert_same_function(folded, model)
 
 
@@ -187,7 +192,8 @@ def test_elsewhere_on_vectors_it_becomes_a_product_and_a_sum(shape):
 
 
 def test_products_and_sums_with_parameters_that_follow_belong_to_it():
-    params = {**statistics(6, "a"), "a.scale": noise(6, 1, 1), "a.shift": noise(1, 6, 1, 1), "w": noise(4, 6, 3, 3), **statistics(4, "b"), "b.scale": noise(4, 1, 1)}
+    params = {**statistics(6, "a"), "a.scale": noise(6, 1, 1), "a.shift": noise(1, 6, 1, 1)}
+    params |= {"w": noise(4, 6, 3, 3), **statistics(4, "b"), "b.scale": noise(4, 1, 1)}
 
     def body(emit, x, p):
         first = emit(R.nn.relu(emit(R.add(emit(R.multiply(batch_norm(emit, x, p, "a"), p["a.scale"])), p["a.shift"]))))

@@ -123,14 +123,18 @@ BEHIND = {
     "flatten": (lambda emit, y, p: R.reshape(y, (1, 140)), 2),
     "flatten_op": (lambda emit, y, p: R.flatten(y), 2),
     "shuffle": (lambda emit, y, p: R.reshape(emit(R.permute_dims(emit(R.reshape(y, (1, 2, 2, 5, 7))), [0, 2, 1, 3, 4])), (1, 4, 5, 7)), 3),
-    "pixel_unshuffle_odd": (lambda emit, y, p: R.reshape(emit(R.permute_dims(emit(R.reshape(y, (1, 2, 2, 5, 7))), [0, 1, 3, 4, 2])), (1, 10, 7, 2)), 2),
+    "half_channels_last": (
+        lambda emit, y, p: R.reshape(emit(R.permute_dims(emit(R.reshape(y, (1, 2, 2, 5, 7))), [0, 1, 3, 4, 2])), (1, 10, 7, 2)),
+        2,
+    ),
     "squeeze_excite": (
         lambda emit, y, p: R.multiply(y, emit(R.sigmoid(emit(R.nn.conv2d(emit(R.nn.adaptive_avg_pool2d(y, (1, 1))), p["point"]))))),
         2,
     ),
     "response_norm": (
         lambda emit, y, p: R.divide(
-            y, emit(R.squeeze(emit(R.nn.avg_pool3d(emit(R.expand_dims(emit(R.multiply(y, y)), [1])), (3, 1, 1), padding=(1, 0, 0, 1, 0, 0))), [1]))
+            y,
+            emit(R.squeeze(emit(R.nn.avg_pool3d(emit(R.expand_dims(emit(R.exp(y)), [1])), (3, 1, 1), padding=(1, 0, 0, 1, 0, 0))), [1])),
         ),
         4,
     ),
@@ -141,8 +145,8 @@ BEHIND = {
 def test_operator_behind_a_convolution(name):
     body, permutations = BEHIND[name]
     params = {
-        **W, "alpha": noise(4, seed=1), "point": noise(4, 4, 1, 1, seed=2), "bias": noise(1, 4, 1, 1, seed=3), "short": noise(4, 1, 1, seed=4),
-        "plane": noise(5, 7, seed=5),
+        **W, "alpha": noise(4, seed=1), "point": noise(4, 4, 1, 1, seed=2), "bias": noise(1, 4, 1, 1, seed=3),
+        "short": noise(4, 1, 1, seed=4), "plane": noise(5, 7, seed=5),
     }  # fmt: skip
     model = network(lambda emit, x, p: body(emit, conv(emit, x, p), p), (1, 6, 5, 7), params)
     changed = to_channels_last(model)
@@ -152,7 +156,8 @@ def test_operator_behind_a_convolution(name):
 
 def test_channel_shuffle_is_one_permutation_of_the_last_axes():
     body, _ = BEHIND["shuffle"]
-    changed = to_channels_last(network(lambda emit, x, p: conv(emit, body(emit, conv(emit, x, p), p), p, "v"), (1, 6, 5, 7), {**W, "v": noise(4, 4, 3, 3)}))
+    params = {**W, "v": noise(4, 4, 3, 3)}
+    changed = to_channels_last(network(lambda emit, x, p: conv(emit, body(emit, conv(emit, x, p), p), p, "v"), (1, 6, 5, 7), params))
     assert operators(changed) == ["permute_dims", "conv2d", "reshape", "permute_dims", "reshape", "conv2d", "permute_dims"]
     shuffle = Executor(changed).steps[3].expr
     assert [int(axis) for axis in shuffle.attrs.axes] == [0, 1, 2, 4, 3]
