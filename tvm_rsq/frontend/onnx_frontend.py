@@ -52,8 +52,11 @@ def import_onnx(model: onnx.ModelProto, batch: int | None) -> Imported:
         raise UnsupportedError(f"the model uses opset {graph.opset}, supported are {OLDEST_OPSET} to {newest}; convert it with onnx.version_converter")
     _refuse_unknown(graph)
     _fix_inputs(graph, batch)
+    checked = graph.to_model(small_only=True)
+    for output in checked.graph.output:
+        output.type.tensor_type.shape.SetInParent()  # the checker insists on a shape, which the import does not need
     try:
-        onnx.checker.check_model(graph.to_model(small_only=True))
+        onnx.checker.check_model(checked)
     except onnx.checker.ValidationError as error:
         raise ModelError(f"the ONNX model is not valid ({_one_line(error)}); export it again") from error
     graph.fold_constants()
@@ -81,6 +84,10 @@ def _fix_inputs(graph: Graph, batch: int | None) -> None:
     for value in graph.inputs:
         if not value.type.HasField("tensor_type"):
             raise ModelError(f"input {value.name} is no tensor, expected a float32 tensor")
+        element = value.type.tensor_type.elem_type
+        if element != onnx.TensorProto.FLOAT:
+            name = onnx.TensorProto.DataType.Name(element).lower()
+            raise ModelError(f"input {value.name} is {name}, expected float (32 bits); convert it outside the network")
         new = onnx.ValueInfoProto()
         new.CopyFrom(value)
         dims = new.type.tensor_type.shape.dim
