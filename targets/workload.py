@@ -19,7 +19,7 @@ class Epilogue:
                     r0 = s_residual / s_out and r1 = zero_point - zp_residual * r0 come in as `residual_affine`
     out="float32":  y = clip(fma(float32(acc + bias), m, c), low, high)
                     c = 0 without residual; r0 = s_residual and r1 = -zp_residual * s_residual with it
-    rne is round-half-to-even, fma rounds once (float32).
+    rne is round-half-to-even, fma rounds once (float32). Where c is the zero point, rne(fma(...)) is one rounding, straight to the integer.
     """
 
     out: Literal["uint8", "float32"] = "uint8"
