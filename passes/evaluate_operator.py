@@ -40,7 +40,7 @@ def _to_output_shape(call: relax.Call, x: np.ndarray, *_: object) -> np.ndarray:
 
 
 def _permute(call: relax.Call, x: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(np.transpose(x, _axes(call.attrs.axes)))
+    return np.transpose(x, _axes(call.attrs.axes))
 
 
 def _mean(call: relax.Call, x: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ _OPERATORS: dict[str, Callable[..., np.ndarray | tuple[np.ndarray, ...]]] = {
     "relax.expand_dims": _to_output_shape,
     "relax.flatten": _to_output_shape,
     "relax.permute_dims": _permute,
-    "relax.broadcast_to": lambda call, x, *_: np.ascontiguousarray(np.broadcast_to(x, _shape(call))),
+    "relax.broadcast_to": lambda call, x, *_: np.broadcast_to(x, _shape(call)),
     "relax.astype": lambda call, x: x,  # evaluate() converts to the call's dtype
     "relax.concat": lambda call, fields: np.concatenate(fields, axis=int(call.attrs.axis)),
     "relax.split": _split,

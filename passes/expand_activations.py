@@ -1,7 +1,7 @@
 """Write composite activations as the arithmetic they are, so that torch and ONNX exports look alike.
 
-Before  nn.silu(x)                      nn.relu6(x)
-After   multiply(x, sigmoid(x))         clip(x, 0, 6)
+Before  nn.silu(x)
+After   multiply(x, sigmoid(x))
 """
 
 from __future__ import annotations
@@ -26,9 +26,6 @@ class ExpandActivations:
 
 
 def _expand(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Expr | None:
-    match operator_name(value):
-        case "relax.nn.silu":
-            return relax.op.multiply(value.args[0], builder.emit(relax.op.sigmoid(value.args[0])))
-        case "relax.nn.relu6":
-            return relax.op.clip(value.args[0], 0.0, 6.0)
-    return None
+    if operator_name(value) != "relax.nn.silu":
+        return None
+    return relax.op.multiply(value.args[0], builder.emit(relax.op.sigmoid(value.args[0])))

@@ -155,7 +155,7 @@ class _Fold:
     def _parameter(self, var: relax.Var | None, known: _Known) -> relax.Expr:
         if var in self.vars:
             return self.vars[var]
-        value = np.ascontiguousarray(known.value)
+        value = np.asarray(known.value, order="C")
         name = known.source
         if (name in self.reserved and not known.stored) or name in self.folded:
             name = next(f"{known.source}.{i}" for i in itertools.count(1) if f"{known.source}.{i}" not in self.reserved | self.folded.keys())

@@ -17,7 +17,7 @@ def run_plain(module: IRModule, arrays: Sequence[np.ndarray]) -> list[np.ndarray
     """The outputs of main for all its arguments, parameters included."""
     executable = tvm.compile(module, target=Target({"kind": "llvm"}))
     machine = relax.VirtualMachine(executable, tvm.cpu())
-    result = machine["main"](*[tvm.runtime.tensor(np.ascontiguousarray(array)) for array in arrays])
+    result = machine["main"](*[tvm.runtime.tensor(np.asarray(array, order="C")) for array in arrays])
     return [result.numpy()] if isinstance(result, tvm.runtime.Tensor) else [entry.numpy() for entry in result]
 
 
