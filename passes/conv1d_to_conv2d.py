@@ -47,7 +47,11 @@ def _pads(values: object) -> list[int]:
 
 def _conv(operands: list[relax.Expr], attrs: object) -> relax.Expr:
     return relax.op.nn.conv2d(
-        *operands, strides=_pair(attrs.strides, 1), padding=_pads(attrs.padding), dilation=_pair(attrs.dilation, 1), groups=int(attrs.groups)
+        *operands,
+        strides=_pair(attrs.strides, 1),
+        padding=_pads(attrs.padding),
+        dilation=_pair(attrs.dilation, 1),
+        groups=int(attrs.groups),
     )
 
 

@@ -158,7 +158,9 @@ class _Fold:
         value = np.asarray(known.value, order="C")
         name = known.source
         if (name in self.reserved and not known.stored) or name in self.folded:
-            name = next(f"{known.source}.{i}" for i in itertools.count(1) if f"{known.source}.{i}" not in self.reserved | self.folded.keys())
+            name = next(
+                f"{known.source}.{i}" for i in itertools.count(1) if f"{known.source}.{i}" not in self.reserved | self.folded.keys()
+            )
         new = relax.Var(name, relax.TensorType(value.shape, str(value.dtype)))
         self.folded[name] = value
         self.new_params.append(new)

@@ -36,7 +36,9 @@ class OrderOperands:
             if name not in _ALIGNED:
                 return None
             first, second = value.args
-            stored = [operand in params if isinstance(operand, relax.Var) else isinstance(operand, GenericConst) for operand in (first, second)]
+            stored = [
+                operand in params if isinstance(operand, relax.Var) else isinstance(operand, GenericConst) for operand in (first, second)
+            ]
             if stored == [True, False] and name in _COMMUTATIVE:
                 first, second = second, first
             elif stored != [False, True]:

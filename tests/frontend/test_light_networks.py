@@ -54,8 +54,11 @@ def test_squeezenet_with_random_weights():
         proto.graph.initializer.append(numpy_helper.from_array(value, name))
     del proto.graph.node[:]
     proto.graph.node.extend(kept)
+    softmax = proto.graph.node.pop()  # onnx's reference gives Softmax its newer meaning
+    assert softmax.op_type == "Softmax"
+    proto.graph.output[0].name = softmax.input[0]
     x = generator.standard_normal((1, 3, 224, 224)).astype(np.float32)
-    (expected,) = ReferenceEvaluator(proto).run(None, {proto.graph.input[0].name: x})
+    (expected,) = ReferenceEvaluator(proto).run(None, {load(proto).inputs[0].name: x})
     (got,) = run_model(load(proto), x)
-    assert expected.std() > 1e-5  # not uniform any more
-    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3 * float(expected.max()))
+    assert expected.std() > 0.01  # not uniform any more
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max()))

@@ -252,7 +252,10 @@ def test_damaged_initializer_is_named():
 
 def without_layers():
     graph = helper.make_graph(
-        [helper.make_node("Relu", ["x"], ["y"])], "g", [helper.make_tensor_value_info("x", 1, [1, 3])], [helper.make_tensor_value_info("y", 1, [1, 3])]
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", 1, [1, 3])],
+        [helper.make_tensor_value_info("y", 1, [1, 3])],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
 

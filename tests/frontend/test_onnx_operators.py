@@ -36,9 +36,9 @@ def normalized(x):
     return (x - mean) / np.sqrt(variance + np.float32(1e-5)) * scale + offset
 
 
-# name -> (nodes, weights, further arguments of `around`). "expected" is a function of the operator's input where onnx's reference is of no use:
-# it takes the newer meaning of Softmax and Resize for the older opsets, trains BatchNormalization of opset 9, and its LRN confuses
-# batch and channels, which are therefore equal in number here.
+# name -> (nodes, weights, further arguments of `around`). "expected" is a function of the operator's input where onnx's reference
+# is of no use: it takes the newer meaning of Softmax and Resize for the older opsets, trains BatchNormalization of opset 9, and its
+# LRN confuses batch and channels, which are therefore equal in number here.
 OPERATORS = {
     "conv asymmetric": ([node("Conv", ["x", "w"], pads=[0, 1, 2, 1], strides=[2, 1])], {"w": W3}, {}),
     "conv same upper": ([node("Conv", ["x", "w"], auto_pad="SAME_UPPER", strides=[2, 2])], {"w": W3[:, :, :2, :2].copy()}, {}),
@@ -47,14 +47,19 @@ OPERATORS = {
     "conv depthwise": ([node("Conv", ["x", "w", "b"], group=4)], {"w": noise(4, 1, 3, 3), "b": noise(4)}, {}),
     "conv with a made weight": (
         [node("ConstantOfShape", ["shape"], ["w"], value=onnx.numpy_helper.from_array(np.float32([0.5]))), node("Conv", ["x", "w"])],
-        {"shape": INTS([2, 4, 3, 3])}, {},
+        {"shape": INTS([2, 4, 3, 3])},
+        {},
     ),
     "pad and conv": ([node("Pad", ["x", "p"], ["q"]), node("Conv", ["q", "w"])], {"w": W3, "p": INTS([0, 0, 0, 1, 0, 0, 2, 1])}, {}),
     "pad of opset 9": ([node("Pad", pads=[0, 0, 0, 1, 0, 0, 2, 1], value=0.5)], {}, {"opset": 9}),
     "pad by axes": ([node("Pad", ["x", "p", "v", "a"])], {"p": INTS([1, 2]), "v": np.float32(0.5), "a": INTS([-1])}, {"opset": 19}),
     "batch norm": ([node("BatchNormalization", ["x", "s", "b", "m", "v"], epsilon=1e-3)], STATISTICS, {}),
     "batch norm of opset 9": ([node("BatchNormalization", ["x", "s", "b", "m", "v"])], STATISTICS, {"opset": 9, "expected": normalized}),
-    "scale of a channel": ([node("Mul", ["s", "x"], ["t"]), node("Add", ["t", "o"])], {"s": noise(4, 1, 1), "o": noise(4, 1, 1, seed=7)}, {}),
+    "scale of a channel": (
+        [node("Mul", ["s", "x"], ["t"]), node("Add", ["t", "o"])],
+        {"s": noise(4, 1, 1), "o": noise(4, 1, 1, seed=7)},
+        {},
+    ),
     "relu": ([node("Relu")], {}, {}),
     "clip of opset 10": ([node("Clip", min=-0.5, max=0.25)], {}, {"opset": 10}),
     "clip by constants": ([node("Clip", ["x", "lo", "hi"])], {"lo": np.float32(-0.5), "hi": np.float32(0.25)}, {}),
@@ -92,44 +97,63 @@ OPERATORS = {
     "mean of opset 13": ([node("ReduceMean", axes=[2, 3])], {}, {"opset": 13}),
     "max of axes": ([node("ReduceMax", axes=[2, 3], keepdims=0)], {}, {"opset": 13}),
     "flatten and gemm": (
-        [node("Flatten", ["x"], ["f"]), node("Gemm", ["f", "w", "b"], alpha=0.5, beta=2.0)], {"w": DENSE, "b": noise(1, 5)}, {},
+        [node("Flatten", ["x"], ["f"]), node("Gemm", ["f", "w", "b"], alpha=0.5, beta=2.0)],
+        {"w": DENSE, "b": noise(1, 5)},
+        {},
     ),
     "gemm transposed": ([node("Flatten", ["x"], ["f"]), node("Gemm", ["f", "w", "b"], transB=1)], {"w": DENSE.T.copy(), "b": noise(5)}, {}),
     "gemm without bias": ([node("Flatten", ["x"], ["f"]), node("Gemm", ["f", "w"])], {"w": DENSE}, {}),
     "matmul": ([node("MatMul", ["x", "w"])], {"w": noise(9, 2)}, {}),
     "reshape by shape arithmetic": (
         [
-            node("Shape", ["x"], ["s"]), node("Gather", ["s", "i"], ["n"], axis=0), node("Unsqueeze", ["n", "i0"], ["n1"]),
-            node("Concat", ["n1", "rest"], ["t"], axis=0), node("Reshape", ["x", "t"]),
+            node("Shape", ["x"], ["s"]),
+            node("Gather", ["s", "i"], ["n"], axis=0),
+            node("Unsqueeze", ["n", "i0"], ["n1"]),
+            node("Concat", ["n1", "rest"], ["t"], axis=0),
+            node("Reshape", ["x", "t"]),
         ],
-        {"i": np.array(0, INTS), "i0": INTS([0]), "rest": INTS([-1])}, {},
+        {"i": np.array(0, INTS), "i0": INTS([0]), "rest": INTS([-1])},
+        {},
     ),
     "reshape copying extents": ([node("Reshape", ["x", "t"])], {"t": INTS([0, 2, -1, 9])}, {}),
     "transpose": ([node("Transpose", perm=[0, 2, 3, 1])], {}, {}),
     "squeeze and unsqueeze": (
         [node("GlobalAveragePool", ["x"], ["g"]), node("Squeeze", ["g", "a"], ["s"]), node("Unsqueeze", ["s", "b"])],
-        {"a": INTS([2, 3]), "b": INTS([-1])}, {},
+        {"a": INTS([2, 3]), "b": INTS([-1])},
+        {},
     ),
     "squeeze of opset 11": ([node("GlobalAveragePool", ["x"], ["g"]), node("Squeeze", ["g"], axes=[3])], {}, {"opset": 11}),
     "upsample": ([node("Upsample", ["x", "k"], mode="nearest")], {"k": np.float32([1, 1, 2, 3])}, {"opset": 9}),
-    "resize of opset 10": ([node("Resize", ["x", "k"], mode="nearest")], {"k": np.float32([1, 1, 2, 2])}, {"opset": 10, "expected": doubled}),
+    "resize of opset 10": (
+        [node("Resize", ["x", "k"], mode="nearest")],
+        {"k": np.float32([1, 1, 2, 2])},
+        {"opset": 10, "expected": doubled},
+    ),
     "resize nearest by scales": (
         [node("Resize", ["x", "", "k"], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")],
-        {"k": np.float32([1, 1, 2, 2])}, {},
+        {"k": np.float32([1, 1, 2, 2])},
+        {},
     ),
     "resize linear by sizes": ([node("Resize", ["x", "", "", "n"], mode="linear")], {"n": INTS([2, 4, 5, 13])}, {}),
     "resize with aligned corners": (
-        [node("Resize", ["x", "", "", "n"], mode="linear", coordinate_transformation_mode="align_corners")], {"n": INTS([2, 4, 5, 13])}, {},
+        [node("Resize", ["x", "", "", "n"], mode="linear", coordinate_transformation_mode="align_corners")],
+        {"n": INTS([2, 4, 5, 13])},
+        {},
     ),
     "local response norm": ([node("LRN", size=3, alpha=0.5, beta=0.7, bias=2.0)], {}, {"shape": (4, 3, 9, 9)}),
     "even local response norm": ([node("LRN", size=2, alpha=0.5)], {}, {"shape": (4, 3, 9, 9)}),
     "dropout and identity": ([node("Dropout", ["x"], ["d"]), node("Identity", ["d"], ["i"]), node("Relu", ["i"])], {}, {}),
     "cast to its own type": ([node("Cast", ["x"], ["c"], to=1), node("Relu", ["c"])], {}, {}),
     "conv1d": (
-        [node("Reshape", ["x", "t"], ["r"]), node("Conv", ["r", "w", "b"], ["c"], pads=[1, 0]), node("AveragePool", ["c"], kernel_shape=[2])],
-        {"t": INTS([0, 0, -1]), "w": noise(2, 4, 3), "b": noise(2)}, {},
+        [
+            node("Reshape", ["x", "t"], ["r"]),
+            node("Conv", ["r", "w", "b"], ["c"], pads=[1, 0]),
+            node("AveragePool", ["c"], kernel_shape=[2]),
+        ],
+        {"t": INTS([0, 0, -1]), "w": noise(2, 4, 3), "b": noise(2)},
+        {},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -157,16 +181,28 @@ def test_import_computes_what_onnx_computes(name):
 REFUSED = {
     "transposed convolution": ([node("ConvTranspose", ["x", "w"])], {"w": noise(4, 2, 2, 2)}, r"ConvTranspose \(node the_ConvTranspose\)"),
     "unknown": ([node("CumSum", ["x", "a"])], {"a": np.array(1, INTS)}, r"operator CumSum \(node the_CumSum\)"),
-    "reflecting pad": ([node("Pad", ["x", "p"], mode="reflect")], {"p": INTS([0, 0, 1, 1, 0, 0, 1, 1])}, r"\(node the_Pad\): pad mode reflect"),
+    "reflecting pad": (
+        [node("Pad", ["x", "p"], mode="reflect")],
+        {"p": INTS([0, 0, 1, 1, 0, 0, 1, 1])},
+        r"\(node the_Pad\): pad mode reflect",
+    ),
     "cubic": ([node("Resize", ["x", "", "k"], mode="cubic")], {"k": np.float32([1, 1, 2, 2])}, "the_Resize.*cubic"),
     "uneven scale": ([node("Resize", ["x", "", "k"], mode="nearest")], {"k": np.float32([1, 1, 1.3, 2])}, "the_Resize.*whole sizes"),
-    "strided slice": ([node("Slice", ["x", "s", "e", "a", "k"])], {"s": INTS([0]), "e": INTS([4]), "a": INTS([1]), "k": INTS([2])}, "the_Slice.*step 1"),
+    "strided slice": (
+        [node("Slice", ["x", "s", "e", "a", "k"])],
+        {"s": INTS([0]), "e": INTS([4]), "a": INTS([1]), "k": INTS([2])},
+        "the_Slice.*step 1",
+    ),
     "product of activations": ([node("MatMul", ["x", "x"])], {}, "stored weight"),
-    "training batch norm": ([node("BatchNormalization", ["x", "s", "b", "m", "v"], ["y", "m2", "v2"], training_mode=1)], STATISTICS, "training mode"),
+    "training batch norm": (
+        [node("BatchNormalization", ["x", "s", "b", "m", "v"], ["y", "m2", "v2"], training_mode=1)],
+        STATISTICS,
+        "training mode",
+    ),
     "shape arithmetic on activations": ([node("Sqrt")], {}, r"operator Sqrt \(node the_Sqrt\) is applied to activations"),
     "another type": ([node("Cast", ["x"], ["h"], to=10), node("Cast", ["h"], to=1)], {}, "operator Cast"),
     "maximum of activations": ([node("Relu", ["x"], ["r"]), node("Max", ["x", "r"])], {}, "maximum"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -106,7 +106,9 @@ OPERATORS = {
     "local response norm": lambda x: F.local_response_norm(x, 3, alpha=0.5),
     "even local response norm": lambda x: F.local_response_norm(x, 2, alpha=0.5),
     "dropout": nn.Dropout(0.5),
-    "conv1d": nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 6, 3, 2, 1), nn.BatchNorm1d(6), nn.ReLU(), nn.Conv1d(6, 2, 5, groups=2), nn.MaxPool1d(2)),
+    "conv1d": nn.Sequential(
+        nn.Flatten(2), nn.Conv1d(4, 6, 3, 2, 1), nn.BatchNorm1d(6), nn.ReLU(), nn.Conv1d(6, 2, 5, groups=2), nn.MaxPool1d(2)
+    ),
     "pool1d": nn.Sequential(nn.Flatten(2), nn.AvgPool1d(3, 2, 1), nn.AdaptiveAvgPool1d(1)),
 }
 
@@ -127,7 +129,10 @@ def test_import_computes_what_torch_computes(name):
 
 
 REFUSED = {
-    "transposed convolution": (nn.ConvTranspose2d(4, 2, 2), r"transposed convolution \(node convolution_1 of conv_transpose2d, in module operator\)"),
+    "transposed convolution": (
+        nn.ConvTranspose2d(4, 2, 2),
+        r"transposed convolution \(node convolution_1 of conv_transpose2d, in module operator\)",
+    ),
     "cumsum": (lambda x: x.cumsum(1), r"aten\.cumsum\.default \(node cumsum"),
     "product of two activations": (lambda x: x @ x, "stored weight"),
     "strided slice": (lambda x: x[:, ::2], "step 1"),

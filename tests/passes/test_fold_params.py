@@ -21,8 +21,13 @@ def noise(*shape, seed=0):
 @I.ir_module
 class Before:
     @R.function
-    def main(x: R.Tensor((2, 4), "float32"), w: R.Tensor((3, 4), "float32"), b: R.Tensor((3,), "float32"), s: R.Tensor((), "float32"),
-             unused: R.Tensor((7,), "float32")):
+    def main(
+        x: R.Tensor((2, 4), "float32"),
+        w: R.Tensor((3, 4), "float32"),
+        b: R.Tensor((3,), "float32"),
+        s: R.Tensor((), "float32"),
+        unused: R.Tensor((7,), "float32"),
+    ):
         R.func_attr({"num_input": 1})
         with R.dataflow():
             t = R.permute_dims(w)
@@ -99,7 +104,9 @@ def test_a_source_in_two_forms_keeps_its_name_as_stored():
 
 
 def test_the_largest_source_gives_the_name():
-    _module, params = build(lambda emit, x, s, w: relax.op.nn.conv2d(x, emit(relax.op.multiply(s, w))), s=noise(2, 1, 1, 1), w=noise(2, 2, 1, 1))
+    _module, params = build(
+        lambda emit, x, s, w: relax.op.nn.conv2d(x, emit(relax.op.multiply(s, w))), s=noise(2, 1, 1, 1), w=noise(2, 2, 1, 1)
+    )
     assert list(params) == ["w"]
 
 

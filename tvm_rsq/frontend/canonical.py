@@ -47,6 +47,7 @@ def canonicalize(imported: Imported, name: str) -> Model:
     module = NameBindings()(module)
     check_canonical(module, imported.num_input)
     inputs = [
-        InputSpec(name=var.name, shape=static_shape(var), dtype=str(var.ty.dtype)) for var in list(module["main"].params)[: imported.num_input]
+        InputSpec(name=var.name, shape=static_shape(var), dtype=str(var.ty.dtype))
+        for var in list(module["main"].params)[: imported.num_input]
     ]
     return Model(module=module, params=params, inputs=tuple(inputs), name=name)

@@ -20,7 +20,9 @@ def check_finite(params: Mapping[str, np.ndarray]) -> None:
     for name, value in params.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             count = int(value.size - np.isfinite(value).sum())
-            raise ModelError(f"parameter {name} holds {count} NaN or infinite values of {value.size}, expected finite ones; repair the checkpoint")
+            raise ModelError(
+                f"parameter {name} holds {count} NaN or infinite values of {value.size}, expected finite ones; repair the checkpoint"
+            )
 
 
 def check_inputs(module: IRModule, num_input: int) -> None:
@@ -32,7 +34,9 @@ def check_inputs(module: IRModule, num_input: int) -> None:
         if not isinstance(var.ty, relax.TensorType) or str(var.ty.dtype) != "float32":
             raise ModelError(f"input {var.name} is {getattr(var.ty, 'dtype', var.ty)}, expected float32; convert it outside the network")
         if var.ty.shape is None or not all(isinstance(extent, tirx.IntImm) for extent in var.ty.shape.values):
-            raise UnsupportedError(f"input {var.name} has the dynamic shape {var.ty.shape}, expected a static one; pass batch= or export it static")
+            raise UnsupportedError(
+                f"input {var.name} has the dynamic shape {var.ty.shape}, expected a static one; pass batch= or export it static"
+            )
 
 
 def check_batch(module: IRModule, batch: int) -> None:
@@ -41,7 +45,9 @@ def check_batch(module: IRModule, batch: int) -> None:
     for output in body.fields if isinstance(body, relax.Tuple) else [body]:
         shape = static_shape(output)
         if shape[:1] != (batch,):
-            raise ModelError(f"an output has shape {list(shape)} for batch {batch}: a reshape inside fixes the batch; export the network with that batch")
+            raise ModelError(
+                f"an output has shape {list(shape)} for batch {batch}: a reshape inside fixes the batch; export the network with that batch"
+            )
 
 
 def check_canonical(module: IRModule, num_input: int) -> None:
@@ -56,12 +62,16 @@ def check_canonical(module: IRModule, num_input: int) -> None:
                 continue
             operator = operator_name(value)
             if operator not in CANONICAL_OPERATORS:
-                raise UnsupportedError(f"{operator or 'a TIR call'} (tensor {name}) is not supported; replace it or keep it outside the network")
+                raise UnsupportedError(
+                    f"{operator or 'a TIR call'} (tensor {name}) is not supported; replace it or keep it outside the network"
+                )
             if isinstance(value.ty, relax.TensorType) and str(value.ty.dtype) != "float32":
                 raise UnsupportedError(f"{operator} (tensor {name}) gives {value.ty.dtype}, expected float32 throughout the network")
             if operator in _LAYERS:
                 if value.args[1] not in params or (operator == "relax.matmul" and value.args[1].ty.ndim != 2):
-                    raise UnsupportedError(f"{operator} (tensor {name}) multiplies two activations, expected a stored weight (a matrix, for a dense layer) as second operand")
+                    raise UnsupportedError(
+                        f"{operator} (tensor {name}) has a computed operand, expected a stored weight, for a dense layer a matrix"
+                    )
                 layers += 1
     if not layers:
         raise ModelError("the network has no convolution and no dense layer, so there is nothing to quantize")

@@ -49,7 +49,9 @@ def import_onnx(model: onnx.ModelProto, batch: int | None) -> Imported:
     graph = Graph.of(model)
     if not OLDEST_OPSET <= graph.opset <= onnx.defs.onnx_opset_version():
         newest = onnx.defs.onnx_opset_version()
-        raise UnsupportedError(f"the model uses opset {graph.opset}, supported are {OLDEST_OPSET} to {newest}; convert it with onnx.version_converter")
+        raise UnsupportedError(
+            f"the model uses opset {graph.opset}, supported are {OLDEST_OPSET} to {newest}; convert it with onnx.version_converter"
+        )
     _refuse_unknown(graph)
     _fix_inputs(graph, batch)
     checked = graph.to_model(small_only=True)

@@ -52,7 +52,9 @@ class Graph:
 
     def to_model(self, small_only: bool = False) -> onnx.ModelProto:
         """As a model; with `small_only` the large weights are typed inputs, which is all that checker and shape inference need."""
-        initializers = [numpy_helper.from_array(value, name) for name, value in self.weights.items() if not small_only or value.size <= _SMALL]
+        initializers = [
+            numpy_helper.from_array(value, name) for name, value in self.weights.items() if not small_only or value.size <= _SMALL
+        ]
         inputs = list(self.inputs)
         if small_only:
             for name, value in self.weights.items():
@@ -71,7 +73,11 @@ class Graph:
         self.shapes = {name: value.shape for name, value in self.weights.items()}
         for value in [*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]:
             tensor = value.type.tensor_type
-            if value.type.HasField("tensor_type") and tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+            if (
+                value.type.HasField("tensor_type")
+                and tensor.HasField("shape")
+                and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
+            ):
                 self.shapes[value.name] = tuple(dim.dim_value for dim in tensor.shape.dim)
 
     def fold_constants(self) -> None:
@@ -115,7 +121,9 @@ class Graph:
 
     def _evaluate(self, node: onnx.NodeProto) -> list[np.ndarray]:
         names = [name for name in dict.fromkeys(node.input) if name]
-        inputs = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(self.weights[n].dtype), self.weights[n].shape) for n in names]
+        inputs = [
+            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(self.weights[n].dtype), self.weights[n].shape) for n in names
+        ]
         outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
         graph = helper.make_graph([node], "constant", inputs, outputs)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
@@ -127,7 +135,7 @@ class Graph:
 
 
 def describe(node: onnx.NodeProto) -> str:
-    """" "operator Conv (node conv_1)" for error messages; a node without a name is called by its output."""
+    """ " "operator Conv (node conv_1)" for error messages; a node without a name is called by its output."""
     operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
     return f"operator {operator} (node {node.name or (node.output[0] if node.output else 'without a name')})"
 

@@ -22,7 +22,16 @@ from tvm_rsq.frontend.onnx_graph import Graph, describe
 from tvm_rsq.frontend.slicing import slice_as_split
 from tvm_rsq.passes.rewrite_bindings import static_shape
 
-_TRANSLATION_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, NotImplementedError, TypeError, ValueError, tvm.error.InternalError)
+_TRANSLATION_ERRORS = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+    tvm.error.InternalError,
+)
 _COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
 
 
@@ -34,9 +43,11 @@ class OnnxImporter(ONNXGraphImporter):
         self._graph = graph
         self._by_output = {node.output[0]: describe(node) for node in graph.nodes}
         self._ours: dict[str, Callable[[list[Any], dict[str, Any]], relax.Expr]] = {
-            "Clip": self._clip, "Gemm": self._gemm, "HardSigmoid": self._hard_sigmoid, "LRN": self._local_response_norm, "Neg": self._negate,
-            "Pad": self._pad, "Resize": self._resize, "Slice": self._slice, "Sum": self._sum, "Upsample": self._upsample,
-            "Max": lambda inputs, attrs: self._chain(relax.op.maximum, inputs), "Min": lambda inputs, attrs: self._chain(relax.op.minimum, inputs),
+            "Clip": self._clip, "Gemm": self._gemm, "HardSigmoid": self._hard_sigmoid, "LRN": self._local_response_norm,
+            "Max": lambda inputs, attrs: self._chain(relax.op.maximum, inputs),
+            "Min": lambda inputs, attrs: self._chain(relax.op.minimum, inputs),
+            "Neg": self._negate, "Pad": self._pad, "Resize": self._resize, "Slice": self._slice,
+            "Sum": lambda inputs, attrs: self._chain(relax.op.add, inputs), "Upsample": self._upsample,
         }  # fmt: skip
 
     def run(self) -> tuple[IRModule, int, dict[str, np.ndarray]]:
@@ -160,9 +171,13 @@ class OnnxImporter(ONNXGraphImporter):
     def _resize2d(self, x: relax.Expr, size: list[int], attrs: dict[str, Any], coordinates: str, rounding: str) -> relax.Expr:
         mode = attrs.get("mode", b"nearest").decode()
         if mode not in ("nearest", "linear") or coordinates not in _COORDINATES:
-            raise UnsupportedError(f"mode {mode} with {coordinates} coordinates, expected nearest or linear with one of {list(_COORDINATES)}")
+            raise UnsupportedError(
+                f"mode {mode} with {coordinates} coordinates, expected nearest or linear with one of {list(_COORDINATES)}"
+            )
         if len(size) != 4 or tuple(size[:2]) != static_shape(x)[:2]:
-            raise UnsupportedError(f"resize from {list(static_shape(x))} to {list(size)}, expected only height and width of an image to change")
+            raise UnsupportedError(
+                f"resize from {list(static_shape(x))} to {list(size)}, expected only height and width of an image to change"
+            )
         method = "nearest_neighbor" if mode == "nearest" else "linear"
         return relax.op.image.resize2d(
             x, tuple(int(s) for s in size[2:]), layout="NCHW", method=method, coordinate_transformation_mode=coordinates,
@@ -179,9 +194,6 @@ class OnnxImporter(ONNXGraphImporter):
         for number, (axis, start, end) in enumerate(zip(axes, starts, ends, strict=True)):
             x = slice_as_split(self.bb, x, int(axis), int(start), int(end), 1 if steps is None else int(steps[number]))
         return x
-
-    def _sum(self, inputs: list[Any], attrs: dict[str, Any]) -> relax.Expr:
-        return self._chain(relax.op.add, inputs)
 
     def _chain(self, operator: Callable[..., relax.Expr], inputs: list[Any]) -> relax.Expr:
         result = inputs[0]

@@ -30,21 +30,22 @@ ONNX_CONSTANT_OPERATORS = frozenset(("Constant", "ConstantOfShape", "Expand", "G
 ONNX_OPERATORS = ONNX_CONSTANT_OPERATORS | frozenset((
     "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv", "Div", "Dropout", "Flatten", "Gelu", "Gemm",
     "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LRN", "LeakyRelu", "MatMul", "Max", "MaxPool", "Min",
-    "Mul", "Neg", "Pad", "Pow", "ReduceMax", "ReduceMean", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Split", "Squeeze",
-    "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze", "Upsample",
+    "Mul", "Neg", "Pad", "Pow", "ReduceMax", "ReduceMean", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Split",
+    "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze", "Upsample",
 ))  # fmt: skip
 """ONNX operators of the default domain."""
 
 TORCH_OPERATORS = frozenset((
     "_adaptive_avg_pool2d.default", "_native_batch_norm_legit_no_training.default", "_softmax.default", "_to_copy.default",
-    "adaptive_avg_pool1d.default", "adaptive_max_pool2d.default", "add.Scalar", "add.Tensor", "addmm.default", "alias.default", "amax.default",
-    "avg_pool1d.default", "avg_pool2d.default", "avg_pool3d.default", "cat.default", "clamp.default", "clamp_max.default",
-    "clamp_min.default", "clone.default", "constant_pad_nd.default", "convolution.default", "detach.default", "div.Scalar", "div.Tensor",
-    "dropout.default", "expand.default", "full.default", "gelu.default", "getitem", "hardsigmoid.default", "hardswish.default", "hardtanh.default",
-    "leaky_relu.default", "linear.default", "matmul.default", "max_pool2d_with_indices.default", "maximum.default", "mean.default", "mean.dim", "minimum.default",
-    "mm.default", "mul.Scalar", "mul.Tensor", "neg.default", "permute.default", "pow.Tensor_Scalar", "relu.default", "reshape.default",
-    "sigmoid.default", "silu.default", "slice.Tensor", "split.Tensor", "split_with_sizes.default", "squeeze.default", "squeeze.dim",
-    "squeeze.dims", "sub.Scalar", "sub.Tensor", "tanh.default", "transpose.int", "unsqueeze.default", "upsample_bilinear2d.vec",
+    "adaptive_avg_pool1d.default", "adaptive_max_pool2d.default", "add.Scalar", "add.Tensor", "addmm.default", "alias.default",
+    "amax.default", "avg_pool1d.default", "avg_pool2d.default", "avg_pool3d.default", "cat.default", "clamp.default",
+    "clamp_max.default", "clamp_min.default", "clone.default", "constant_pad_nd.default", "convolution.default", "detach.default",
+    "div.Scalar", "div.Tensor", "dropout.default", "expand.default", "full.default", "gelu.default", "getitem", "hardsigmoid.default",
+    "hardswish.default", "hardtanh.default", "leaky_relu.default", "linear.default", "matmul.default",
+    "max_pool2d_with_indices.default", "maximum.default", "mean.default", "mean.dim", "minimum.default", "mm.default", "mul.Scalar",
+    "mul.Tensor", "neg.default", "permute.default", "pow.Tensor_Scalar", "relu.default", "reshape.default", "sigmoid.default",
+    "silu.default", "slice.Tensor", "split.Tensor", "split_with_sizes.default", "squeeze.default", "squeeze.dim", "squeeze.dims",
+    "sub.Scalar", "sub.Tensor", "tanh.default", "transpose.int", "unsqueeze.default", "upsample_bilinear2d.vec",
     "upsample_nearest2d.vec", "view.default",
 ))  # fmt: skip
 """aten operators that remain after `ExportedProgram.run_decompositions`, by the name of their overload."""

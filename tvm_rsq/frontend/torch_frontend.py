@@ -66,7 +66,9 @@ def import_program(program: torch.export.ExportedProgram, batch: int | None) -> 
         if spec.kind is not InputKind.USER_INPUT:
             params[spec.target] = tensors[spec.target].detach().cpu().contiguous().numpy()
             if spec.arg.name in used and params[spec.target].dtype != np.float32:
-                raise ModelError(f"parameter {spec.target} is {params[spec.target].dtype}, expected float32; call model.float() before exporting")
+                raise ModelError(
+                    f"parameter {spec.target} is {params[spec.target].dtype}, expected float32; call model.float() before exporting"
+                )
     module, inputs = TorchImporter().run(program)
     return Imported(module=module, num_input=len(inputs), params=params)
 
@@ -95,7 +97,9 @@ def _refuse_dynamic(program: torch.export.ExportedProgram) -> None:
             raise ModelError(f"input {name} is a {type(value).__name__}, expected a tensor; make it part of the module")
         if any(isinstance(extent, torch.SymInt) for extent in value.shape):
             shape = [str(extent) for extent in value.shape]
-            raise UnsupportedError(f"input {name} has the dynamic shape {shape}, expected a static one; export without dynamic_shapes or pass batch=")
+            raise UnsupportedError(
+                f"input {name} has the dynamic shape {shape}, expected a static one; export without dynamic_shapes or pass batch="
+            )
 
 
 def _with_batch(program: torch.export.ExportedProgram, batch: int) -> torch.export.ExportedProgram:

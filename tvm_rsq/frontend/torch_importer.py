@@ -22,7 +22,16 @@ from tvm_rsq.errors import UnsupportedError
 from tvm_rsq.frontend.operators import TORCH_OPERATORS
 from tvm_rsq.frontend.slicing import slice_as_split
 
-_TRANSLATION_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, NotImplementedError, TypeError, ValueError, tvm.error.InternalError)
+_TRANSLATION_ERRORS = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+    tvm.error.InternalError,
+)
 
 
 class TorchImporter(ExportedProgramImporter):
@@ -63,7 +72,7 @@ class TorchImporter(ExportedProgramImporter):
             "amax.default": self._amax,
             "slice.Tensor": self._contiguous_slice,
             "neg.default": lambda node: self.block_builder.emit(relax.op.multiply(self.env[node.args[0]], relax.const(-1.0, "float32"))),
-            "upsample_nearest2d.vec": lambda node: self._resize(node, "nearest_neighbor", "asymmetric", "floor"),
+            "upsample_nearest2d.vec": self._nearest,
             "upsample_bilinear2d.vec": self._bilinear,
         }
 
@@ -72,7 +81,9 @@ class TorchImporter(ExportedProgramImporter):
             raise UnsupportedError(f"{describe(node, 'transposed convolution')} is not supported; use resize followed by conv2d")
         dimensions = self.env[node.args[0]].ty.ndim - 2
         if dimensions not in (1, 2):
-            raise UnsupportedError(f"{describe(node, f'{dimensions}-dimensional convolution')} is not supported, expected one or two dimensions")
+            raise UnsupportedError(
+                f"{describe(node, f'{dimensions}-dimensional convolution')} is not supported, expected one or two dimensions"
+            )
         return self._convolution(node)
 
     def _max_pool2d_without_indices(self, node: fx.Node) -> tuple[relax.Expr, ...]:
@@ -101,27 +112,27 @@ class TorchImporter(ExportedProgramImporter):
         args = self.retrieve_args(node)
         return self.block_builder.emit(relax.op.max(args[0], args[1] or None, keepdims=bool(args[2]) if len(args) > 2 else False))
 
-    def _bilinear(self, node: fx.Node) -> relax.Expr:
-        corners = node.args[2]
-        return self._resize(node, "linear", "align_corners" if corners else "half_pixel", "", node.args[3] if len(node.args) > 3 else None)
+    def _nearest(self, node: fx.Node) -> relax.Expr:
+        x, size, factors = (*node.args, None, None)[:3]
+        return self._resize(self.env[x], size, factors, "nearest_neighbor", "asymmetric", "floor")
 
-    def _resize(self, node: fx.Node, method: str, coordinates: str, rounding: str, factors: Any = None) -> relax.Expr:
-        x = self.env[node.args[0]]
-        factors = factors if method == "linear" else (node.args[2] if len(node.args) > 2 else None)
+    def _bilinear(self, node: fx.Node) -> relax.Expr:
+        x, size, corners, factors = (*node.args, None)[:4]
+        return self._resize(self.env[x], size, factors, "linear", "align_corners" if corners else "half_pixel", "")
+
+    def _resize(self, x: relax.Expr, size: Any, factors: Any, method: str, coordinates: str, rounding: str) -> relax.Expr:
         extents = [int(extent) for extent in self.shape_of(x)][2:]
-        size = node.args[1] or [int(extent * factor) for extent, factor in zip(extents, factors, strict=True)]
+        size = size or [int(extent * factor) for extent, factor in zip(extents, factors, strict=True)]
         if factors and coordinates != "align_corners" and any(e * f != s for e, f, s in zip(extents, factors, size, strict=True)):
             # torch then samples at 1/factor, which no size-based resize can express
             raise NotImplementedError(f"scale factors {list(factors)} do not give whole sizes from {extents}; use size=")
-        return self.block_builder.emit(
-            relax.op.image.resize2d(
-                x, tuple(int(s) for s in size), layout="NCHW", method=method, coordinate_transformation_mode=coordinates, rounding_method=rounding
-            )
-        )  # fmt: skip
+        size = tuple(int(extent) for extent in size)
+        options = {"layout": "NCHW", "coordinate_transformation_mode": coordinates, "rounding_method": rounding}
+        return self.block_builder.emit(relax.op.image.resize2d(x, size, method=method, **options))
 
 
 def describe(node: fx.Node, operator: str | None = None) -> str:
-    """" "operator aten.cumsum.default (node cumsum, in module features.3)" for error messages."""
+    """ " "operator aten.cumsum.default (node cumsum, in module features.3)" for error messages."""
     modules = list(node.meta.get("nn_module_stack", {}).values())
     place = f", in module {modules[-1][0]}" if modules and modules[-1][0] else ""
     sources = [source.name for source in node.meta.get("from_node", ())]
@@ -137,4 +148,6 @@ def refuse_unknown(program: torch.export.ExportedProgram) -> None:
                 raise UnsupportedError(f"{describe(node)} is batch norm in training mode; call model.eval() before exporting")
             raise UnsupportedError(f"{describe(node)} is not supported; replace it or keep it outside the network")
         if node.op not in ("call_function", "placeholder", "output"):
-            raise UnsupportedError(f"{node.op} {node.target} (node {node.name}) is not supported: control flow and submodules cannot be imported")
+            raise UnsupportedError(
+                f"{node.op} {node.target} (node {node.name}) is not supported: control flow and submodules cannot be imported"
+            )
