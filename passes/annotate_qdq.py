@@ -23,6 +23,7 @@ from tvm import relax
 from tvm.ir import IRModule
 
 from tvm_rsq.passes.dataflow import Dataflow
+from tvm_rsq.passes.drop_copies import drop_copies
 from tvm_rsq.passes.find_islands import Island, Islands, find_islands
 from tvm_rsq.passes.rewrite_bindings import substitute
 from tvm_rsq.plan import TensorQuant
@@ -91,7 +92,7 @@ class _Annotate:
                 far = {var: self.stored.get(var.name, value) for var, value in self.raw.items()}
                 result = builder.emit_output(substitute(view.function.body.body, far))
             builder.emit_func_output(result)
-        return relax.transform.DeadCodeElimination(["main"])(builder.get()), self.params
+        return relax.transform.DeadCodeElimination(["main"])(drop_copies(builder.get())), self.params
 
     def _biases(self) -> dict[str, LayerQuant]:
         """Bias parameter -> the layer whose island adds it."""

@@ -12,6 +12,7 @@ from tvm import relax
 from tvm.ir import IRModule
 
 from tvm_rsq.passes.dataflow import Dataflow, operator_of
+from tvm_rsq.passes.drop_copies import drop_copies
 from tvm_rsq.passes.rewrite_bindings import substitute
 
 
@@ -30,4 +31,4 @@ def expose(mod: IRModule, tensors: Sequence[str]) -> IRModule:
             wanted = results + [stored[name] for name in tensors]
             outputs = [builder.emit_output(substitute(value, replaced)) for value in wanted]
         builder.emit_func_output(relax.Tuple(outputs))
-    return builder.get()
+    return drop_copies(builder.get())

@@ -150,7 +150,7 @@ class _Search:
             if kind == "float" or (kind in ("sum", "product", "mean") and born):
                 self.in_float.update(self._steps(name))
         for name in reversed(list(self.kind)):
-            if self.kind[name] in cheap and all(user == OUTPUT or user in self.in_float for user in view.users[name]):
+            if self.kind[name] in cheap and all(user == OUTPUT or self._born_in_float(user) for user in view.users[name]):
                 self.in_float.add(name)
 
     def _steps(self, name: str) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ class _Search:
         if kind == "inner" or node.op == "split":
             return None
         if kind == "lookup":
-            outside = [u for u in view.users[name] if u == OUTPUT or u in self.in_float or self.root.get(u) != self.root[name]]
+            outside = [u for u in view.users[name] if u == OUTPUT or self._born_in_float(u) or self.root.get(u) != self.root[name]]
             ops = self._closure(name) if outside else ()
         else:
             ops = (*node.operands, name) if node.op == "tuple_get_item" else self._steps(name)

@@ -22,6 +22,7 @@ from tvm import relax
 from tvm.ir import IRModule
 
 from tvm_rsq.passes.dataflow import Dataflow, operator_of, variables_of
+from tvm_rsq.passes.drop_copies import drop_copies
 from tvm_rsq.passes.find_islands import Island, find_islands
 from tvm_rsq.passes.rewrite_bindings import substitute
 
@@ -67,7 +68,7 @@ class _Fold:
                     self.replaced[binding.var] = self.builder.emit(value, name_hint=name)
                 result = self.builder.emit_output(substitute(main.body.body, self.replaced))
             self.builder.emit_func_output(result)
-        return relax.transform.DeadCodeElimination(["main"])(self.builder.get())
+        return relax.transform.DeadCodeElimination(["main"])(drop_copies(self.builder.get()))
 
     @staticmethod
     def _stored_as(bindings: list[relax.Binding], view: Dataflow) -> dict[str, str]:

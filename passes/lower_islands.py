@@ -19,6 +19,7 @@ from tvm import relax
 from tvm.ir import GlobalVar, IRModule
 
 from tvm_rsq.passes.dataflow import operator_of, variables_of
+from tvm_rsq.passes.drop_copies import drop_copies
 from tvm_rsq.passes.island_view import IslandView, LoweredCall, static_attr
 from tvm_rsq.passes.lower_arithmetic import lower_concat, lower_mean, lower_product, lower_sum
 from tvm_rsq.passes.lower_layer import lower_layer
@@ -83,7 +84,7 @@ class _Lower:
                     self.replaced[target] = self._bound(binding, target)
                 result = self.builder.emit_output(substitute(main.body.body, self.replaced))
             self.builder.emit_func_output(result)
-        return relax.transform.DeadCodeElimination(["main"])(self.builder.get()), tuple(self.calls)
+        return relax.transform.DeadCodeElimination(["main"])(drop_copies(self.builder.get())), tuple(self.calls)
 
     def _bound(self, binding: relax.Binding, target: relax.Var) -> relax.Expr:
         value = binding.value
@@ -145,14 +146,14 @@ class _Lower:
 
     def _input_permutations(self, bindings: list[relax.Binding]) -> dict[relax.Var, relax.Var]:
         """quantize's variable -> the variable of the NCHW to NHWC permutation that is its only reader."""
-        readers: dict[relax.Var, list[relax.Binding]] = {}
+        readers: dict[relax.Var, list[relax.Binding | None]] = {var: [None] for var in variables_of(self.mod["main"].body.body)}
         for binding in bindings:
             for var in variables_of(binding.value):
                 readers.setdefault(var, []).append(binding)
         found = {}
         for binding in bindings:
             users = readers.get(binding.var, [])
-            if operator_of(binding.value) == "quantize" and len(users) == 1 and self._is_nhwc_permutation(users[0].value):
+            if operator_of(binding.value) == "quantize" and len(users) == 1 and users[0] and self._is_nhwc_permutation(users[0].value):
                 found[binding.var] = users[0].var
         return found
 
