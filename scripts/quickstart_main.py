@@ -70,13 +70,13 @@ def main() -> None:
         builds = {"INT8": int8, "FP32": fp32}
         answers = {name: in_batches(build.run, (photos,), 1) for name, build in builds.items()}
         times = measure({name: partial(build.run, photos[:1]) for name, build in builds.items()}, repeat=REPEAT, progress=progress.event)
-        layer_times = int8.profile((photos[:1],), 20)
+        layer_times = int8.profile(photos[:1], repeat=20)
 
     close = compare(answers["FP32"], answers["INT8"], source=f"{len(labels)} labelled ImageNet photos", labels=labels)
     sizes = {"INT8": (OUT / "net.rsq").stat().st_size, "FP32": 0}
     threads = int(os.environ.get("TVM_NUM_THREADS", 0)) or os.cpu_count() or 1
     rows = [
-        LatencyRow(build=name, times_us=found, artifact_bytes=sizes[name], target=int8.target.name, threads=threads)
+        LatencyRow(build=name, times_us=found, artifact_bytes=sizes[name], target=int8.target, threads=threads)
         for name, found in times.items()
     ]
     report = replace(int8.report, latencies=tuple(rows), layer_times=tuple(layer_times), fidelity=(*int8.report.fidelity, close))
