@@ -66,7 +66,8 @@ def test_a_softmax_at_the_end_makes_no_difference():
     data = _data()
     logits, probabilities = classifier(), classifier(softmax=True)
     activations = calibrate(logits, data).quantize(4)
-    for a, b in zip(measure(logits, data, activations, weight_bits=4), measure(probabilities, data, activations, weight_bits=4), strict=True):
+    plain, with_softmax = (measure(model, data, activations, weight_bits=4) for model in (logits, probabilities))
+    for a, b in zip(plain, with_softmax, strict=True):
         assert (b.per_tensor, b.per_channel) == pytest.approx((a.per_tensor, a.per_channel), rel=1e-3)
 
 

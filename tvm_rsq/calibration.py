@@ -87,7 +87,9 @@ def calibrate(
         if (wanted is None or name in wanted) and value.is_floating_point():
             low, high = (float(bound) for bound in torch.aminmax(value))
             if not (math.isfinite(low) and math.isfinite(high)):
-                raise CalibrationError(f"tensor {name} takes NaN or infinite values on the calibration inputs; check the network and the inputs' scale")
+                raise CalibrationError(
+                    f"tensor {name} takes NaN or infinite values on the calibration inputs; check the network and the inputs' scale"
+                )
             before = extremes.get(name, (low, high))
             extremes[name] = (min(before[0], low), max(before[1], high))
 

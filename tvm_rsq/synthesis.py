@@ -66,7 +66,9 @@ def synthesize(
             return "stopped by the user"
         return "time limit reached" if time.monotonic() >= deadline else ""
 
-    run = _Run(model=model, config=config, budget=budget, loss=loss, scale=scale, generator=generator, progress=progress, stop_reason=stop_reason)
+    run = _Run(
+        model=model, config=config, budget=budget, loss=loss, scale=scale, generator=generator, progress=progress, stop_reason=stop_reason
+    )  # fmt: skip
     batches: list[list[np.ndarray]] = []
     while run.images_left > 0 and not run.stopped:
         batches.append(run.batch())

@@ -84,7 +84,7 @@ def plan_budget(cost: NetworkCost, config: SynthesisConfig, effort: Literal["ins
     else:
         batch = min(config.batch, images)
     note = f"{images} images in batches of {batch}, {steps} steps each: about {images * steps * cost.seconds:.0f} s on two cores"
-    reduced = (images, steps) != (config.images or most_images, config.steps or most_steps)
-    if reduced:
-        note += f"; fewer than the usual {config.images or most_images} images and {config.steps or most_steps} steps, for the network's size"
+    usual = (config.images or most_images, config.steps or most_steps)
+    if (images, steps) != usual:
+        note += f"; fewer than the usual {usual[0]} images and {usual[1]} steps, for the network's size"
     return Budget(images=images, batch=batch, steps=steps, notes=(note,))

@@ -46,9 +46,9 @@ class InputScale:
 
 
 def starting_images(specs: Sequence[InputSpec], count: int, generator: torch.Generator) -> list[torch.Tensor]:
-    """One float32 tensor (count, ...) per input: images bicubic from 1/8 of their size plus white noise (0.9, 0.3); white noise for other inputs.
+    """One float32 tensor (count, ...) per input: images bicubic from 1/8 of their size plus white noise (0.9, 0.3).
 
-    Images are (N, C, H, W), in channels-last memory.
+    Inputs that are no images are white noise. Images are (N, C, H, W), in channels-last memory.
     """
     found = []
     for spec in specs:
