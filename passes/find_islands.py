@@ -152,6 +152,12 @@ class _Search:
         for name in reversed(list(self.kind)):
             if self.kind[name] in cheap and all(user == OUTPUT or self._born_in_float(user) for user in view.users[name]):
                 self.in_float.add(name)
+        # Last, since it changes nothing for others: a split of which one piece is wanted in float is made once more there.
+        self.in_float.update(self.view.nodes[name].operands[0] for name in tuple(self.in_float) if self._is_piece(name))
+
+    def _is_piece(self, name: str) -> bool:
+        node = self.view.nodes[name]
+        return node.op == "tuple_get_item" and self.kind.get(node.operands[0]) == "move"
 
     def _steps(self, name: str) -> tuple[str, ...]:
         """`name` with the sum or product inside it, where it is the clamp behind one."""

@@ -48,10 +48,11 @@ class _Fold:
             weight for node in view.nodes.values() if node.op in ("nn.conv2d", "matmul")
             if (weight := view.operand(node.name, 1)) in view.params and weight not in view.quantization
         }  # fmt: skip
-        islands = find_islands(view, float_layers).islands
+        found = find_islands(view, float_layers)
+        islands = found.islands
         stored = self._stored_as(bindings, view)
         ends = {stored.get(island.output, island.output): island for island in islands}
-        inner = {name for island in islands for name in island.ops} | {
+        inner = {name for island in islands for name in island.ops if name not in found.float_ops} | {
             binding.var.name for binding in bindings if view.source(binding.var) in {island.output for island in islands}
             and binding.var.name not in ends and operator_of(binding.value) in ("quantize", "clip")
         }  # fmt: skip

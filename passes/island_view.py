@@ -73,9 +73,8 @@ class IslandView:
 
     def quantized_clamp(self) -> tuple[int, int]:
         """The same bounds on the result's quantized values: rounding is monotone, so clipping after it is the same."""
-        scale, zero, qmax = self.output
         low, high = self.clamp()
-        return _level(low, scale, zero, qmax), _level(high, scale, zero, qmax)
+        return level(low, self.output), level(high, self.output)
 
 
 def clamp_bounds(node: Node) -> tuple[float, float]:
@@ -87,8 +86,10 @@ def clamp_bounds(node: Node) -> tuple[float, float]:
     return float("-inf"), float("inf")
 
 
-def _level(value: float, scale: float, zero: int, qmax: int) -> int:
-    return int(np.clip(np.rint(np.clip(value / scale, -1e9, 1e9)) + zero, 0, qmax))
+def level(value: float, affine: Affine) -> int:
+    """A real bound as a quantized value, rounded as the quantize kernel rounds."""
+    inverse = np.float64(np.float32(1.0) / np.float32(affine.scale))
+    return int(np.clip(np.rint(value * inverse + affine.zero_point), 0, affine.qmax))
 
 
 def static_attr(values: object) -> tuple[int, ...]:

@@ -93,7 +93,7 @@ class _Lower:
             given = dict(zip((var.name for var in island.view.function.params), value.args))
             return self._emit(self._lowered(island), given, island.tensor, island.layer)
         if operator_of(value) == "quantize":
-            return self._quantize(value, target)
+            return self._quantize(value, target, permuted=not target.same_as(binding.var))
         return self.builder.emit(substitute(value, self.replaced), name_hint=binding.var.name)
 
     def _lowered(self, island: IslandView) -> LoweredCall:
@@ -132,12 +132,12 @@ class _Lower:
         function = kernel.prim_func.with_attrs({"global_symbol": name, "tirx.is_scheduled": True, "op_pattern": _OPAQUE})
         return self.builder.add_func(function, name)
 
-    def _quantize(self, value: relax.Call, target: relax.Var) -> relax.Expr:
+    def _quantize(self, value: relax.Call, target: relax.Var, *, permuted: bool) -> relax.Expr:
         """quantize(x) -> `target`, which is its own variable or the permutation behind it."""
         source = self.replaced.get(value.args[0], value.args[0])
         shape = tuple(int(extent) for extent in value.args[0].ty.shape.values)
         out_shape = tuple(int(extent) for extent in target.ty.shape.values)
-        permutation = (0, 2, 3, 1) if out_shape != shape else None
+        permutation = (0, 2, 3, 1) if permuted else None
         zero = int(value.args[2].value.numpy())
         kernel = self.library.quantize(QuantizeWorkload(shape=shape, permutation=permutation, zero_point=zero))
         inverse = np.array([np.float32(1.0) / np.float32(value.args[1].value.numpy())], np.float32)

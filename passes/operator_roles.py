@@ -66,7 +66,9 @@ def _pad_value(node: Node) -> float:
 
 
 def is_spatial_mean(view: Dataflow, node: Node) -> bool:
-    """A pooling or mean that has an integer kernel."""
+    """A pooling or mean that has an integer kernel: one whose windows are all of one size."""
+    if node.op == "nn.adaptive_avg_pool2d":
+        return view.shape(node.name)[1:3] == (1, 1)
     return node.op in REDUCTIONS
 
 

@@ -23,7 +23,7 @@ import torch
 from tvm_rsq.model import Model
 from tvm_rsq.passes.dataflow import Dataflow, Node
 from tvm_rsq.passes.find_islands import Island, find_islands
-from tvm_rsq.passes.island_view import clamp_bounds, sides, static_attr
+from tvm_rsq.passes.island_view import Affine, clamp_bounds, level, sides, static_attr
 
 Observe = Callable[[str, torch.Tensor], "torch.Tensor | None"]
 
@@ -36,7 +36,10 @@ class IntegerReference:
     also: Observe | None = None
     view: Dataflow = field(init=False)
     ends: dict[str, Island] = field(init=False)
+    wanted: set[str] = field(init=False)
+    sources: dict[str, str] = field(init=False)
     values: dict[str, torch.Tensor] = field(default_factory=dict)
+    stored: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.view = view = Dataflow(self.model.module)
@@ -44,35 +47,35 @@ class IntegerReference:
         islands = find_islands(view, {w for w in weights if w in view.params and w not in view.quantization}).islands
         # Only what is requantized: a result that leaves in float has no rounding to reproduce, and the rest moves integers.
         self.ends = {i.output: i for i in islands if i.kind in _FORMULAS and i.output in view.quantization}
-        self.wanted = {name for i in self.ends.values() for name in (*i.inputs, *i.ops[:2])}
+        self.wanted = {i.ops[0] for i in self.ends.values()}
+        bindings = [binding for block in view.function.body.blocks for binding in block.bindings]
+        self.sources = {binding.var.name: view.source(binding.var) for binding in bindings}
 
     def __call__(self, name: str, value: torch.Tensor) -> torch.Tensor | None:
         if self.also is not None:
             self.also(name, value)
         if name in self.wanted:
             self.values[name] = value
+        if value.dtype == torch.uint8:  # of the quantize, and of the clip behind it, which comes later
+            self.stored[self.sources[name]] = value
         island = self.ends.get(name)
         if island is None:
             return None
         q = _FORMULAS[island.kind](self, island)
         scale, zero = self.affine(name)
         low, high = (self.level(name, bound) for bound in clamp_bounds(self.view.nodes[name]))
-        self.values[name] = value = (q.clamp(low, high) - zero) * scale
-        return value
+        return (q.clamp(low, high) - zero) * scale
 
     def affine(self, name: str) -> tuple[float, int]:
         scale, zero = self.view.quantization[name]
         return float(scale), int(zero.reshape(-1)[0])
 
     def level(self, name: str, bound: float) -> int:
-        scale, zero = self.affine(name)
-        return int(np.clip(np.rint(np.clip(bound / scale, -1e9, 1e9)) + zero, 0, self.view.qmax.get(name, 255)))
+        return level(bound, Affine(*self.affine(name), self.view.qmax.get(name, 255)))
 
     def integers(self, name: str) -> torch.Tensor:
-        """q of a stored tensor, from its exact real value after storage."""
-        scale, zero = self.affine(name)
-        value = torch.round(self.values[name] / scale) + zero
-        return value.clamp(0, self.view.qmax.get(name, 255))
+        """q of a stored tensor."""
+        return self.stored[name].to(torch.float64)
 
 
 def _layer(ref: IntegerReference, island: Island) -> torch.Tensor:
@@ -81,7 +84,7 @@ def _layer(ref: IntegerReference, island: Island) -> torch.Tensor:
     scale = torch.from_numpy(np.atleast_1d(np.asarray(view.quantization[weight][0], np.float64))) * ref.affine(data)[0]
     biased = len(island.ops) > 1 and view.nodes[island.ops[1]].op == "add" and view.is_param(view.operand(island.ops[1], 1))
     # The annotated bias is dequantized with float32(scale); both terms are exact multiples, so rounding finds the integers.
-    acc = torch.round(ref.values[anchor.name] / scale)
+    acc = torch.round(ref.values.pop(anchor.name) / scale)
     if biased:
         bias = ref.model.params[view.operand(island.ops[1], 1)]
         acc = acc + torch.from_numpy(bias.astype(np.float64)).reshape(-1)
@@ -119,7 +122,7 @@ def _mean(ref: IntegerReference, island: Island) -> torch.Tensor:
     scale, (out_scale, out_zero) = ref.affine(data)[0], ref.affine(island.output)
     count = _counts(ref.view, node, data)
     # What the hook of the float network left in place of the mean: scale * acc / count.
-    acc = torch.round(ref.values[island.output] / scale * count)
+    acc = torch.round(ref.values.pop(island.output) / scale * count)
     ratio = _f32(_f32(torch.tensor(scale / out_scale, dtype=torch.float64)) / count)
     return torch.round(_f32(acc) * ratio + out_zero)
 

@@ -71,3 +71,11 @@ def test_a_shared_weight_is_copied():
     np.testing.assert_array_equal(run_plain(module, [x, *params.values()])[0], run_plain(before, [x, w])[0])
     again, params_again = separate_layers(module, params)
     assert again.same_as(module) and list(params_again) == list(params)
+
+
+def test_a_shared_bias_is_copied_too():
+    body = lambda e, x, w, b: op.add(e(op.nn.conv2d(e(op.add(e(op.nn.conv2d(x, w)), b)), w)), b)  # noqa: E731
+    module, params = separate_layers(function(body, [(1, 2, 6, 6), (2, 2, 1, 1), (1, 2, 1, 1)]), dict.fromkeys(("v1", "v2"), np.ones(1)))
+    assert list(params) == ["v1", "v2", "v1.1", "v2.1"]
+    reads = [[arg.name for arg in binding.value.args] for block in module["main"].body.blocks for binding in block.bindings]
+    assert [names[1] for names in reads] == ["v1", "v2", "v1.1", "v2.1"]
