@@ -142,12 +142,12 @@ class _Search:
             self.kind[node.name] = "concat" if node.op in roles.CONCATS else "float"
 
     def _place_in_float(self) -> None:
-        """Forward: sums of tensors born in float stay there. Backward: what only float operators read is cheap enough to stay there too."""
+        """Forward: what is computed from tensors born in float stays there. Backward: what only float operators read is cheap enough to stay there too."""
         view = self.view
         cheap = ("lookup", "clamp", "move", "concat")
         for name, kind in self.kind.items():
             born = all(self._born_in_float(operand) for operand in self._inputs(self._steps(name)))
-            if kind == "float" or (kind in ("sum", "product", "mean") and born):
+            if kind == "float" or (kind in ("lookup", "sum", "product", "mean") and born):
                 self.in_float.update(self._steps(name))
         for name in reversed(list(self.kind)):
             if self.kind[name] in cheap and all(user == OUTPUT or self._born_in_float(user) for user in view.users[name]):

@@ -51,9 +51,11 @@ class _Fold:
         found = find_islands(view, float_layers)
         islands = found.islands
         stored = self._stored_as(bindings, view)
-        ends = {stored.get(island.output, island.output): island for island in islands}
+        # A float layer's result leaves it in float, and is quantized in main where it is stored.
+        requantized = {island.output for island in islands if island.kind != "float_layer"}
+        ends = {stored.get(island.output, island.output) if island.output in requantized else island.output: island for island in islands}
         inner = {name for island in islands for name in island.ops if name not in found.float_ops} | {
-            binding.var.name for binding in bindings if view.source(binding.var) in {island.output for island in islands}
+            binding.var.name for binding in bindings if view.source(binding.var) in requantized
             and binding.var.name not in ends and operator_of(binding.value) in ("quantize", "clip")
         }  # fmt: skip
         with self.builder.function("main", list(main.params), attrs=dict(main.attrs) if main.attrs else None):

@@ -147,6 +147,7 @@ NETWORKS = {
     "sum output": (Block(lambda m, x: F.relu(torch.tanh(m.a(x)) + m.a(x).sigmoid()), a=conv(3, 8, 1)), [IMAGE]),
     "shared layer": (
         Block(lambda m, x: (lambda h: m.c(F.relu(m.b(5 * F.relu(m.b(h))))))(m.a(x)), a=conv(3, 8, 1), b=conv(8, 8, 3, padding=1), c=conv(8, 4, 1)), [IMAGE]),
+    "shared dense layer": (Block(lambda m, x: m.a(F.relu(m.a(5 * F.relu(m.a(x))))), a=nn.Linear(12, 12)), [(1, 12)]),
     "flattened into dense": (
         nn.Sequential(conv(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(96, 10), nn.ReLU(), nn.Linear(10, 7)), [IMAGE]),
     "dense network": (nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 16), nn.Sigmoid(), nn.Linear(16, 5)), [(1, 20)]),
@@ -168,3 +169,23 @@ def every_network() -> dict[str, tuple[nn.Module, list[tuple[int, ...]]]]:
     found = {f"layer: {name}": (Between(module), [IMAGE]) for name, module in LAYERS.items()}
     found |= {f"operator: {name}": (Between(function), [IMAGE]) for name, function in OPERATORS.items()}
     return {name: (seeded(module), shapes) for name, (module, shapes) in (found | NETWORKS).items()}
+
+
+def varied() -> nn.Module:
+    """Every kind of kernel in one network of 10 layers and 7 classes, for images of 3 x 12 x 12."""
+
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu6(m.stem(x))
+        x = F.hardswish(m.wide(x))
+        gate = torch.sigmoid(m.up(F.relu(m.down(x.mean((2, 3), keepdim=True)))))
+        x = F.relu(m.narrow(m.deep(x) * gate) + x[:, :8])
+        left, right = x.chunk(2, 1)
+        x = shuffle(torch.cat([m.left(left), F.max_pool2d(right, 3, 1, 1), F.avg_pool2d(x, 3, 1, 1)], 1))
+        return m.last(F.relu(m.hidden(F.max_pool2d(F.silu(m.grouped(x)), 2).flatten(1))))
+
+    parts = {
+        "stem": conv(3, 8, 3, stride=2, padding=1), "wide": conv(8, 16, 1), "deep": conv(16, 16, 3, padding=1, groups=16),
+        "down": conv(16, 4, 1), "up": conv(4, 16, 1), "narrow": conv(16, 8, 1), "left": conv(4, 4, (1, 3), padding=(0, 1)),
+        "grouped": conv(16, 8, 3, padding=1, groups=4), "hidden": nn.Linear(72, 16), "last": nn.Linear(16, 7),
+    }  # fmt: skip
+    return seeded(Block(forward, **parts))

@@ -25,15 +25,12 @@ from tvm_rsq.passes.dataflow import Dataflow, Node
 from tvm_rsq.passes.find_islands import Island, find_islands
 from tvm_rsq.passes.island_view import Affine, clamp_bounds, level, sides, static_attr
 
-Observe = Callable[[str, torch.Tensor], "torch.Tensor | None"]
-
 
 @dataclass
 class IntegerReference:
-    """An `observe` for Executor.run over a QDQ model in float64.   also: called with the values of quantized tensors too."""
+    """An `observe` for Executor.run over a QDQ model in float64.   stored: tensor -> its uint8 values, filled by the run."""
 
     model: Model
-    also: Observe | None = None
     view: Dataflow = field(init=False)
     ends: dict[str, Island] = field(init=False)
     wanted: set[str] = field(init=False)
@@ -52,8 +49,6 @@ class IntegerReference:
         self.sources = {binding.var.name: view.source(binding.var) for binding in bindings}
 
     def __call__(self, name: str, value: torch.Tensor) -> torch.Tensor | None:
-        if self.also is not None:
-            self.also(name, value)
         if name in self.wanted:
             self.values[name] = value
         if value.dtype == torch.uint8:  # of the quantize, and of the clip behind it, which comes later

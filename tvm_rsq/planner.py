@@ -17,7 +17,8 @@ from tvm_rsq.config import LayerOverride, QuantConfig
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.executor import Executor, LayerStep
 from tvm_rsq.model import Model
-from tvm_rsq.passes.dataflow import Dataflow, Node
+from tvm_rsq.passes import operator_roles as roles
+from tvm_rsq.passes.dataflow import OUTPUT, Dataflow, Node
 from tvm_rsq.passes.find_islands import Islands, find_islands
 from tvm_rsq.plan import FloatIsland, LayerPlan, QuantPlan, TensorQuant
 from tvm_rsq.progress import ProgressCallback, silent
@@ -157,10 +158,12 @@ def _macs(view: Dataflow, layer: LayerStep, weight: np.ndarray) -> int:
 
 
 def _float_islands(view: Dataflow, islands: Islands) -> tuple[FloatIsland, ...]:
-    return tuple(FloatIsland(name=name, op=view.nodes[name].op, reason=_why(view, view.nodes[name])) for name in islands.float_ops)
+    return tuple(FloatIsland(name=name, op=view.nodes[name].op, reason=_why(view, islands, view.nodes[name])) for name in islands.float_ops)
 
 
-def _why(view: Dataflow, node: Node) -> str:
-    if node.op in ("reshape", "squeeze", "expand_dims", "permute_dims", "nn.relu", "clip", "concat", "add", "tuple_get_item", "split"):
-        return "its result is only wanted in float"
-    return f"{node.op} has no integer kernel"
+def _why(view: Dataflow, islands: Islands, node: Node) -> str:
+    has_kernel = node.op in roles.ELEMENTWISE | roles.CONCATS or roles.keeps_scale(node) or roles.is_spatial_mean(view, node)
+    if not has_kernel:
+        return f"{node.op} has no integer kernel"
+    in_float = {OUTPUT, *islands.float_ops} | {op for island in islands.islands if island.kind == "float_layer" for op in island.ops}
+    return "its result is only wanted in float" if in_float.issuperset(view.users[node.name]) else "its inputs are in float"

@@ -15,7 +15,7 @@ from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.config import QuantConfig
 from tvm_rsq.executor import Executor
 from tvm_rsq.inputs import check_inputs
-from tvm_rsq.integer_reference import IntegerReference, Observe
+from tvm_rsq.integer_reference import IntegerReference
 from tvm_rsq.model import Model
 from tvm_rsq.passes.annotate_qdq import LayerQuant
 from tvm_rsq.passes.dataflow import Dataflow
@@ -56,27 +56,21 @@ class QuantizedModel:
 
         InputError: wrong number, shape or dtype of arrays.
         """
-        outputs = self._reference(inputs)
+        outputs, _ = self._reference(inputs)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def simulate_tensors(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:
         """uint8 values of every stored tensor in the simulation, by tensor name."""
-        found: dict[str, np.ndarray] = {}
-        names = {f"{name}_q{'' if quant.bits == 8 else quant.bits}": name for name, quant in self.plan.tensors.items()}
+        stored = self._reference(inputs)[1].stored
+        return {name: stored[name].numpy() for name in self.plan.tensors}
 
-        def keep(name: str, value: torch.Tensor) -> None:
-            if name in names:
-                found[names[name]] = value.numpy()
-
-        self._reference(inputs, keep)
-        return found
-
-    def _reference(self, inputs: tuple[np.ndarray, ...], observe: Observe | None = None) -> list[np.ndarray]:
+    def _reference(self, inputs: tuple[np.ndarray, ...]) -> tuple[list[np.ndarray], IntegerReference]:
         arrays = check_inputs(self.model.inputs, inputs, any_batch=True)
         executor = Executor(self.annotated, dtype=torch.float64)
+        reference = IntegerReference(self.annotated)
         with torch.no_grad():
-            outputs = executor.run([torch.from_numpy(array) for array in arrays], observe=IntegerReference(self.annotated, observe))
-        return [output.to(torch.float32).numpy() for output in outputs]
+            outputs = executor.run([torch.from_numpy(array) for array in arrays], observe=reference)
+        return [output.to(torch.float32).numpy() for output in outputs], reference
 
     def compile(self, target: object = "llvm", *, progress: ProgressCallback = silent) -> CompiledModule:
         """An integer library for a target: a string, a dict, a tvm Target, a preset's name or a TargetSpec."""
