@@ -18,7 +18,7 @@ from tvm_rsq.synthesis_budget import NetworkCost, network_cost, plan_budget
 from tvm_rsq.synthesis_input import find_input_scale
 from tvm_rsq.synthesis_loss import ChannelStatistics, StatisticsLoss
 
-QUICK = SynthesisConfig(images=8, steps=60)
+QUICK = SynthesisConfig(images=8, steps=60, swing=False)  # so that a loss is that of the images as they are
 
 
 def _mismatch(model, images: np.ndarray) -> float:

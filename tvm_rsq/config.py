@@ -81,7 +81,7 @@ class SynthesisConfig:
     optimizer: Literal["adam", "nadam", "radam"] = "adam"
     class_weight: float = 0.02
     input_weight: float = 0.05
-    swing: bool = False
+    swing: bool = True
     low_pass: float = 0.0
     time_limit_s: float | None = None
     source: Source = "retro-synthesis"
