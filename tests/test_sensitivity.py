@@ -14,7 +14,7 @@ from tvm.relax import op as R
 
 from tvm_rsq.calibration import calibrate
 from tvm_rsq.calibration_set import CalibrationSet
-from tvm_rsq.choose_schemes import choose, excess
+from tvm_rsq.choose_schemes import allowance, choose, excess
 from tvm_rsq.divergence import Divergence
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.executor import Executor
@@ -141,6 +141,14 @@ def test_the_budget_holds_is_used_up_and_ignores_the_order(found, budget, random
     shuffled = list(found)
     random.shuffle(shuffled)
     assert _per_tensor(shuffled, budget) == chosen
+
+
+def test_the_allowance_is_a_fraction_of_what_per_channel_costs():
+    found = [LayerSensitivity("a", 5.0, 0.5), LayerSensitivity("b", 1.0, 1.5), LayerSensitivity("c", math.inf, math.inf)]
+    assert allowance(found, 0.05) == pytest.approx(0.1)
+    assert allowance([LayerSensitivity("a", 0.0, 0.0)], 1.0) > 0
+    with pytest.raises(ConfigError, match="fraction"):
+        allowance(found, -0.1)
 
 
 @pytest.mark.parametrize("scheme", ["per_tensor", "per_channel"])

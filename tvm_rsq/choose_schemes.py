@@ -1,7 +1,8 @@
 """Choosing per-tensor or per-channel for every layer, from measured sensitivities.
 
-The seed's rule is "per tensor where KL_PT - KL_PC is within a threshold". Here the threshold is in the user's terms: a budget for the
-whole network, in nats. Layers are taken in ascending order of their excess, max(0, KL_PT - KL_PC), and become per-tensor while the sum of
+The seed's rule is "per tensor where KL_PT - KL_PC is within a threshold". Here the threshold is in the user's terms: how much more the
+whole network may diverge than it does all per-channel, as a fraction of that (`allowance` makes nats of it). A fraction means the same for
+every network and every kind of data: synthetic images of certain classes have KLs a hundred times below those of photos. Layers are taken in ascending order of their excess, max(0, KL_PT - KL_PC), and become per-tensor while the sum of
 the excesses stays within the budget; the threshold is the excess of the last one that fits. So a larger budget never turns a per-tensor
 layer into a per-channel one.
 """
@@ -16,6 +17,17 @@ from tvm_rsq.errors import ConfigError
 from tvm_rsq.sensitivity import LayerSensitivity
 
 
+_LEAST_DIVERGENCE = 1e-6  # nats in all: below it nothing is told apart by a few images
+
+
+def allowance(found: Sequence[LayerSensitivity], budget: float) -> float:
+    """What per-tensor layers may cost together, in nats: `budget` times the sum of KL_PC over the layers.   ConfigError: a negative budget."""
+    if not budget >= 0:
+        raise ConfigError(f"budget is {budget!r}, expected a fraction of at least 0, such as 0.05")
+    per_channel = math.fsum(layer.per_channel for layer in found if math.isfinite(layer.per_channel))
+    return budget * max(per_channel, _LEAST_DIVERGENCE)
+
+
 def excess(found: LayerSensitivity) -> float:
     """What per-tensor costs this layer beyond per-channel, in nats: max(0, KL_PT - KL_PC); infinite if KL_PT is no finite number."""
     if not math.isfinite(found.per_tensor):
@@ -23,23 +35,23 @@ def excess(found: LayerSensitivity) -> float:
     return max(0.0, found.per_tensor - found.per_channel)
 
 
-def choose(found: Sequence[LayerSensitivity], budget: float, *, scheme: Scheme = "hybrid") -> dict[str, tuple[LayerScheme, str]]:
+def choose(found: Sequence[LayerSensitivity], nats: float, *, scheme: Scheme = "hybrid") -> dict[str, tuple[LayerScheme, str]]:
     """Layer -> (scheme, reason in one phrase), in the order of `found`.
 
-    budget  at least 0, in nats, summed over layers; only "hybrid" looks at it
-    Equal excesses are taken in the order of the layers' names. ConfigError: a negative budget or an unknown scheme.
+    nats  what all per-tensor layers together may cost (see `allowance`); only "hybrid" looks at it
+    Equal excesses are taken in the order of the layers' names. ConfigError: a negative allowance or an unknown scheme.
     """
     if scheme in ("per_tensor", "per_channel"):
         return {layer.layer: (scheme, f"{scheme} for every layer") for layer in found}
     if scheme != "hybrid":
         raise ConfigError(f"scheme is {scheme!r}, expected hybrid, per_tensor or per_channel")
-    if not budget >= 0:
-        raise ConfigError(f"budget is {budget!r}, expected a divergence in nats of at least 0")
+    if not nats >= 0:
+        raise ConfigError(f"the budget is {nats!r} nats, expected at least 0")
 
     spent, per_tensor = 0.0, set()
     for layer in sorted(found, key=lambda layer: (excess(layer), layer.layer)):
         # An infinite excess fits in no budget, not even in an infinite one.
-        if not (math.isfinite(excess(layer)) and spent + excess(layer) <= budget):
+        if not (math.isfinite(excess(layer)) and spent + excess(layer) <= nats):
             break
         spent += excess(layer)
         per_tensor.add(layer.layer)

@@ -108,7 +108,7 @@ class QuantConfig:
     scheme        "per_tensor", "per_channel", or "hybrid": per-tensor where it costs next to nothing
     nonuniform    codebook weights
     effort        "instant" spends seconds where "best" spends minutes
-    budget        how much divergence hybrid may spend in all, in nats of KL(FP32 || quantized) summed over layers
+    budget        how much more the hybrid network may diverge from FP32 than all-per-channel would, as a fraction: 0.05 is 5 % more
     range_method  of activations: "min_max", "percentile" (99.99) or "mse"
     seed          of everything random
     overrides     layer name or glob -> LayerOverride, or its text ("per_channel", "float", "weight_bits=4"); later entries win
@@ -120,7 +120,7 @@ class QuantConfig:
     scheme: Scheme = "hybrid"
     nonuniform: bool = False
     effort: Literal["instant", "best"] = "instant"
-    budget: float = 0.01
+    budget: float = 0.05
     range_method: RangeMethod = "min_max"
     seed: int = 0
     overrides: Mapping[str, LayerOverride | str] = field(default_factory=dict)
@@ -132,7 +132,7 @@ class QuantConfig:
         _require(self.scheme in SCHEMES, f"scheme is {self.scheme!r}, expected one of {SCHEMES}")
         _require(not self.nonuniform, "nonuniform=True (codebook weights) is not available in this version; use weight_bits=4 with a uniform grid")
         _require(self.effort in ("instant", "best"), f"effort is {self.effort!r}, expected instant or best")
-        _require(math.isfinite(self.budget) and self.budget >= 0, f"budget is {self.budget!r}, expected a divergence in nats of at least 0")
+        _require(math.isfinite(self.budget) and self.budget >= 0, f"budget is {self.budget!r}, expected a fraction of at least 0, such as 0.05")
         _require(self.range_method in ("min_max", "percentile", "mse"), f"range_method is {self.range_method!r}, expected min_max, percentile or mse")
         _require(isinstance(self.seed, int) and self.seed >= 0, f"seed is {self.seed!r}, expected a whole number of at least 0")
         parsed = {k: LayerOverride.parse(v) if isinstance(v, str) else v for k, v in self.overrides.items()}

@@ -12,7 +12,7 @@ import numpy as np
 
 from tvm_rsq.calibration import calibrate
 from tvm_rsq.calibration_set import CalibrationSet
-from tvm_rsq.choose_schemes import choose
+from tvm_rsq.choose_schemes import allowance, choose
 from tvm_rsq.config import LayerOverride, QuantConfig
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.executor import Executor, LayerStep
@@ -43,7 +43,7 @@ def make_plan(model: Model, calibration: CalibrationSet, config: QuantConfig, pr
         found = measure(
             model, calibration, tensors, weight_bits=config.weight_bits, bits_of_layer=bits, layers=open_layers, executor=executor, progress=progress
         )
-    schemes = choose(found, config.budget, scheme=config.scheme) if found else {}
+    schemes = choose(found, allowance(found, config.budget), scheme=config.scheme) if found else {}
     kl = {sensitivity.layer: sensitivity for sensitivity in found}
     layers = []
     for layer in executor.layers:

@@ -33,7 +33,7 @@ SchemeOption = Annotated[
     Scheme,
     typer.Option("--scheme", rich_help_panel=_QUANTIZATION, help="hybrid: per tensor where it costs next to nothing, else per channel."),
 ]
-Budget = Annotated[float, typer.Option(rich_help_panel=_QUANTIZATION, help="Divergence that hybrid may spend in all, in nats.")]
+Budget = Annotated[float, typer.Option(rich_help_panel=_QUANTIZATION, help="How much more hybrid may diverge from FP32 than per-channel does: 0.05 is 5 %.")]
 RangeMethodOption = Annotated[
     RangeMethod, typer.Option("--range-method", rich_help_panel=_QUANTIZATION, help="How activation ranges are found.")
 ]
@@ -65,7 +65,7 @@ TimeLimit = Annotated[
 
 
 def quant_config(
-    *, weight_bits: int = 8, activation_bits: int = 8, scheme: Scheme = "hybrid", budget: float = 0.01,
+    *, weight_bits: int = 8, activation_bits: int = 8, scheme: Scheme = "hybrid", budget: float = 0.05,
     range_method: RangeMethod = "min_max",
     overrides: list[str] | None = None, seed: int = 0, effort: Literal["instant", "best"] = "instant", **synthesis: object,
 ) -> QuantConfig:  # fmt: skip

@@ -31,7 +31,7 @@ def quantize(
     weight_bits: options.WeightBits = 8,
     activation_bits: options.ActivationBits = 8,
     scheme: options.SchemeOption = "hybrid",
-    budget: options.Budget = 0.01,
+    budget: options.Budget = 0.05,
     range_method: options.RangeMethodOption = "min_max",
     override: options.Overrides = None,
     calibration: options.Calibration = None,

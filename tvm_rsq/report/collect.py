@@ -34,7 +34,7 @@ def collect_report(quantized: QuantizedModel, target: str, calls: Sequence[Kerne
         facts={
             "seed": str(quantized.config.seed),
             "scheme": quantized.config.scheme,
-            "budget": f"{quantized.config.budget:g} nats",
+            "budget": f"{quantized.config.budget:.0%} more divergence than per-channel",
             "activation ranges": quantized.config.range_method,
             "calibration": f"{len(calibration)} inputs, {calibration.source}",
             "TVM": tvm.__version__,
