@@ -142,7 +142,10 @@ class _Search:
             self.kind[node.name] = "concat" if node.op in roles.CONCATS else "float"
 
     def _place_in_float(self) -> None:
-        """Forward: what is computed from tensors born in float stays there. Backward: what only float operators read is cheap enough to stay there too."""
+        """Forward: what is computed from tensors born in float stays there.
+
+        Backward: what only float operators read is cheap enough to stay there too.
+        """
         view = self.view
         cheap = ("lookup", "clamp", "move", "concat")
         for name, kind in self.kind.items():

@@ -29,7 +29,6 @@ from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.kernel_library import KernelLibrary
 from tvm_rsq.targets.workloads_elementwise import QuantizeWorkload
 
-
 _OPAQUE = 8  # relax's kOpaque: no fusion looks into a scheduled kernel
 
 

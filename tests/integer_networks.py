@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from tests.integer_case import seeded
 from torch import nn
+
+from tests.integer_case import seeded
 
 IMAGE = (1, 3, 9, 10)
 
@@ -134,7 +135,8 @@ NETWORKS = {
     "several inputs": (
         Block(lambda m, x, y: m.c(F.relu(m.a(x) + y)) * y.mean((2, 3), keepdim=True), a=conv(3, 4, 1), c=conv(4, 4, 1)),
         [(1, 3, 6, 6), (1, 4, 6, 6)]),
-    "several outputs": (Block(lambda m, x: (lambda h: (m.b(h), h, h.mean((2, 3))))(F.relu(m.a(x))), a=conv(3, 8, 3), b=conv(8, 4, 1)), [IMAGE]),
+    "several outputs": (Block(lambda m, x: (lambda h: (m.b(h), h, h.mean((2, 3))))(F.relu(m.a(x))),
+              a=conv(3, 8, 3), b=conv(8, 4, 1)), [IMAGE]),
     "half of a split leaves": (
         Block(lambda m, x: (lambda p, q: (m.b(p), q))(*m.a(x).chunk(2, 1)), a=conv(3, 8, 3), b=conv(4, 4, 1)), [IMAGE]),
     "a table's step leaves": (
@@ -146,7 +148,8 @@ NETWORKS = {
     "product output": (Between(lambda x: F.relu6(x * x.mean((2, 3), keepdim=True)), last=False), [IMAGE]),
     "sum output": (Block(lambda m, x: F.relu(torch.tanh(m.a(x)) + m.a(x).sigmoid()), a=conv(3, 8, 1)), [IMAGE]),
     "shared layer": (
-        Block(lambda m, x: (lambda h: m.c(F.relu(m.b(5 * F.relu(m.b(h))))))(m.a(x)), a=conv(3, 8, 1), b=conv(8, 8, 3, padding=1), c=conv(8, 4, 1)), [IMAGE]),
+        Block(lambda m, x: (lambda h: m.c(F.relu(m.b(5 * F.relu(m.b(h))))))(m.a(x)),
+              a=conv(3, 8, 1), b=conv(8, 8, 3, padding=1), c=conv(8, 4, 1)), [IMAGE]),
     "shared dense layer": (Block(lambda m, x: m.a(F.relu(m.a(5 * F.relu(m.a(x))))), a=nn.Linear(12, 12)), [(1, 12)]),
     "flattened into dense": (
         nn.Sequential(conv(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(96, 10), nn.ReLU(), nn.Linear(10, 7)), [IMAGE]),
@@ -159,7 +162,8 @@ NETWORKS = {
     "one channel out": (nn.Sequential(conv(3, 8, 3), nn.ReLU(), conv(8, 1, 1), nn.ReLU(), conv(1, 2, 1)), [IMAGE]),
     "batch of three": (nn.Sequential(conv(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)), [(3, 3, 9, 10)]),
     "batch of two with a residual": (
-        Block(lambda m, x: (lambda h: F.softmax(m.c((m.b(h) + h).mean((2, 3))), 1))(F.relu(m.a(x))), a=conv(3, 8, 1), b=conv(8, 8, 1), c=nn.Linear(8, 5)),
+        Block(lambda m, x: (lambda h: F.softmax(m.c((m.b(h) + h).mean((2, 3))), 1))(F.relu(m.a(x))),
+              a=conv(3, 8, 1), b=conv(8, 8, 1), c=nn.Linear(8, 5)),
         [(2, 3, 6, 6)]),
 }  # fmt: skip
 

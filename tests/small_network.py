@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+
 import tvm_rsq
 from tests.integer_case import noise
 from tests.tiny_networks import classifier

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests import small_network
 
+from tests import small_network
 from tvm_rsq import artifact
 from tvm_rsq.compiler import compile_float, compile_quantized
 from tvm_rsq.errors import ArtifactError, TargetError

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+
 from tests import small_network
 from tests.integer_case import quantized
 from tests.integer_networks import every_network
-
 from tvm_rsq.errors import InputError
 
 IMAGE = small_network.image()

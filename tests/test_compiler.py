@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
+import tvm_rsq
 from tests import small_network
 from tests.integer_case import noise, quantized
 from tests.integer_networks import every_network, varied
-
-import tvm_rsq
 from tvm_rsq.compiler import compile_float, compile_quantized, evaluate_elementwise
 from tvm_rsq.config import QuantConfig
 from tvm_rsq.errors import TargetError
@@ -23,7 +23,14 @@ def torch_result(module, *arrays):
     return [value.numpy() for value in (found if isinstance(found, tuple) else (found,))]
 
 
-FLOAT = ["operator: local response", "several outputs", "one-dimensional", "operator: adaptive pool, uneven", "dense on three axes", "several inputs"]
+FLOAT = [
+    "operator: local response",
+    "several outputs",
+    "one-dimensional",
+    "operator: adaptive pool, uneven",
+    "dense on three axes",
+    "several inputs",
+]
 
 
 @pytest.mark.parametrize("name", FLOAT)

@@ -5,6 +5,7 @@ The simulation itself is held to the float network, within what 8 bits allow.
 
 from __future__ import annotations
 
+import functools
 import io
 
 import numpy as np
@@ -13,27 +14,35 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.integer_case import check, near_float, noise, quantized, same_unexposed, seeded
-from tests.integer_networks import Block, conv, every_network, varied
 from torch import nn
 
+from tests.integer_case import check, near_float, noise, quantized, same_unexposed, seeded
+from tests.integer_networks import Block, conv, every_network, varied
 from tvm_rsq import ConfigError, LayerOverride, QuantConfig
 from tvm_rsq.compiler import compile_exposed
+from tvm_rsq.targets.host import host_features
+from tvm_rsq.targets.parse import parse_target
 
 SHAPE = (1, 3, 12, 12)
 EVERY = every_network()
 
 
+@functools.cache
+def network(name):
+    """One of the networks, per channel at 8 bits."""
+    return quantized(*EVERY[name])
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_every_stored_value_equals_the_simulation(name):
-    found = quantized(*EVERY[name])
+    found = network(name)
     near_float(found)
     check(found)
 
 
 @pytest.mark.parametrize("name", ["image as deep as wide", "several outputs", "shared layer", "concat with the input"])
 def test_the_library_without_exposed_tensors_computes_the_same(name):
-    same_unexposed(quantized(*EVERY[name]))
+    same_unexposed(network(name))
 
 
 FLOAT_ISLANDS = {
@@ -50,16 +59,19 @@ FLOAT_ISLANDS = {
 
 @pytest.mark.parametrize("name", FLOAT_ISLANDS)
 def test_the_plan_names_what_runs_in_float(name):
-    islands = {island.op for island in quantized(*EVERY[name]).plan.float_islands}
+    islands = {island.op for island in network(name).plan.float_islands}
     assert islands - {"permute_dims"} == FLOAT_ISLANDS[name]  # the permutation of an image that is an output
 
 
-@pytest.mark.parametrize("weight_bits, activation_bits", [(8, 8), (6, 8), (4, 6), (8, 4), (4, 4)])
-@pytest.mark.parametrize("scheme", ["per_tensor", "per_channel"])
+@pytest.mark.parametrize("scheme, weight_bits, activation_bits", [
+    ("per_tensor", 8, 8), ("per_channel", 6, 8), ("per_tensor", 4, 6), ("per_channel", 8, 4), ("per_channel", 4, 4),
+])  # fmt: skip
 def test_schemes_and_bits(scheme, weight_bits, activation_bits):
     found = quantized(varied(), [SHAPE], QuantConfig(scheme=scheme, weight_bits=weight_bits, activation_bits=activation_bits))
     assert {layer.scheme for layer in found.plan.layers} == {scheme}
-    assert {quant.bits for name, quant in found.plan.tensors.items() if not name.startswith(("inputs", "permute_dims"))} >= {activation_bits}
+    assert {quant.bits for name, quant in found.plan.tensors.items() if not name.startswith(("inputs", "permute_dims"))} >= {
+        activation_bits
+    }
     check(found)
 
 
@@ -77,15 +89,13 @@ def test_ranges_that_clip(method):
 
 @pytest.mark.parametrize("overrides", [
     {"stem.weight": "float"},
-    {"last.weight": "float"},
+    {"last.weight": "float", "*": "per_tensor"},
     {"narrow.weight": "float", "deep.weight": "float"},
     {"*": "float", "grouped.weight": "per_tensor"},
     {"*": "weight_bits=4", "hidden.weight": "per_tensor,weight_bits=8,activation_bits=4", "wide.weight": "activation_bits=6"},
 ])  # fmt: skip
 def test_overrides(overrides):
-    found = quantized(varied(), [SHAPE], QuantConfig(scheme="per_channel", overrides=overrides))
-    check(found)
-    same_unexposed(found)
+    check(quantized(varied(), [SHAPE], QuantConfig(scheme="per_channel", overrides=overrides)))
 
 
 def test_batches_of_images():
@@ -122,8 +132,7 @@ def test_a_network_of_zeros_is_exact():
 
 def test_values_beyond_every_range_saturate():
     found = quantized(varied(), [SHAPE])
-    check(found, gain=1e6)
-    check(found, gain=1e30, seeds=[3])
+    check(found, gains=[1e6, 1e30])
 
 
 def test_an_infinite_input_saturates_as_the_simulation_says():
@@ -144,19 +153,24 @@ def test_networks_from_onnx(name, tmp_path):
     check(found)
 
 
-@pytest.mark.parametrize("target", ["llvm -mcpu=haswell", "llvm -mcpu=x86-64"])
-def test_every_target_gives_the_same_bits(target):
+def test_every_target_gives_the_same_bits():
     found = quantized(varied(), [SHAPE])
     image = noise(*SHAPE, seed=5)
-    here, there = (compile_exposed(found, name).run(image) for name in ("llvm", target))
-    for ours, theirs in zip(here[1:], there[1:], strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    np.testing.assert_array_equal(here[0], there[0])
+    targets = ["llvm", "llvm -mcpu=haswell", "llvm -mcpu=x86-64"]
+    specs = [parse_target(name) for name in targets]
+    if not all(set(spec.features) <= host_features() and not spec.is_cross for spec in specs):
+        pytest.skip("this machine does not run code for haswell")
+    reference, *others = [compile_exposed(found, spec).run(image) for spec in specs]
+    assert {spec.form for spec in specs} == {"fma", "f64"}, "both forms of the requantization are compared"
+    for results in others:
+        for ours, theirs in zip(reference, results, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 LAYERS = st.lists(
     st.tuples(
-        st.sampled_from([1, 2, 3, 5, 8, 13, 16, 24]), st.sampled_from([1, 2, 3, 5]), st.integers(1, 2), st.integers(0, 2), st.integers(1, 2),
+        st.sampled_from([1, 2, 3, 5, 8, 13, 16, 24]), st.sampled_from([1, 2, 3, 5]),
+        st.integers(1, 2), st.integers(0, 2), st.integers(1, 2),
         st.sampled_from(["none", "relu", "relu6", "silu", "residual", "depthwise", "grouped"]),
     ), min_size=1, max_size=3,
 )  # fmt: skip
@@ -175,12 +189,14 @@ def test_any_stack_of_convolutions(layers, batch, channels, bits, scheme):
         padding = min(padding, kernel // 2) if reach <= height else dilation * (kernel - 1)
         layer = conv(channels, out, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups)
         if kind == "residual":
-            layer = Block(lambda m, x: m.a(x) + m.b(x), a=layer, b=conv(channels, out, kernel, stride=stride, padding=padding, dilation=dilation))
+            layer = Block(
+                lambda m, x: m.a(x) + m.b(x), a=layer, b=conv(channels, out, kernel, stride=stride, padding=padding, dilation=dilation)
+            )
         parts += [layer, {"relu": nn.ReLU(), "relu6": nn.ReLU6(), "silu": nn.SiLU()}.get(kind, nn.Identity())]
         channels, height = out, (height + 2 * padding - reach) // stride + 1
     parts.append(conv(channels, 3, 1))
     image = (batch, parts[0].a.in_channels if isinstance(parts[0], Block) else parts[0].in_channels, width, width)
-    check(quantized(seeded(nn.Sequential(*parts)), [image], QuantConfig(scheme=scheme, weight_bits=bits[0], activation_bits=bits[1])), seeds=[1])
+    check(quantized(seeded(nn.Sequential(*parts)), [image], QuantConfig(scheme=scheme, weight_bits=bits[0], activation_bits=bits[1])))
 
 
 def test_an_override_that_matches_nothing_is_refused():

@@ -9,12 +9,12 @@ import sys
 
 import numpy as np
 import pytest
+
 from tests import small_network
 from tests.integer_case import noise
 from tests.passes.annotated_case import quantized
 from tests.passes.islands_network import model as islands_model
 from tests.tiny_networks import classifier
-
 from tvm_rsq import pipeline
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.config import LayerOverride, QuantConfig
@@ -45,7 +45,9 @@ def test_case_matters():
 
 
 def test_later_overrides_fill_in_and_replace():
-    found = said({"*": "weight_bits=4,per_tensor", "features.*": LayerOverride(activation_bits=6), "features.3.*": "per_channel,weight_bits=8"})
+    found = said(
+        {"*": "weight_bits=4,per_tensor", "features.*": LayerOverride(activation_bits=6), "features.3.*": "per_channel,weight_bits=8"}
+    )
     assert found["features.3.weight"] == ("per_channel", 8, 6)
     assert found["features.0.weight"] == ("per_tensor", 4, 6) and found["Head.weight"] == ("per_tensor", 4, None)
 
@@ -123,7 +125,9 @@ def test_two_runs_and_two_processes_plan_the_same():
     texts = {plan_of().to_json() for _ in range(2)}
     assert len(texts) == 1
     code = "from tests.test_planner import plan_of; import hashlib; print(hashlib.sha256(plan_of().to_json().encode()).hexdigest())"
-    other = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
+    other = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": "7"}
+    )
     assert other.stdout.split()[-1] == hashlib.sha256(texts.pop().encode()).hexdigest()
     assert plan_of(network=1).to_json() != plan_of().to_json()
 

@@ -8,17 +8,28 @@ import sys
 import numpy as np
 import pytest
 import torch
+
+import tvm_rsq
 from tests import small_network
 from tests.integer_case import noise
 from tests.tiny_networks import classifier
-
-import tvm_rsq
 from tvm_rsq import CalibrationError, CalibrationSet, ConfigError, InputError, QuantConfig, SynthesisConfig, TargetError
 
 FUNCTIONS = {"build_float", "compile", "load", "quantize", "synthesize"}
-TYPES = {"CalibrationSet", "CompiledModule", "LayerOverride", "Model", "Progress", "QuantConfig", "QuantPlan", "QuantizedModel", "SynthesisConfig"}
+TYPES = {
+    "CalibrationSet",
+    "CompiledModule",
+    "LayerOverride",
+    "Model",
+    "Progress",
+    "QuantConfig",
+    "QuantPlan",
+    "QuantizedModel",
+    "SynthesisConfig",
+}
 ERRORS = {
-    "ArtifactError", "CalibrationError", "ConfigError", "Error", "InputError", "Interrupted", "ModelError", "TargetError", "UnsupportedError",
+    "ArtifactError", "CalibrationError", "ConfigError", "Error", "InputError", "Interrupted",
+    "ModelError", "TargetError", "UnsupportedError",
 }  # fmt: skip
 FAST = SynthesisConfig(source="gaussian", images=4)
 
@@ -109,7 +120,14 @@ def test_a_torch_module_needs_example_inputs():
 
 
 def test_a_configuration_is_checked_when_it_is_made():
-    for wrong in ({"weight_bits": 5}, {"scheme": "both"}, {"budget": -1}, {"overrides": {"*": "int8"}}, {"overrides": {"*": "bits=4"}}, {"seed": -1}):
+    for wrong in (
+        {"weight_bits": 5},
+        {"scheme": "both"},
+        {"budget": -1},
+        {"overrides": {"*": "int8"}},
+        {"overrides": {"*": "bits=4"}},
+        {"seed": -1},
+    ):
         with pytest.raises(ConfigError):
             QuantConfig(**wrong)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+
 from tests import small_network
 
 CODE = """

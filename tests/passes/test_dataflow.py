@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.passes.annotated_case import model_of, quantized
-from tests.passes.islands_network import Network, model
-from tests.passes.test_annotate_qdq import After, Before
 from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from tests.passes.annotated_case import model_of, quantized
+from tests.passes.islands_network import Network, model
+from tests.passes.test_annotate_qdq import After, Before
 from tvm_rsq.passes.dataflow import OUTPUT, Dataflow, operator_of, variables_of
 
 
@@ -27,7 +27,9 @@ def test_nodes_users_and_parameters():
 
 def test_quantize_and_dequantize_are_looked_through():
     before, after = Dataflow(Before), Dataflow(After)
-    assert {name: (node.op, node.operands) for name, node in before.nodes.items()} == {n: (o.op, o.operands) for n, o in after.nodes.items()}
+    assert {name: (node.op, node.operands) for name, node in before.nodes.items()} == {
+        n: (o.op, o.operands) for n, o in after.nodes.items()
+    }
     assert before.users == after.users and not before.quantization
     scale, zero = after.quantization["x"]
     assert (float(scale), int(zero)) == (0.5, 7) and after.qmax == {"y": 63}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.passes.test_annotate_qdq import After
 from tvm.relax.analysis import well_formed
 
+from tests.passes.test_annotate_qdq import After
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.expose import expose
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.passes.annotated_case import island, model_of, quantized
-from tests.passes.islands_network import Network
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from tests.passes.annotated_case import island, model_of, quantized
+from tests.passes.islands_network import Network
 from tvm_rsq.compiler import compile_exposed
 from tvm_rsq.passes.lower_arithmetic import lower_concat, lower_mean, lower_product, lower_sum
 from tvm_rsq.targets.kernel import Kernel

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.passes.annotated_case import lowered, model_of, operators, quantized
-from tests.passes.islands_network import Network, model
 from tvm import relax, tirx
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from tests.passes.annotated_case import lowered, model_of, operators, quantized
+from tests.passes.islands_network import model
 from tvm_rsq.compiler import compile_exposed
 from tvm_rsq.passes.lower_islands import KernelCall
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.passes.annotated_case import island
-from tests.passes.islands_network import Network
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from tests.passes.annotated_case import island
+from tests.passes.islands_network import Network
 from tvm_rsq.passes.lower_layer import lower_layer
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workload import Conv2DWorkload

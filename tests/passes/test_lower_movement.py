@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.passes.annotated_case import island, model_of, quantized
-from tests.passes.islands_network import Network
-from tests.passes.test_lower_arithmetic import Recorder
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from tests.passes.annotated_case import island, model_of, quantized
+from tests.passes.islands_network import Network
+from tests.passes.test_lower_arithmetic import Recorder
 from tvm_rsq.compiler import compile_exposed, evaluate_elementwise
 from tvm_rsq.passes.lower_movement import lower_clamp, lower_lookup, lower_move
 
@@ -30,7 +30,12 @@ class Moves:
             padded = R.nn.pad(first, pad_width=[0, 0, 1, 0, 2, 3, 0, 0])
             pooled = R.nn.max_pool2d(padded, pool_size=[3, 2], strides=[2, 3], ceil_mode=True, layout="NHWC")
             resized = R.image.resize2d(
-                pooled, size=[8, 6], layout="NHWC", method="nearest_neighbor", coordinate_transformation_mode="asymmetric", rounding_method="floor"
+                pooled,
+                size=[8, 6],
+                layout="NHWC",
+                method="nearest_neighbor",
+                coordinate_transformation_mode="asymmetric",
+                rounding_method="floor",
             )
             sliced = R.strided_slice(resized, axes=[1, 3], begin=[1, 2], end=[7, 8])
             parts = R.split(sliced, indices_or_sections=[2, 3], axis=-1)

@@ -1,3 +1,4 @@
+# ruff: noqa: F841 (TVMScript: every binding is looked at by its name)
 """What each operator can be on the integer path."""
 
 from __future__ import annotations

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import tvm
-from tests.passes.annotated_case import lowered, quantized
-from tests.passes.islands_network import model
 from tvm import relax, tirx
 from tvm.ir import assert_structural_equal
 from tvm.relax import op as R
 from tvm.target import Target
 
+from tests.passes.annotated_case import lowered, quantized
+from tests.passes.islands_network import model
 from tvm_rsq.passes.schedule_leftovers import schedule_leftovers
 
 TARGET = Target({"kind": "llvm", "num-cores": 1})
