@@ -121,7 +121,7 @@ class QuantConfig:
     nonuniform: bool = False
     effort: Literal["instant", "best"] = "instant"
     budget: float = 0.05
-    range_method: RangeMethod = "min_max"
+    range_method: RangeMethod = "mse"
     seed: int = 0
     overrides: Mapping[str, LayerOverride | str] = field(default_factory=dict)
     synthesis: SynthesisConfig = SynthesisConfig()

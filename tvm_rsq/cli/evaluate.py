@@ -27,15 +27,15 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="Evaluate this artifact. Without it MODEL is quantized here and simulated.")
     ] = None,
     batch: options.Batch = None,
-    weight_bits: options.WeightBits = 8,
-    activation_bits: options.ActivationBits = 8,
-    scheme: options.SchemeOption = "hybrid",
-    budget: options.Budget = 0.05,
-    range_method: options.RangeMethodOption = "min_max",
+    weight_bits: options.WeightBits = options.DEFAULTS.weight_bits,
+    activation_bits: options.ActivationBits = options.DEFAULTS.activation_bits,
+    scheme: options.SchemeOption = options.DEFAULTS.scheme,
+    budget: options.Budget = options.DEFAULTS.budget,
+    range_method: options.RangeMethodOption = options.DEFAULTS.range_method,
     override: options.Overrides = None,
     calibration: options.Calibration = None,
-    seed: options.Seed = 0,
-    effort: options.Effort = "instant",
+    seed: options.Seed = options.DEFAULTS.seed,
+    effort: options.Effort = options.DEFAULTS.effort,
     time_limit: options.TimeLimit = None,
 ) -> None:
     """Compare the quantized network with the FP32 MODEL on your own inputs.

@@ -11,6 +11,8 @@ from tvm_rsq.cli.paths import writable
 from tvm_rsq.config import QuantConfig, RangeMethod, Scheme, SynthesisConfig
 from tvm_rsq.errors import ConfigError
 
+DEFAULTS = QuantConfig()
+
 _NETWORK, _QUANTIZATION, _CALIBRATION = "Network", "Quantization", "Calibration data"
 
 ModelArgument = Annotated[
@@ -65,9 +67,9 @@ TimeLimit = Annotated[
 
 
 def quant_config(
-    *, weight_bits: int = 8, activation_bits: int = 8, scheme: Scheme = "hybrid", budget: float = 0.05,
-    range_method: RangeMethod = "min_max",
-    overrides: list[str] | None = None, seed: int = 0, effort: Literal["instant", "best"] = "instant", **synthesis: object,
+    *, weight_bits: int = DEFAULTS.weight_bits, activation_bits: int = DEFAULTS.activation_bits, scheme: Scheme = DEFAULTS.scheme,
+    budget: float = DEFAULTS.budget, range_method: RangeMethod = DEFAULTS.range_method, overrides: list[str] | None = None,
+    seed: int = DEFAULTS.seed, effort: Literal["instant", "best"] = DEFAULTS.effort, **synthesis: object,
 ) -> QuantConfig:  # fmt: skip
     """The configuration of these options; `synthesis` are fields of SynthesisConfig. BadParameter: a value that is not allowed."""
     try:
