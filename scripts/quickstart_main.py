@@ -39,7 +39,7 @@ def summary(close: Fidelity, rows: Sequence[LatencyRow]) -> list[RenderableType]
     """The lines below the plan; rows are INT8 and FP32, in this order."""
     int8, fp32 = (median(row.times_us) / 1000 for row in rows)
     lines: list[RenderableType] = [
-        Text(f"\n{close.source}, too few for an accuracy figure:"),
+        Text(f"\n{close.samples} {close.source}, too few for an accuracy figure:"),
         Text(f"  top-1      FP32 {close.top1_fp32:.0%}   INT8 {close.top1_quantized:.0%}   the same answer on {close.agreement:.0%}"),
         Text(f"  logits     KL {close.kl:.4f} nats   cosine {close.cosine:.5f}"),
         Text(f"\nlatency, batch 1, {rows[0].threads} threads, median of {len(rows[0].times_us)} in turns:"),
@@ -57,7 +57,7 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 180
+        console.width = 190
     network = load()
     images, labels = load_photos()
     photos = network.preprocessing(images)
@@ -72,7 +72,7 @@ def main() -> None:
         times = measure({name: partial(build.run, photos[:1]) for name, build in builds.items()}, repeat=REPEAT, progress=progress.event)
         layer_times = int8.profile(photos[:1], repeat=20)
 
-    close = compare(answers["FP32"], answers["INT8"], source=f"{len(labels)} labelled ImageNet photos", labels=labels)
+    close = compare(answers["FP32"], answers["INT8"], source="labelled ImageNet photos", labels=labels)
     sizes = {"INT8": (OUT / "net.rsq").stat().st_size, "FP32": 0}
     threads = int(os.environ.get("TVM_NUM_THREADS", 0)) or os.cpu_count() or 1
     rows = [

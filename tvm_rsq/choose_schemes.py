@@ -2,9 +2,10 @@
 
 The seed's rule is "per tensor where KL_PT - KL_PC is within a threshold". Here the threshold is in the user's terms: how much more the
 whole network may diverge than it does all per-channel, as a fraction of that (`allowance` makes nats of it). A fraction means the same for
-every network and every kind of data: synthetic images of certain classes have KLs a hundred times below those of photos. Layers are taken in ascending order of their excess, max(0, KL_PT - KL_PC), and become per-tensor while the sum of
-the excesses stays within the budget; the threshold is the excess of the last one that fits. So a larger budget never turns a per-tensor
-layer into a per-channel one.
+every network and every kind of data: synthetic images of certain classes have KLs a hundred times below those of photos.
+
+Layers are taken in ascending order of their excess, max(0, KL_PT - KL_PC), and become per-tensor while the sum of the excesses stays within
+the budget; the threshold is the excess of the last one that fits. So a larger budget never turns a per-tensor layer into a per-channel one.
 """
 
 from __future__ import annotations
@@ -61,5 +62,5 @@ def choose(found: Sequence[LayerSensitivity], nats: float, *, scheme: Scheme = "
 def _decision(layer: LayerSensitivity, fits: bool) -> tuple[LayerScheme, str]:
     cost = excess(layer)
     if fits:
-        return "per_tensor", "per-tensor is no worse" if cost == 0 else f"per-tensor costs {cost:.2g} nats, within the budget"
-    return "per_channel", f"per-tensor costs {cost:.2g} nats more, beyond the budget"
+        return "per_tensor", "per tensor no worse" if cost == 0 else f"per tensor +{cost:.2g} nats, within budget"
+    return "per_channel", f"per tensor +{cost:.2g} nats, beyond budget"

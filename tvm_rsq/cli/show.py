@@ -33,19 +33,21 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, left:
 
 def layer_table(layers: Sequence[LayerPlan]) -> Table:
     """Layer, op, scheme, bits, scale, divergences, error, size and reason: what each layer became and why."""
-    return table(
-        ("layer", "op", "scheme", "reason", "bits", "scale", "KL per tensor", "KL per channel", "weight error", "weights"),
+    made = table(
+        ("layer", "op", "scheme", "bits", "scale", "KL per tensor", "KL per channel", "weight error", "weights", "reason"),
         (
             (
-                layer.name, layer.op, Text(layer.scheme.replace("_", "-"), STYLES[layer.scheme]), layer.reason,
+                layer.name, layer.op, Text(layer.scheme.replace("_", "-"), STYLES[layer.scheme]),
                 "32" if layer.scheme == "float" else str(layer.weight_bits), formats.scales(layer.weight_scale),
                 formats.nats(layer.kl_per_tensor), formats.nats(layer.kl_per_channel), formats.nats(layer.weight_nmse),
-                formats.size(layer.weight_bytes),
+                formats.size(layer.weight_bytes), layer.reason,
             )
             for layer in layers
         ),
-        left=4,
+        left=3,
     )  # fmt: skip
+    made.columns[-1].justify = "left"
+    return made
 
 
 def plan_summary(plan: QuantPlan) -> Text:
