@@ -5,7 +5,6 @@ Leaves net.rsq and report.html in build/quickstart/. `scripts/quickstart` instal
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from tvm_rsq.cli.show import layer_table, plan_summary  # noqa: E402
 from tvm_rsq.fidelity import compare, in_batches  # noqa: E402
 from tvm_rsq.report import page  # noqa: E402
 from tvm_rsq.report.data import Fidelity, LatencyRow  # noqa: E402
+from tvm_rsq.threads import thread_count  # noqa: E402
 
 OUT = ROOT / "build" / "quickstart"
 REPEAT = 100
@@ -74,7 +74,7 @@ def main() -> None:
 
     close = compare(answers["FP32"], answers["INT8"], source="labelled ImageNet photos", labels=labels)
     sizes = {"INT8": (OUT / "net.rsq").stat().st_size, "FP32": 0}
-    threads = int(os.environ.get("TVM_NUM_THREADS", 0)) or os.cpu_count() or 1
+    threads = thread_count()
     rows = [
         LatencyRow(build=name, times_us=found, artifact_bytes=sizes[name], target=int8.target, threads=threads)
         for name, found in times.items()

@@ -22,6 +22,7 @@ from tvm_rsq.passes.lower_islands import KernelCall
 from tvm_rsq.plan import QuantPlan
 from tvm_rsq.report.data import LayerTime, ReportData
 from tvm_rsq.targets.host import host_arch, host_features
+from tvm_rsq.threads import use_threads
 
 if TYPE_CHECKING:
     import os
@@ -168,6 +169,7 @@ def _load(contents: Contents) -> relax.VirtualMachine:
             f"{contents.name} was compiled for {contents.target_name} and needs {', '.join(missing[:4])}, which this machine "
             f"({host_arch()}) lacks; compile it for this machine, or run it on its own"
         )
+    use_threads()
     with tempfile.TemporaryDirectory(prefix="tvm-rsq-") as folder:
         path = Path(folder) / "lib.so"
         path.write_bytes(contents.library)

@@ -40,11 +40,12 @@ def bench(
     Example:  tvm-rsq bench net.rsq --fp32 net.onnx --layers --report report.html
     """
     if threads is not None:
-        os.environ["TVM_NUM_THREADS"] = str(threads)  # read once, when the runtime starts its pool
+        os.environ["TVM_NUM_THREADS"] = str(threads)
     network = None if fp32 is None else read_model(fp32)
     import tvm_rsq
     from tvm_rsq.benchmark import is_unstable, measure, random_inputs
     from tvm_rsq.report.data import LatencyRow
+    from tvm_rsq.threads import thread_count
 
     modules = {str(path): tvm_rsq.load(path) for path in artifacts}
     first = modules[str(artifacts[0])]
@@ -59,7 +60,7 @@ def bench(
         calls = {name: partial(module.run, *random_inputs(module.inputs, seed)) for name, module in modules.items()}
         times = measure(calls, repeat=repeat, warmup=warmup, progress=progress.event)
         profile = first.profile(*random_inputs(first.inputs, seed), repeat=repeat) if layers else ()
-    used = int(os.environ.get("TVM_NUM_THREADS", 0)) or os.cpu_count() or 1
+    used = thread_count()
     rows = tuple(
         LatencyRow(build=name, times_us=found, artifact_bytes=sizes.get(name, 0), target=modules[name].target, threads=used)
         for name, found in times.items()
