@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,7 +57,10 @@ def import_program(program: torch.export.ExportedProgram, batch: int | None) -> 
     table = torch.export.default_decompositions()
     for name in _KEPT:
         table.pop(getattr(torch.ops.aten, name).default, None)
-    program = program.run_decompositions(table)
+    with warnings.catch_warnings():
+        # torch copies its own tree specs in a way that it has deprecated itself; nothing a user could act on.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        program = program.run_decompositions(table)
     _refuse_mutation(program)
     refuse_unknown(program)
     used = {node.name for node in program.graph.nodes if node.op == "placeholder" and node.users}
