@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
-from plain_compile import run_model
 
+from tvm_rsq.executor import Executor
 from tvm_rsq.frontend import load
+from tvm_rsq.model import Model
 
 FOLDER = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 # name -> (convolutions and dense layers, batch norms)
@@ -22,10 +24,14 @@ NETWORKS = {
     "bvlc_alexnet": (8, 0), "densenet121": (121, 121), "inception_v1": (58, 0), "inception_v2": (70, 69), "resnet50": (54, 53),
     "shufflenet": (50, 49), "squeezenet": (26, 0), "vgg19": (19, 0), "zfnet512": (8, 0),
 }  # fmt: skip
-SLOW = ("bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "vgg19", "zfnet512")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in NETWORKS])
+def run_model(model: Model, x: np.ndarray) -> tuple[np.ndarray, ...]:
+    with torch.no_grad():
+        return tuple(output.numpy() for output in Executor(model).run([torch.from_numpy(x)]))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_import_reproduces_the_stored_output(name):
     model = load(FOLDER / f"light_{name}.onnx")
     calls = [binding.value.op.name for binding in model.module["main"].body.blocks[0].bindings if hasattr(binding.value, "op")]
@@ -41,7 +47,6 @@ def test_import_reproduces_the_stored_output(name):
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.slow
 def test_squeezenet_with_random_weights():
     proto = onnx.load(FOLDER / "light_squeezenet.onnx")
     generator = np.random.default_rng(0)
