@@ -1,4 +1,4 @@
-"""NameBindings and separate_layers: every tensor and every layer has a name of its own."""
+"""NameBindings: every tensor has a name of its own, after its operator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from tvm.ir import assert_structural_equal
 from tvm.relax.analysis import well_formed
 
 from tvm_rsq.passes.name_bindings import NameBindings
-from tvm_rsq.passes.separate_layers import separate_layers
 
 op = relax.op
 
@@ -53,29 +52,3 @@ def test_results_are_variables_without_copies():
     x = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
     for got, expected in zip(run_plain(after, [x]), run_plain(before, [x]), strict=True):
         np.testing.assert_array_equal(got, expected)
-
-
-def shared():
-    return function(lambda e, x, w: op.nn.conv2d(e(op.nn.conv2d(x, w)), w), [(1, 2, 6, 6), (2, 2, 3, 3)])
-
-
-def test_a_shared_weight_is_copied():
-    w = np.random.default_rng(1).standard_normal((2, 2, 3, 3)).astype(np.float32)
-    before = shared()
-    module, params = separate_layers(before, {"v1": w})
-    assert list(params) == ["v1", "v1.1"] and [var.name for var in module["main"].params] == ["v0", "v1", "v1.1"]
-    expected = function(lambda e, x, w, copy: op.nn.conv2d(e(op.nn.conv2d(x, w)), copy), [(1, 2, 6, 6), (2, 2, 3, 3), (2, 2, 3, 3)])
-    assert_structural_equal(module, expected)
-    assert_structural_equal(before, shared())
-    x = np.random.default_rng(2).standard_normal((1, 2, 6, 6)).astype(np.float32)
-    np.testing.assert_array_equal(run_plain(module, [x, *params.values()])[0], run_plain(before, [x, w])[0])
-    again, params_again = separate_layers(module, params)
-    assert again.same_as(module) and list(params_again) == list(params)
-
-
-def test_a_shared_bias_is_copied_too():
-    body = lambda e, x, w, b: op.add(e(op.nn.conv2d(e(op.add(e(op.nn.conv2d(x, w)), b)), w)), b)  # noqa: E731
-    module, params = separate_layers(function(body, [(1, 2, 6, 6), (2, 2, 1, 1), (1, 2, 1, 1)]), dict.fromkeys(("v1", "v2"), np.ones(1)))
-    assert list(params) == ["v1", "v2", "v1.1", "v2.1"]
-    reads = [[arg.name for arg in binding.value.args] for block in module["main"].body.blocks for binding in block.bindings]
-    assert [names[1] for names in reads] == ["v1", "v2", "v1.1", "v2.1"]
