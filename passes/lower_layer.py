@@ -97,7 +97,8 @@ def _epilogue(island: IslandView, residual: str | None, *, per_channel: bool) ->
 def _folded_bias(bias: np.ndarray | None, ohwi: np.ndarray, input_zero_point: int) -> np.ndarray:
     correction = input_zero_point * ohwi.reshape(ohwi.shape[0], -1).sum(axis=1, dtype=np.int64)
     total = (0 if bias is None else bias.astype(np.int64)) - correction
-    return np.clip(total, -(2**31), 2**31 - 1).astype(np.int32)
+    # Modulo 2^32, as the kernels add: the planner sees to it that the final sum fits (uniform.accumulator_scale_floor), and only that counts.
+    return (total & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
 
 
 def _multiplier(island: IslandView, data: str, weight: str) -> np.ndarray:

@@ -9,7 +9,9 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
+import tvm_rsq
 from tests import small_network
 from tests.integer_case import noise
 from tests.passes.annotated_case import quantized
@@ -138,3 +140,27 @@ def test_every_weight_fits_its_grid():
     for layer in plan.layers:
         weight = model.params[layer.name]
         assert np.abs(weight).max() / layer.weight_scale[0] <= 127.001
+
+
+def test_a_layer_of_very_many_inputs_cannot_overflow_its_accumulator():
+    layer = torch.nn.Linear(100_000, 2)
+    with torch.no_grad():
+        layer.weight.fill_(1e-3)
+        layer.bias.fill_(3.0)
+    ones = np.ones((1, 100_000), np.float32)
+    quantized = tvm_rsq.quantize(
+        torch.nn.Sequential(layer), QuantConfig(scheme="per_channel"), example_inputs=(torch.ones(1, 100_000),), calibration=ones
+    )
+    # With full-range weights the sum would be 255 * 127 * 100,000 > 2^31.
+    np.testing.assert_allclose(quantized.compile().run(ones), quantized.simulate(ones), rtol=1e-5)
+    np.testing.assert_allclose(quantized.compile().run(ones), [[103.0, 103.0]], rtol=0.01)
+
+
+def test_overrides_are_checked_before_the_long_work():
+    def never() -> bool:
+        raise AssertionError("the synthesis began")
+
+    with pytest.raises(ConfigError, match="matches no layer"):
+        tvm_rsq.quantize(
+            torch.nn.Sequential(torch.nn.Linear(4, 2)), QuantConfig(overrides={"nope*": "float"}), example_inputs=(torch.ones(1, 4),), should_stop=never
+        )

@@ -16,10 +16,11 @@ from tvm_rsq.config import QuantConfig, SynthesisConfig
 from tvm_rsq.errors import CalibrationError
 from tvm_rsq.frontend.load_model import load as load_model
 from tvm_rsq.model import Model
-from tvm_rsq.planner import make_plan
+from tvm_rsq.planner import layer_names, make_plan, resolve_overrides
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.synthesis import synthesize as synthesize_inputs
+from tvm_rsq.targets.linker import find_linker
 from tvm_rsq.targets.parse import parse_target
 
 Calibration = CalibrationSet | np.ndarray | Sequence[np.ndarray] | str | Path | None
@@ -46,8 +47,9 @@ def quantize(
     """
     progress, config = progress or silent, config or QuantConfig()
     source = _load(model, example_inputs, batch, name, progress)
-    data = _calibration(source, config, calibration, progress, should_stop)
     deploy = pipeline.prepare(source)
+    resolve_overrides(config.overrides, layer_names(deploy))  # before the long work: a mistyped pattern should not cost minutes
+    data = _calibration(source, config, calibration, progress, should_stop)
     plan = make_plan(deploy, data, config, progress)
     return QuantizedModel(source=source, model=deploy, plan=plan, calibration=data, config=config)
 
@@ -69,7 +71,8 @@ def compile(  # noqa: A001 (the name is the library's)
     """
     if isinstance(model, QuantizedModel):
         return compile_quantized(model, target, progress=progress or silent)
-    spec = parse_target(target)  # before the long work: a mistyped target should not cost minutes
+    spec = parse_target(target)  # before the long work, as is the linker: neither should cost minutes
+    find_linker(spec)
     quantized = quantize(
         model, config, example_inputs=example_inputs, calibration=calibration, batch=batch, name=name, progress=progress, should_stop=should_stop
     )

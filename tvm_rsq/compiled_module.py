@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
 import time
@@ -135,10 +136,11 @@ class CompiledModule:
         macs = {layer.name: layer.macs for layer in self.plan.layers} if self.plan else {}
         pending = list(self.contents.calls)
         times = []
-        for column in zip(*runs):
+        for column in zip(*runs, strict=True):
             symbol = column[0][0]
             nanoseconds = median(entry[1] for entry in column)
-            call = pending.pop(0) if pending and symbol.startswith(pending[0].symbol) else None
+            # TVM numbers functions of one name: conv2d, conv2d1, ...
+            call = pending.pop(0) if pending and re.fullmatch(rf"{pending[0].symbol}_?\d*", symbol) else None
             layer = (call.layer or call.tensor) if call else symbol
             kernel = call.kernel if call else "float island"
             times.append(LayerTime(layer=layer, kernel=kernel, time_us=nanoseconds / 1000, macs=macs.get(layer, 0)))

@@ -6,6 +6,7 @@ ranges of every stored tensor -> sensitivity of every layer -> scheme of every l
 from __future__ import annotations
 
 import fnmatch
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,36 +14,41 @@ import numpy as np
 from tvm_rsq.calibration import calibrate
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.choose_schemes import allowance, choose
-from tvm_rsq.config import LayerOverride, QuantConfig
+from tvm_rsq.config import LAYER_SCHEMES, LayerOverride, QuantConfig
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.executor import Executor, LayerStep
 from tvm_rsq.model import Model
 from tvm_rsq.passes import operator_roles as roles
 from tvm_rsq.passes.dataflow import OUTPUT, Dataflow, Node
 from tvm_rsq.passes.find_islands import Islands, find_islands
+from tvm_rsq.passes.operator_roles import is_layer
 from tvm_rsq.plan import FloatIsland, LayerPlan, QuantPlan, TensorQuant
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.sensitivity import LayerSensitivity, measure
-from tvm_rsq.uniform import bias_scale_floor, fake_quantize_weight, nmse, weight_scale
+from tvm_rsq.uniform import accumulator_scale_floor, bias_scale_floor, fake_quantize_weight, nmse, weight_scale
+
+log = logging.getLogger(__name__)
 
 INPUT_BITS = 8  # of the network's input: it comes from bytes, and one tensor of 8 bits costs nothing
 
 
 def make_plan(model: Model, calibration: CalibrationSet, config: QuantConfig, progress: ProgressCallback = silent) -> QuantPlan:
-    """The plan of `model` (deploy form).   ConfigError: an override that matches no layer."""
+    """The plan of `model` (deploy form).   ConfigError: an override that matches no layer. ModelError: a layer too wide for int32."""
     executor = Executor(model)
     view = Dataflow(model.module)
-    overrides = resolve_overrides(config.overrides, [layer.name for layer in executor.layers])
+    overrides = resolve_overrides(config.overrides, layer_names(model))
     in_float = {name for name, override in overrides.items() if override.scheme == "float"}
     islands = find_islands(view, in_float)
     tensors = _activations(model, view, islands, calibration, config, overrides, executor, progress)
     bits = {layer.name: overrides.get(layer.name, LayerOverride()).weight_bits or config.weight_bits for layer in executor.layers}
+    floors = _scale_floors(model, view, islands, executor, tensors)
     decided = {name for name, override in overrides.items() if override.scheme is not None}
     found: tuple[LayerSensitivity, ...] = ()
     if config.scheme == "hybrid" and (open_layers := [layer.name for layer in executor.layers if layer.name not in decided]):
         found = measure(
-            model, calibration, tensors, weight_bits=config.weight_bits, bits_of_layer=bits, layers=open_layers, executor=executor, progress=progress
-        )
+            model, calibration, tensors, weight_bits=config.weight_bits, bits_of_layer=bits, scale_floors=floors, layers=open_layers,
+            executor=executor, progress=progress,
+        )  # fmt: skip
     schemes = choose(found, allowance(found, config.budget), scheme=config.scheme) if found else {}
     kl = {sensitivity.layer: sensitivity for sensitivity in found}
     layers = []
@@ -50,7 +56,8 @@ def make_plan(model: Model, calibration: CalibrationSet, config: QuantConfig, pr
         scheme, reason = schemes.get(layer.name, (config.scheme, f"{config.scheme} for every layer"))
         if (forced := overrides.get(layer.name, LayerOverride()).scheme) is not None:
             scheme, reason = forced, f"{forced} by override"
-        layers.append(_layer_plan(model, view, islands, layer, scheme, bits[layer.name], tensors, kl.get(layer.name), reason))  # type: ignore[arg-type]
+        layers.append(_layer_plan(model, view, islands, layer, scheme, bits[layer.name], tensors, floors, kl.get(layer.name), reason))  # type: ignore[arg-type]
+    log.info("%d layers: %s", len(layers), {scheme: sum(found.scheme == scheme for found in layers) for scheme in LAYER_SCHEMES})
     return QuantPlan(
         network_hash=model.network_hash,
         layers=tuple(layers),
@@ -62,6 +69,12 @@ def make_plan(model: Model, calibration: CalibrationSet, config: QuantConfig, pr
             "calibration_samples": len(calibration), "calibration_notes": list(calibration.notes),
         },
     )  # fmt: skip
+
+
+def layer_names(model: Model) -> list[str]:
+    """The names of a deploy-form network's layers, in execution order."""
+    view = Dataflow(model.module)
+    return [str(view.operand(node.name, 1)) for node in view.nodes.values() if is_layer(view, node)]
 
 
 def resolve_overrides(overrides: Mapping[str, LayerOverride | str], layers: list[str]) -> dict[str, LayerOverride]:
@@ -110,7 +123,7 @@ def _origin(name: str, keeps: Mapping[str, str]) -> str:
 
 def _layer_plan(
     model: Model, view: Dataflow, islands: Islands, layer: LayerStep, scheme: str, bits: int, tensors: Mapping[str, TensorQuant],
-    kl: LayerSensitivity | None, reason: str,
+    floors: Mapping[str, np.ndarray], kl: LayerSensitivity | None, reason: str,
 ) -> LayerPlan:  # fmt: skip
     weight = model.params[layer.name]
     island = next(island for island in islands.islands if island.layer == layer.name)
@@ -120,8 +133,8 @@ def _layer_plan(
     }  # fmt: skip
     if scheme == "float":
         return LayerPlan(scheme="float", weight_bits=32, weight_bytes=weight.nbytes, **common)  # type: ignore[arg-type]
-    axis = layer.axis if scheme == "per_channel" else None
-    scale = weight_scale(weight, axis, bits, minimum=_floor(model, view, island.ops, tensors[layer.input].scale, axis))
+    axis, floor = layer.axis if scheme == "per_channel" else None, floors[layer.name]
+    scale = weight_scale(weight, axis, bits, minimum=floor if axis is not None else float(floor.max()))
     error = nmse(weight, fake_quantize_weight(weight, scale, axis, bits)) if np.any(weight) else 0.0
     return LayerPlan(
         scheme=scheme, weight_scale=tuple(float(s) for s in scale), weight_bits=bits, weight_nmse=error,
@@ -129,13 +142,19 @@ def _layer_plan(
     )  # type: ignore[arg-type]  # fmt: skip
 
 
-def _floor(model: Model, view: Dataflow, ops: tuple[str, ...], input_scale: float, axis: int | None) -> float | np.ndarray:
-    """The smallest weight scale with which the layer's bias fits its int32."""
-    bias = bias_of(view, ops)
-    if bias is None:
-        return 0.0
-    floor = bias_scale_floor(model.params[bias].reshape(-1), input_scale)
-    return floor if axis is not None else float(floor.max())
+def _scale_floors(
+    model: Model, view: Dataflow, islands: Islands, executor: Executor, tensors: Mapping[str, TensorQuant]
+) -> dict[str, np.ndarray]:
+    """Layer -> the smallest weight scale of each channel with which its bias and its accumulator fit their int32; float layers left out."""
+    island_of = {island.layer: island for island in islands.islands if island.layer and island.kind != "float_layer"}
+    floors = {}
+    for layer in executor.layers:
+        if layer.name in island_of:
+            bias, quant = bias_of(view, island_of[layer.name].ops), tensors[layer.input]
+            value = None if bias is None else model.params[bias].reshape(-1)
+            floor = accumulator_scale_floor(model.params[layer.name], layer.axis, value, quant)
+            floors[layer.name] = floor if value is None else np.maximum(floor, bias_scale_floor(value, quant.scale))
+    return floors
 
 
 def bias_of(view: Dataflow, ops: tuple[str, ...]) -> str | None:

@@ -42,6 +42,7 @@ def measure(
     *,
     weight_bits: int = 8,
     bits_of_layer: Mapping[str, int] | None = None,
+    scale_floors: Mapping[str, np.ndarray] | None = None,
     layers: Collection[str] | None = None,
     trace_bytes: int = 1_500_000_000,
     executor: Executor | None = None,
@@ -52,6 +53,7 @@ def measure(
     model          deploy form
     activations    tensor -> its quantization; a layer whose input is not among them reads it in float
     weight_bits    4, 6 or 8; bits_of_layer[layer] goes before it
+    scale_floors   layer -> the smallest weight scale of each channel, as the plan will hold them; none by default
     trace_bytes    memory that the shared trace may take; samples are run in chunks that fit
     ConfigError: `layers` or `bits_of_layer` names something that is not a layer.
     """
@@ -74,7 +76,7 @@ def measure(
                 bits = bits_of_layer.get(layer.name, weight_bits)
                 value = _fake_quantized(trace[layer.input], activations.get(layer.input))
                 for i, axis in enumerate((None, layer.axis)):
-                    weight = _fake_quantized_weight(model.params[layer.name], axis, bits)
+                    weight = _fake_quantized_weight(model.params[layer.name], axis, bits, (scale_floors or {}).get(layer.name))
                     output = executor.compute(layer.binding, {layer.input: value, layer.name: weight})
                     outputs = executor.resume(trace, {layer.binding: output})
                     sums[layer.name][i] += float(divergence.of(reference, outputs).sum())
@@ -89,5 +91,6 @@ def _fake_quantized(value: torch.Tensor, quant: TensorQuant | None) -> torch.Ten
     return torch.fake_quantize_per_tensor_affine(value, quant.scale, quant.zero_point, 0, 2**quant.bits - 1)
 
 
-def _fake_quantized_weight(weight: np.ndarray, axis: int | None, bits: int) -> torch.Tensor:
-    return torch.from_numpy(fake_quantize_weight(weight, weight_scale(weight, axis, bits), axis, bits))
+def _fake_quantized_weight(weight: np.ndarray, axis: int | None, bits: int, floor: np.ndarray | None) -> torch.Tensor:
+    minimum = 0.0 if floor is None else floor if axis is not None else float(floor.max())
+    return torch.from_numpy(fake_quantize_weight(weight, weight_scale(weight, axis, bits, minimum=minimum), axis, bits))

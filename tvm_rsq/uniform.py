@@ -66,6 +66,24 @@ def bias_scale_floor(bias: np.ndarray, input_scale: float) -> np.ndarray:
     return (np.abs(bias.astype(np.float64)) / (input_scale * 2.0**30)).astype(np.float32)
 
 
+def accumulator_scale_floor(w: np.ndarray, axis: int, bias: np.ndarray | None, quant: TensorQuant) -> np.ndarray:
+    """The smallest weight scale, per channel, with which no input can overflow the int32 accumulator.   float32 (w.shape[axis],)
+
+    |sum (q_x - z) q_w + q_b| <= m sum|q_w| + |q_b| < 2^31   with   m = max(z, qmax - z),   |q_w| <= |w| / scale + 1/2
+    Only layers of some 66,000 inputs and more are touched: 255 * 127 * 66,000 is 2^31.
+    ModelError: so many inputs that no scale would do.
+    """
+    magnitude = max(quant.zero_point, 2**quant.bits - 1 - quant.zero_point)
+    count = w.size // w.shape[axis]
+    room = 2.0**31 - 1 - magnitude * count / 2
+    if room <= 0:
+        raise ModelError(f"a layer sums {count} products, expected fewer than {2**32 // magnitude} for an int32 accumulator; leave it in float")
+    total = np.abs(w.astype(np.float64)).sum(axis=_others(axis, w.ndim)) * magnitude
+    if bias is not None:
+        total = total + np.abs(bias.astype(np.float64)) / quant.scale
+    return (total / room * (1 + 2.0**-20)).astype(np.float32)  # a little more than enough, for the rounding to float32
+
+
 def quantize_weight(w: np.ndarray, scale: np.ndarray, axis: int | None, bits: int) -> np.ndarray:
     """int8 of w's shape, |q| <= 2^(bits-1) - 1. scale (w.shape[axis],), or one value (then axis is not looked at)."""
     levels = _weight_levels(bits)
