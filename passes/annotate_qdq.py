@@ -80,7 +80,7 @@ class _Annotate:
         new_params = [self._new_param(var, biases) for var in view.function.params]
         with builder.function("main", new_params, attrs=dict(view.function.attrs) if view.function.attrs else None):
             with builder.dataflow():
-                for old, new in zip(view.function.params, new_params):
+                for old, new in zip(view.function.params, new_params, strict=True):
                     self.raw[old] = self._dequantized_param(old.name, new, biases)
                     self._store(old.name, new)
                 for block in view.function.body.blocks:

@@ -20,7 +20,8 @@ def expose(mod: IRModule, tensors: Sequence[str]) -> IRModule:
     """A new module whose main returns (results..., integer form of each of `tensors`).   KeyError: a tensor that is not stored."""
     main, view = mod["main"], Dataflow(mod)
     bindings = [binding for block in main.body.blocks for binding in block.bindings]
-    stored = {view.source(b.var): b.var for b in bindings if operator_of(b.value) in ("quantize", "clip") and str(b.var.ty.dtype) == "uint8"}
+    integer = [b for b in bindings if operator_of(b.value) in ("quantize", "clip") and str(b.var.ty.dtype) == "uint8"]
+    stored = {view.source(b.var): b.var for b in integer}
     builder, replaced = relax.BlockBuilder(), {}
     with builder.function("main", list(main.params), attrs=dict(main.attrs) if main.attrs else None):
         with builder.dataflow():

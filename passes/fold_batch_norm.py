@@ -2,10 +2,14 @@
 
     s = gamma / sqrt(variance + epsilon)        t = beta - mean * s         batch_norm(x) = x * s + t
 
-behind a layer      batch_norm(conv2d(x, w) + b)        ->  conv2d(x, w * s) + (b * s + t)
-before a layer      conv2d(batch_norm(x), w) + b        ->  conv2d(x, w * s) + (b + sum(w * t))
-elsewhere           batch_norm(x)                       ->  conv2d(x, s, groups=C) + t      called by gamma
-                    batch_norm(x), x not 4-D            ->  x * s + t
+Before  batch_norm(conv2d(x, w) + b)            behind a layer
+After   conv2d(x, w * s) + (b * s + t)
+
+Before  conv2d(batch_norm(x), w) + b            before a layer
+After   conv2d(x, w * s) + (b + sum(w * t))
+
+Before  batch_norm(x)                           elsewhere
+After   conv2d(x, s, groups=C) + t              a layer called by gamma; x * s + t where x is not 4-D
 
 Products and sums with one parameter per channel that follow (the "scale" layers of other frameworks) belong to the normalisation; such a
 product behind or before a layer is folded without one, too.

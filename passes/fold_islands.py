@@ -124,4 +124,6 @@ class _Fold:
     def _quantizes(self, var: relax.Var, island: Island) -> bool:
         """A quantize (or the clip behind it) of this island's own result."""
         operand = self.values[var.name].args[0]
-        return operand.name == island.output or (operand.name in self.values and str(operand.ty.dtype) == "uint8" and self._quantizes(operand, island))
+        if operand.name == island.output:
+            return True
+        return operand.name in self.values and str(operand.ty.dtype) == "uint8" and self._quantizes(operand, island)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from tvm import relax
 from tvm.ir import IRModule
 
 from tvm_rsq.passes.dataflow import Dataflow, Node
@@ -101,12 +100,3 @@ def sides(padding: object) -> tuple[int, int, int, int]:
     """(top, left, bottom, right) of a 2- or 4-element padding attribute."""
     values = static_attr(padding)
     return (*values, *values) if len(values) == 2 else values  # type: ignore[return-value]
-
-
-def int32_vector(length: int) -> np.ndarray:
-    return np.zeros(length, np.int32)
-
-
-def relax_value(expr: relax.Expr) -> float:
-    """A scalar constant's value."""
-    return float(expr.value.numpy())

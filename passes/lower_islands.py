@@ -1,15 +1,16 @@
 """Replace every island by a call of one kernel, and every remaining quantize by the quantize kernel.
 
 Before  y_q = conv2d_y(x_q, w, b)                       a private function of relax operations
-After   y_q = call_tir(conv2d_vnni512_7x4, (x_q, packed weight, folded bias, multiplier))
+After   y_q = call_tir(conv2d_kernel, (x_q, packed weight, folded bias, multiplier))
 
 The kernels and the layout of their weights come from the target's KernelLibrary; nothing here knows a target. What is left in main
-besides kernels are the operators of float islands, for relax's own legalisation. After this pass no parameter is read: everything is a constant.
-The quantize of an image input and the permutation behind it become one kernel.
+besides kernels are the operators of float islands, for relax's own legalisation. After this pass no parameter is read: everything is a
+constant. The quantize of an image input and the permutation behind it become one kernel.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from tvm_rsq.passes.rewrite_bindings import substitute
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.kernel_library import KernelLibrary
 from tvm_rsq.targets.workloads_elementwise import QuantizeWorkload
+
+log = logging.getLogger(__name__)
 
 _OPAQUE = 8  # relax's kOpaque: no fusion looks into a scheduled kernel
 
@@ -89,7 +92,7 @@ class _Lower:
         value = binding.value
         if isinstance(value, relax.Call) and isinstance(value.op, GlobalVar):
             island = IslandView(self.mod, value.op.name_hint)
-            given = dict(zip((var.name for var in island.view.function.params), value.args))
+            given = dict(zip((var.name for var in island.view.function.params), value.args, strict=True))
             return self._emit(self._lowered(island), given, island.tensor, island.layer)
         if operator_of(value) == "quantize":
             return self._quantize(value, target, permuted=not target.same_as(binding.var))
@@ -100,13 +103,17 @@ class _Lower:
             return lower_layer(island, self.params, self.library)
         if island.kind == "lookup":
             return lower_lookup(island, self.library, self.evaluate)
-        lower = {"sum": lower_sum, "product": lower_product, "mean": lower_mean, "concat": lower_concat, "clamp": lower_clamp, "move": lower_move}
+        lower = {
+            "sum": lower_sum, "product": lower_product, "mean": lower_mean,
+            "concat": lower_concat, "clamp": lower_clamp, "move": lower_move,
+        }  # fmt: skip
         return lower[island.kind](island, self.library)
 
     def _emit(self, lowered: LoweredCall, given: Mapping[str, relax.Expr], tensor: str, layer: str) -> relax.Expr:
         arguments = [self._argument(argument, given, lowered) for argument in lowered.arguments]
         if lowered.kernel is None:
             return self._reshaped(arguments[0], lowered.shape)
+        log.info("%s: %s", layer or tensor, lowered.kernel.name)
         self.calls.append(KernelCall(tensor=tensor, layer=layer, kernel=lowered.kernel.name))
         function = self._function(lowered.kernel)
         call = relax.op.call_tir(function, arguments, out_ty=relax.TensorType(lowered.shape, lowered.dtype))

@@ -23,7 +23,8 @@ _RESHAPES = frozenset({"reshape", "squeeze", "expand_dims"})
 
 def lower_lookup(island: IslandView, library: KernelLibrary, evaluate: Evaluate) -> LoweredCall:
     """Any function of one tensor as a table of its 256 values."""
-    (data,) = dict.fromkeys(name for node in island.ops for name in node.operands if name in island.view.quantization and name != island.result.name)
+    stored = island.view.quantization.keys() - {island.result.name}
+    (data,) = {name for node in island.ops for name in node.operands if name in stored}
     levels = np.minimum(np.arange(256), island.affine(data).qmax).astype(np.uint8)
     table = evaluate(island.view.function, levels).astype(island.out_dtype)
     kernel = library.lookup(LookupWorkload(shape=island.out_shape, out=island.out_dtype))
@@ -76,7 +77,7 @@ def _slice(node: Node, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[i
     axes, starts, _ends, *rest = (_integers(argument) for argument in node.expr.args[1:])
     steps = rest[0] if rest else (1,) * len(axes)
     begin, strides = [0] * len(shape), [1] * len(shape)
-    for axis, start, step in zip(axes, starts, steps):
+    for axis, start, step in zip(axes, starts, steps, strict=True):
         extent = shape[axis]
         begin[axis] = min(max(start + extent if start < 0 else start, 0), extent if step > 0 else extent - 1)
         strides[axis] = step

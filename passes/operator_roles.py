@@ -25,13 +25,16 @@ ELEMENTWISE = (
     | frozenset(
         {
             "divide", "maximum", "minimum", "power", "abs", "negative", "exp", "log", "sqrt", "rsqrt", "square", "erf", "tanh", "sigmoid",
-            "nn.silu", "nn.gelu", "nn.gelu_tanh", "nn.leakyrelu", "nn.softplus", "floor", "ceil", "round", "sign", "sin", "cos",
+            "nn.silu", "nn.gelu", "nn.gelu_tanh", "nn.leakyrelu", "floor", "ceil", "round",
         }
     )
 )  # fmt: skip
 MOVES = frozenset(
-    {"reshape", "permute_dims", "squeeze", "expand_dims", "strided_slice", "tuple_get_item", "split", "nn.max_pool2d", "nn.pad", "image.resize2d"}
-)
+    {
+        "reshape", "permute_dims", "squeeze", "expand_dims", "strided_slice", "tuple_get_item", "split", "nn.max_pool2d", "nn.pad",
+        "image.resize2d",
+    }
+)  # fmt: skip
 REDUCTIONS = frozenset({"nn.avg_pool2d", "nn.adaptive_avg_pool2d", "mean"})
 CONCATS = frozenset({"concat"})
 

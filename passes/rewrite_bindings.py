@@ -17,7 +17,7 @@ Rewrite = Callable[[relax.BlockBuilder, relax.Expr], "relax.Expr | None"]
 def rewrite_main(mod: IRModule, rewrite: Rewrite) -> IRModule:
     """A new module whose main holds `rewrite(builder, value)` for every bound value, dead bindings removed.
 
-    `builder.emit` adds helper bindings in front; `builder.lookup_binding(var)` finds the value behind a rewritten operand.
+    `builder.emit` adds bindings in front; `builder.lookup_binding(var)` finds the value behind a rewritten operand.
     """
     main = mod["main"]
     builder = relax.BlockBuilder()

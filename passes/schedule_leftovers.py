@@ -1,4 +1,10 @@
-"""Give every TIR function that came from relax's own legalisation (float islands) a CPU schedule; kernels are scheduled already."""
+"""Give every TIR function that came from relax's own legalisation (float islands) a CPU schedule; kernels are scheduled already.
+
+Before  for n, h, w, c in grid(...): tanh[n, h, w, c] = ...                         one scalar loop nest
+After   for outer in parallel(...): for c in vectorized(...): tanh[...] = ...       marked "tirx.is_scheduled"
+
+Left as they are: functions with that mark, and those whose structure `schedule_elementwise` does not recognise.
+"""
 
 from __future__ import annotations
 

@@ -7,15 +7,6 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReshapeWorkload:
-    """Reshape, squeeze, expand_dims, flatten: the same elements in the same order."""
-
-    shape: tuple[int, ...]
-    new_shape: tuple[int, ...]
-    dtype: str = "uint8"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PermuteWorkload:
     """Output axis i is input axis permutation[i] (numpy.transpose)."""
 

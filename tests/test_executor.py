@@ -35,7 +35,7 @@ def network(body, shapes, params=None, dtype="float32"):
             result = body(builder.emit, *inputs, *weights)
             output = builder.emit_output(result)
         builder.emit_func_output(output)
-    specs = tuple(InputSpec(name=var.name, shape=tuple(shape), dtype=dtype) for var, shape in zip(inputs, shapes))
+    specs = tuple(InputSpec(name=var.name, shape=tuple(shape), dtype=dtype) for var, shape in zip(inputs, shapes, strict=True))
     return Model(module=builder.get(), params=params, inputs=specs)
 
 
@@ -56,7 +56,7 @@ def check(model, *arrays, atol=1e-5):
     expected = compiled(model, *arrays)
     got = executed(model, *arrays)
     assert len(got) == len(expected)
-    for a, b in zip(got, expected):
+    for a, b in zip(got, expected, strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=atol)
     return got
@@ -65,7 +65,7 @@ def check(model, *arrays, atol=1e-5):
 def check_batch(model, *arrays):
     """A batch of two gives what its samples give alone."""
     halves = [executed(model, *(a[i : i + 1] for a in arrays)) for i in range(2)]
-    for got, first, second in zip(executed(model, *arrays), *halves):
+    for got, first, second in zip(executed(model, *arrays), *halves, strict=True):
         np.testing.assert_allclose(got, np.concatenate([first, second]), rtol=1e-5, atol=1e-6)
 
 

@@ -28,7 +28,7 @@ TYPES = {
     "SynthesisConfig",
 }
 ERRORS = {
-    "ArtifactError", "CalibrationError", "ConfigError", "Error", "InputError", "Interrupted",
+    "ArtifactError", "CalibrationError", "ConfigError", "Error", "InputError",
     "ModelError", "TargetError", "UnsupportedError",
 }  # fmt: skip
 FAST = SynthesisConfig(source="gaussian", images=4)

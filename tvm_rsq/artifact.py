@@ -15,12 +15,16 @@ import hashlib
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import tvm
+import tvm_ffi
 
+from tvm_rsq import __version__
+from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.compiled_module import CompiledModule, Contents, missing_features
 from tvm_rsq.errors import ArtifactError, ConfigError
 from tvm_rsq.model import InputSpec
@@ -34,7 +38,7 @@ _REASONABLE_EXPANSION = 200  # of a compressed part; ours are below 30
 
 
 def save(contents: Contents, path: Path) -> None:
-    """Write `contents` atomically: the file is there whole, or not at all."""
+    """Write `contents` atomically: the file is there whole, or not at all. ArtifactError: the file system refuses."""
     parts: dict[str, bytes] = {"lib.so": contents.library}
     if contents.plan is not None:
         parts["plan.json"] = contents.plan.to_json().encode()
@@ -43,7 +47,9 @@ def save(contents: Contents, path: Path) -> None:
     manifest = {
         "schema": SCHEMA,
         "name": contents.name,
+        "tvm_rsq": __version__,
         "tvm": tvm.__version__,
+        "tvm_ffi": tvm_ffi.__version__,
         "inputs": [asdict(spec) for spec in contents.inputs],
         "calls": [asdict(call) for call in contents.calls],
         "target": dict(contents.target),
@@ -53,15 +59,13 @@ def save(contents: Contents, path: Path) -> None:
         "parts": {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in parts.items()},
     }
     text = json.dumps(manifest, indent=1, sort_keys=True).encode()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        with atomic_write(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, data in {"manifest.json": text, "sha256": hashlib.sha256(text).hexdigest().encode(), **parts}.items():
                 # A fixed date: equal contents make equal files.
                 archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def load(path: str | os.PathLike[str], *, to_run: bool = True) -> CompiledModule:
@@ -99,9 +103,11 @@ def _part(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
         raise ArtifactError(f"{path} is a zip file without {name}, not a tvm_rsq artifact; expected a file written by module.save") from None
     if info.file_size > min(_LARGEST_PART, 2**20 + _REASONABLE_EXPANSION * max(info.compress_size, 1)):
         raise ArtifactError(f"{path} claims {info.file_size} bytes for {name}, more than an artifact can hold; compile the network again")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ArtifactError(f"{path} is damaged: {name} is compressed by an unknown method; copy or compile it again")
     try:
         return archive.read(info)
-    except Exception as error:  # zlib.error is not exported everywhere, and every failure to inflate means the same
+    except (zlib.error, zipfile.BadZipFile, EOFError) as error:
         raise ArtifactError(f"{path} is damaged: {name} cannot be unpacked ({error}); copy or compile it again") from error
 
 
@@ -131,10 +137,20 @@ def _contents(manifest: dict[str, Any], parts: dict[str, bytes], path: Path) -> 
 
 
 def _check_runs_here(manifest: dict[str, Any], contents: Contents, path: Path) -> None:
-    if manifest["tvm"] != tvm.__version__:
-        raise ArtifactError(f"{path} was compiled with TVM {manifest['tvm']}, this is {tvm.__version__}; install that version or compile it again")
+    if (made := manifest.get("tvm")) != tvm.__version__:
+        raise ArtifactError(f"{path} was compiled with TVM {made}, this is {tvm.__version__}; install that version or compile it again")
+    if _minor(made := manifest.get("tvm_ffi")) != _minor(tvm_ffi.__version__):
+        # The library calls the runtime through tvm-ffi's C ABI, which may change with a minor version.
+        raise ArtifactError(
+            f"{path} was compiled for the C ABI of apache-tvm-ffi {made}, this is {tvm_ffi.__version__}; "
+            "install that version or compile it again"
+        )
     if missing := missing_features(contents):
         raise ArtifactError(
             f"{path} was compiled for {contents.target_name} and cannot run here: this machine lacks {', '.join(missing[:4])}; "
             "compile the network for this machine"
         )
+
+
+def _minor(version: object) -> list[str]:
+    return str(version).split(".")[:2]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.errors import CalibrationError
 
 SCHEMA = 1
@@ -36,6 +37,10 @@ class CalibrationSet:
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        for i, array in enumerate(self.inputs):
+            if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.ndim == 0:
+                got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+                raise CalibrationError(f"calibration input {i} is {got}, expected float32 (N, ...), preprocessed as the network wants it")
         counts = {len(array) for array in self.inputs}
         if not self.inputs or len(counts) != 1 or counts == {0}:
             raise CalibrationError(f"calibration inputs hold {sorted(counts)} samples, expected the same number of at least 1 in each")
@@ -48,19 +53,13 @@ class CalibrationSet:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a .npz (arrays plus a JSON header) atomically."""
-        path = Path(path)
         header: dict[str, Any] = {
             "schema": SCHEMA, "source": self.source, "seed": self.seed, "network_hash": self.network_hash,
             "loss_curve": self.loss_curve, "notes": self.notes,
         }  # fmt: skip
         arrays = {f"input_{i}": array for i, array in enumerate(self.inputs)}
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic_write(path) as partial, partial.open("wb") as file:
+            np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CalibrationSet:
@@ -69,11 +68,14 @@ class CalibrationSet:
             with np.load(path, allow_pickle=False) as file:
                 header = json.loads(file["header"].tobytes())
                 inputs = tuple(file[f"input_{i}"] for i in range(len(file.files) - 1))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise CalibrationError(f"{path} is not a calibration set ({error}); make one with tvm_rsq.synthesize(...).save(path)") from error
-        if header.get("schema") != SCHEMA:
-            raise CalibrationError(f"{path} has schema {header.get('schema')}, this version reads {SCHEMA}; make it again")
-        return cls(
-            inputs=inputs, source=header["source"], seed=header["seed"], network_hash=header["network_hash"],
-            loss_curve=tuple(header["loss_curve"]), notes=tuple(header["notes"]),
-        )  # fmt: skip
+            if header["schema"] != SCHEMA:
+                raise CalibrationError(f"{path} has schema {header['schema']}, this version reads {SCHEMA}; make it again")
+            return cls(
+                inputs=inputs, source=header["source"], seed=header["seed"], network_hash=header["network_hash"],
+                loss_curve=tuple(header["loss_curve"]), notes=tuple(header["notes"]),
+            )  # fmt: skip
+        # TypeError: a .npy file, which np.load takes for an array, or a header that is a list
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+            raise CalibrationError(
+                f"{path} is not a calibration set ({error}); make one with tvm_rsq.synthesize(...).save(path)"
+            ) from error

@@ -17,12 +17,14 @@ from tvm_rsq.config import LayerScheme, Scheme
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.sensitivity import LayerSensitivity
 
-
 _LEAST_DIVERGENCE = 1e-6  # nats in all: below it nothing is told apart by a few images
 
 
 def allowance(found: Sequence[LayerSensitivity], budget: float) -> float:
-    """What per-tensor layers may cost together, in nats: `budget` times the sum of KL_PC over the layers.   ConfigError: a negative budget."""
+    """What per-tensor layers may cost together, in nats: `budget` times the sum of KL_PC over the layers.
+
+    ConfigError: a negative budget.
+    """
     if not budget >= 0:
         raise ConfigError(f"budget is {budget!r}, expected a fraction of at least 0, such as 0.05")
     per_channel = math.fsum(layer.per_channel for layer in found if math.isfinite(layer.per_channel))

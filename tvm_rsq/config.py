@@ -24,6 +24,24 @@ def _require(ok: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return (_whole(value) or isinstance(value, float)) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def check_seed(seed: object) -> None:
+    """ConfigError: not a seed that torch's generators take."""
+    _require(_whole(seed) and 0 <= seed < 2**63, f"seed is {seed!r}, expected a whole number of at least 0, below 2**63")  # type: ignore[operator]
+
+
+def check_effort(effort: object) -> None:
+    """ConfigError: not an effort."""
+    _require(effort in ("instant", "best"), f"effort is {effort!r}, expected instant or best")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerOverride:
     """The user's word on some layers; None leaves a decision to the configuration.
@@ -41,7 +59,7 @@ class LayerOverride:
         _require(self.scheme is None or self.scheme in LAYER_SCHEMES, f"override scheme {self.scheme!r}, expected one of {LAYER_SCHEMES}")
         for name in ("weight_bits", "activation_bits"):
             value = getattr(self, name)
-            _require(value is None or value in BITS, f"override {name} is {value!r}, expected one of {BITS}")
+            _require(value is None or _whole(value) and value in BITS, f"override {name} is {value!r}, expected one of {BITS}")
 
     @classmethod
     def parse(cls, text: str) -> LayerOverride:
@@ -89,13 +107,15 @@ class SynthesisConfig:
     def __post_init__(self) -> None:
         for name in ("images", "batch", "steps"):
             value = getattr(self, name)
-            _require(value is None or (isinstance(value, int) and value >= 1), f"{name} is {value!r}, expected a whole number of at least 1")
+            _require(value is None or (_whole(value) and value >= 1), f"{name} is {value!r}, expected a whole number of at least 1")
         for name in ("class_weight", "input_weight"):
             value = getattr(self, name)
-            _require(math.isfinite(value) and value >= 0, f"{name} is {value!r}, expected a number of at least 0")
-        _require(0 <= self.low_pass <= 1, f"low_pass is {self.low_pass!r}, expected a number from 0 to 1")
-        _require(self.learning_rate > 0, f"learning_rate is {self.learning_rate!r}, expected a positive number")
-        _require(self.time_limit_s is None or self.time_limit_s > 0, f"time_limit_s is {self.time_limit_s!r}, expected a positive number")
+            _require(_number(value) and value >= 0, f"{name} is {value!r}, expected a number of at least 0")
+        _require(_number(self.low_pass) and 0 <= self.low_pass <= 1, f"low_pass is {self.low_pass!r}, expected a number from 0 to 1")
+        rate, limit = self.learning_rate, self.time_limit_s
+        _require(_number(rate) and rate > 0, f"learning_rate is {rate!r}, expected a positive number")
+        _require(limit is None or (_number(limit) and limit > 0), f"time_limit_s is {limit!r}, expected a positive number of seconds")
+        _require(isinstance(self.swing, bool), f"swing is {self.swing!r}, expected True or False")
         _require(self.source in ("retro-synthesis", "gaussian", "uniform"), f"source is {self.source!r}, expected retro-synthesis, gaussian or uniform")
         _require(self.optimizer in ("adam", "nadam", "radam"), f"optimizer is {self.optimizer!r}, expected adam, nadam or radam")
 
@@ -127,14 +147,19 @@ class QuantConfig:
     synthesis: SynthesisConfig = SynthesisConfig()
 
     def __post_init__(self) -> None:
-        _require(self.weight_bits in BITS, f"weight_bits is {self.weight_bits!r}, expected one of {BITS}")
-        _require(self.activation_bits in BITS, f"activation_bits is {self.activation_bits!r}, expected one of {BITS}")
+        _require(_whole(self.weight_bits) and self.weight_bits in BITS, f"weight_bits is {self.weight_bits!r}, expected one of {BITS}")
+        _require(_whole(self.activation_bits) and self.activation_bits in BITS, f"activation_bits is {self.activation_bits!r}, expected one of {BITS}")
         _require(self.scheme in SCHEMES, f"scheme is {self.scheme!r}, expected one of {SCHEMES}")
         _require(not self.nonuniform, "nonuniform=True (codebook weights) is not available in this version; use weight_bits=4 with a uniform grid")
-        _require(self.effort in ("instant", "best"), f"effort is {self.effort!r}, expected instant or best")
-        _require(math.isfinite(self.budget) and self.budget >= 0, f"budget is {self.budget!r}, expected a fraction of at least 0, such as 0.05")
+        check_effort(self.effort)
+        _require(_number(self.budget) and self.budget >= 0, f"budget is {self.budget!r}, expected a fraction of at least 0, such as 0.05")
         _require(self.range_method in ("min_max", "percentile", "mse"), f"range_method is {self.range_method!r}, expected min_max, percentile or mse")
-        _require(isinstance(self.seed, int) and self.seed >= 0, f"seed is {self.seed!r}, expected a whole number of at least 0")
+        check_seed(self.seed)
+        _require(isinstance(self.synthesis, SynthesisConfig), f"synthesis is {self.synthesis!r}, expected a SynthesisConfig")
+        _require(isinstance(self.overrides, Mapping), f"overrides is {self.overrides!r}, expected layer name -> LayerOverride or its text")
+        for key, value in self.overrides.items():
+            fits = isinstance(key, str) and isinstance(value, (LayerOverride, str))
+            _require(fits, f"override {key!r} is {value!r}, expected layer name -> LayerOverride or its text such as 'per_channel'")
         parsed = {k: LayerOverride.parse(v) if isinstance(v, str) else v for k, v in self.overrides.items()}
         object.__setattr__(self, "overrides", parsed)
 

@@ -7,8 +7,7 @@
     ├── CalibrationError    calibration data that does not fit the network
     ├── TargetError         an unknown target or CPU, or a toolchain that is missing
     ├── ArtifactError       a compiled artifact that is corrupt, foreign, or cannot run here
-    ├── InputError          a wrong number, shape or dtype of arrays at run time
-    └── Interrupted         the user stopped the work; what was finished is kept
+    └── InputError          a wrong number, shape or dtype of arrays at run time
 """
 
 
@@ -42,7 +41,3 @@ class ArtifactError(Error):
 
 class InputError(Error):
     """A wrong number, shape or dtype of arrays handed to a compiled or simulated network."""
-
-
-class Interrupted(Error):
-    """The user stopped the work; whatever was finished is kept."""

@@ -111,7 +111,7 @@ class Executor:
         if observe is not None:
             for name in list(values):
                 values[name] = self._observed(observe, name, values[name])
-        for step, dead in zip(self.steps, self._last_uses):
+        for step, dead in zip(self.steps, self._last_uses, strict=True):
             read = [values[name] if name in values else overrides.get(name, self.params.get(name)) for name in step.inputs]
             if before is not None:
                 read = before(step, read)
@@ -146,7 +146,7 @@ class Executor:
             raise InputError(f"the network has no variable {sorted(unknown)[:3]}")
         values: dict[str, Any] = {**self.params, **trace, **replaced}
         changed = set(replaced)
-        for step, dead in zip(self.steps, self._last_uses):
+        for step, dead in zip(self.steps, self._last_uses, strict=True):
             # tuples are not in the trace, and cost nothing
             if step.name not in replaced and (step.op == "tuple" or not changed.isdisjoint(step.inputs)):
                 values[step.name] = step.evaluate([values[name] for name in step.inputs])
@@ -162,7 +162,7 @@ class Executor:
         if len(inputs) != len(specs):
             raise InputError(f"got {len(inputs)} inputs, expected {len(specs)}: {[spec.name for spec in specs]}")
         named = {}
-        for spec, value in zip(specs, inputs):
+        for spec, value in zip(specs, inputs, strict=True):
             if value.ndim != len(spec.shape) or tuple(value.shape[1:]) != spec.shape[1:]:
                 raise InputError(f"input {spec.name} has shape {list(value.shape)}, expected {['N', *spec.shape[1:]]}")
             value = value.to(self.dtype) if value.is_floating_point() else value

@@ -113,7 +113,7 @@ def _reshape(call: Call) -> Function:
 
 def _with_batch(call: Call, actual: Sequence[int], source: Sequence[int], target: Sequence[int]) -> list[int]:
     """`target` with the one extent in which `actual` differs from `source` put in its place. UnsupportedError: it has no place there."""
-    changed = [i for i, (a, s) in enumerate(zip(actual, source)) if a != s]
+    changed = [i for i, (a, s) in enumerate(zip(actual, source, strict=False)) if a != s]
     if len(changed) == 1 and len(actual) == len(source):
         i = changed[0]
         for j, extent in enumerate(target):
@@ -170,7 +170,7 @@ def _broadcast_to(call: Call) -> Function:
 
     def run(x: torch.Tensor) -> torch.Tensor:
         shape = list(target)
-        for back, (actual, static) in enumerate(zip(reversed(x.shape), reversed(source)), start=1):
+        for back, (actual, static) in enumerate(zip(reversed(x.shape), reversed(source), strict=True), start=1):
             if actual != static:
                 shape[-back] = actual
         return x.expand(shape)
@@ -184,7 +184,7 @@ def _strided_slice(call: Call) -> Function:
     strides = rest[0] if rest else [1] * len(axes)
     slices: list[slice] = [slice(None)] * len(source)
     flips = []
-    for axis, low, high, step in zip(axes, begin, end, strides):
+    for axis, low, high, step in zip(axes, begin, end, strides, strict=True):
         extent = source[axis]
         if step < 0:  # torch has no negative steps: flip, and count from the other end
             flips.append(axis % len(source))

@@ -58,14 +58,14 @@ def max_pool2d(call: Call) -> Function:
     size, strides, dilation = _pair(attrs.pool_size), _pair(attrs.strides), _pair(attrs.dilation)
     spatial_in, spatial_out = _spatial(call.args[0], attrs.layout), _spatial(call, attrs.layout)
     before = _four(attrs.padding)[:2]
-    reach = [d * (k - 1) + 1 for d, k in zip(dilation, size)]
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, size, strict=True)]
     after = _padding_after(spatial_in, spatial_out, reach, strides, before)
 
     def run(data: torch.Tensor) -> torch.Tensor:
         data = to_nchw(data)
         padding = before
         # torch pads by itself, but at most half a window and the same on both sides
-        if any(not 0 <= a <= b <= k // 2 for a, b, k in zip(after, before, size)):
+        if any(not 0 <= a <= b <= k // 2 for a, b, k in zip(after, before, size, strict=True)):
             lowest = (torch.finfo if data.is_floating_point() else torch.iinfo)(data.dtype).min
             data, padding = F.pad(data, (before[1], max(after[1], 0), before[0], max(after[0], 0)), value=lowest), (0, 0)
         integer = not data.is_floating_point()
@@ -101,7 +101,7 @@ def resize2d(call: Call) -> Function:
     """relax.image.resize2d, nearest or linear, with TVM's coordinate transformations (the ones of ONNX)."""
     attrs = call.attrs
     to_nchw, from_nchw = _views(attrs.layout)
-    sizes = zip(_spatial(call.args[0], attrs.layout), _spatial(call, attrs.layout))
+    sizes = zip(_spatial(call.args[0], attrs.layout), _spatial(call, attrs.layout), strict=True)
     mode = str(attrs.coordinate_transformation_mode)
     centers = [(_coordinates(mode, before, after), before) for before, after in sizes]
     if attrs.method == "nearest_neighbor":
@@ -122,7 +122,7 @@ def resize2d(call: Call) -> Function:
             parts = [data.index_select(axis, index) for index, _ in axis_taps]
             if len(parts) > 1:
                 along = (-1, 1) if axis == 2 else (-1,)
-                parts = [part * weight.to(data.dtype).reshape(along) for part, (_, weight) in zip(parts, axis_taps)]
+                parts = [part * weight.to(data.dtype).reshape(along) for part, (_, weight) in zip(parts, axis_taps, strict=True)]
             data = sum(parts[1:], parts[0])
         return from_nchw(data.contiguous(memory_format=torch.channels_last))
 
@@ -156,7 +156,7 @@ def _padding_after(
     extents: Sequence[int], outs: Sequence[int], reach: Sequence[int], strides: Sequence[int], before: Sequence[int]
 ) -> tuple[int, ...]:
     """What the last window reads behind the image; negative where it stops short of the end."""
-    return tuple((o - 1) * s + r - e - b for e, o, r, s, b in zip(extents, outs, reach, strides, before))
+    return tuple((o - 1) * s + r - e - b for e, o, r, s, b in zip(extents, outs, reach, strides, before, strict=True))
 
 
 def _average(call: Call, pool: Function) -> Function:

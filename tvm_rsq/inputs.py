@@ -15,11 +15,13 @@ def check_inputs(specs: Sequence[InputSpec], inputs: Sequence[np.ndarray], *, an
     if len(inputs) != len(specs):
         raise InputError(f"got {len(inputs)} inputs, expected {len(specs)}: {', '.join(spec.name for spec in specs)}")
     arrays = []
-    for spec, value in zip(specs, inputs):
+    for spec, value in zip(specs, inputs, strict=True):
         array = np.asarray(value)
         expected = f"{spec.dtype} {spec.shape}"
         if str(array.dtype) != spec.dtype:
-            raise InputError(f"input {spec.name} is {array.dtype} {array.shape}, expected {expected}; convert it with .astype({spec.dtype!r})")
+            raise InputError(
+                f"input {spec.name} is {array.dtype} {array.shape}, expected {expected}; convert it with .astype({spec.dtype!r})"
+            )
         same = array.shape[1:] == spec.shape[1:] and array.ndim == len(spec.shape) if any_batch else array.shape == spec.shape
         if not same:
             raise InputError(f"input {spec.name} is {array.dtype} {array.shape}, expected {expected}")

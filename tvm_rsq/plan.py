@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.config import LayerScheme
 from tvm_rsq.errors import ConfigError
 
@@ -129,15 +130,16 @@ class QuantPlan:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the JSON atomically."""
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            partial.write_text(self.to_json())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic_write(path) as partial:
+            partial.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> QuantPlan:
-        """Read a file that `save` wrote."""
-        return cls.from_json(Path(path).read_text())
+        """Read a file that `save` wrote. ConfigError: no such file, or not a plan."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror or error}; expected a file written by plan.save") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not a quantization plan (not text); write one with plan.save") from error
+        return cls.from_json(text)

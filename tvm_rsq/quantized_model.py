@@ -52,8 +52,9 @@ class QuantizedModel:
         return pipeline.annotate(self.model, quantize_layers(self.model, self.plan), self.plan.tensors)
 
     def simulate(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
-        """The reference: the QDQ network in float64 with the kernels' rounding, for inputs of the network's shapes (any batch). Slow and exact.
+        """The reference: the QDQ network in float64 with the kernels' rounding. Slow and exact.
 
+        inputs  of the network's shapes, with any batch
         InputError: wrong number, shape or dtype of arrays.
         """
         outputs, _ = self._reference(inputs)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from tvm_rsq.calibration_set import CalibrationSet
-from tvm_rsq.config import SynthesisConfig
+from tvm_rsq.config import SynthesisConfig, check_effort, check_seed
 from tvm_rsq.errors import CalibrationError
 from tvm_rsq.executor import Executor, Step
 from tvm_rsq.model import Model
@@ -44,8 +44,10 @@ def synthesize(
     Every array is (images, *input shape without batch) float32. The same seed, model, configuration and number of threads give the same
     bytes, unless the time limit strikes. When `should_stop` returns True, at KeyboardInterrupt or at the time limit, the best images so
     far are returned, and a note says so; batches that were not begun are left out.
-    CalibrationError: the loss is not finite (the network computes NaN on ordinary inputs).
+    ConfigError: a seed or effort that is none. CalibrationError: the loss is not finite (the network computes NaN on ordinary inputs).
     """
+    check_seed(seed)
+    check_effort(effort)
     config = config or SynthesisConfig()
     generator = torch.Generator().manual_seed(seed)
     if config.source != "retro-synthesis":

@@ -77,7 +77,8 @@ def accumulator_scale_floor(w: np.ndarray, axis: int, bias: np.ndarray | None, q
     count = w.size // w.shape[axis]
     room = 2.0**31 - 1 - magnitude * count / 2
     if room <= 0:
-        raise ModelError(f"a layer sums {count} products, expected fewer than {2**32 // magnitude} for an int32 accumulator; leave it in float")
+        most = 2**32 // magnitude
+        raise ModelError(f"a layer sums {count} products, expected fewer than {most} for an int32 accumulator; leave it in float")
     total = np.abs(w.astype(np.float64)).sum(axis=_others(axis, w.ndim)) * magnitude
     if bias is not None:
         total = total + np.abs(bias.astype(np.float64)) / quant.scale

@@ -1,4 +1,4 @@
-"""Kernels that only move elements: reshape, permute, pad, strided slice (and so split)."""
+"""Kernels that only move elements: permute, pad, strided slice (and so split)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,7 @@ from tvm.ir import Expr
 from tvm_rsq.targets.generic.quantize import permuted
 from tvm_rsq.targets.generic.te_kernel import injective_kernel
 from tvm_rsq.targets.kernel import Kernel
-from tvm_rsq.targets.workloads_movement import PadWorkload, PermuteWorkload, ReshapeWorkload, StridedSliceWorkload
-
-
-def make_reshape(workload: ReshapeWorkload) -> Kernel:
-    """prim_func(x shape, output new_shape): the same elements in the same order (also squeeze, expand_dims and flatten)."""
-    x = te.placeholder(workload.shape, workload.dtype, name="x")
-    output = te.compute(workload.new_shape, lambda *index: x[unravel(ravel(index, workload.new_shape), workload.shape)], name="output")
-    return injective_kernel("reshape", [x], output)
+from tvm_rsq.targets.workloads_movement import PadWorkload, PermuteWorkload, StridedSliceWorkload
 
 
 def make_permute(workload: PermuteWorkload) -> Kernel:
@@ -57,14 +50,6 @@ def make_strided_slice(workload: StridedSliceWorkload) -> Kernel:
         name="output",
     )
     return injective_kernel("strided_slice", [x], output)
-
-
-def ravel(index: Sequence[Expr], shape: Sequence[int]) -> Expr:
-    """Row-major offset of `index` in `shape`."""
-    offset: Expr = tirx.const(0, "int32")
-    for i, extent in zip(index, shape, strict=True):
-        offset = offset * extent + i
-    return offset
 
 
 def unravel(offset: Expr, shape: Sequence[int]) -> tuple[Expr, ...]:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.passes.islands_network import Network, model, weights
 from tvm.ir import assert_structural_equal
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from tests.passes.islands_network import Network, model, weights
 from tvm_rsq.passes.annotate_qdq import LayerQuant, annotate_qdq
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
@@ -16,7 +16,12 @@ from tvm_rsq.plan import TensorQuant
 @I.ir_module
 class Before:
     @R.function
-    def main(x: R.Tensor((1, 4, 4, 8), "float32"), w: R.Tensor((8, 1, 1, 8), "float32"), b: R.Tensor((8,), "float32"), v: R.Tensor((8, 1, 1, 8), "float32")):
+    def main(
+        x: R.Tensor((1, 4, 4, 8), "float32"),
+        w: R.Tensor((8, 1, 1, 8), "float32"),
+        b: R.Tensor((8,), "float32"),
+        v: R.Tensor((8, 1, 1, 8), "float32"),
+    ):
         R.func_attr({"num_input": 1})
         with R.dataflow():
             conv = R.nn.conv2d(x, w, data_layout="NHWC", kernel_layout="OHWI")
@@ -31,7 +36,12 @@ class Before:
 @I.ir_module
 class After:
     @R.function
-    def main(x: R.Tensor((1, 4, 4, 8), "float32"), w: R.Tensor((8, 1, 1, 8), "int8"), b: R.Tensor((8,), "int32"), v: R.Tensor((8, 1, 1, 8), "float32")):
+    def main(
+        x: R.Tensor((1, 4, 4, 8), "float32"),
+        w: R.Tensor((8, 1, 1, 8), "int8"),
+        b: R.Tensor((8,), "int32"),
+        v: R.Tensor((8, 1, 1, 8), "float32"),
+    ):
         R.func_attr({"num_input": 1})
         with R.dataflow():
             x_q = R.quantize(x, R.const(0.5, "float32"), R.const(7, "uint8"), axis=-1, out_dtype="uint8")
@@ -82,5 +92,6 @@ def test_the_islands_are_the_same_before_and_after():
         for name, value in model().params.items() if name.startswith("w")
     }  # fmt: skip
     for bits in (8, 4):
-        mod, _ = annotate_qdq(Network, weights(), layers, {name: TensorQuant(scale=0.1, zero_point=3, bits=bits) for name in islands.quantized})
+        tensors = {name: TensorQuant(scale=0.1, zero_point=3, bits=bits) for name in islands.quantized}
+        mod, _ = annotate_qdq(Network, weights(), layers, tensors)
         assert find_islands(Dataflow(mod)) == islands

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from tests.passes.islands_network import Network
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from tests.passes.islands_network import Network
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
 

@@ -39,7 +39,7 @@ def statistics(channels, prefix="bn", seed=10):
     gamma = noise(channels, seed=seed + 1)
     gamma[0], variance[1] = 0, 0
     values = (gamma, noise(channels, seed=seed + 2), noise(channels, seed=seed + 3), variance)
-    return {f"{prefix}.{name}": value for name, value in zip(("weight", "bias", "mean", "var"), values)}
+    return {f"{prefix}.{name}": value for name, value in zip(("weight", "bias", "mean", "var"), values, strict=True)}
 
 
 def batch_norm(emit, x, p, prefix="bn", epsilon=1e-3):
@@ -54,7 +54,8 @@ def operators(model):
 def assert_same_function(folded, model):
     """Float64 evaluation apart from the folded weights' rounding to float32: relative 2^-24 per weight, summed over a window."""
     x = torch.from_numpy(noise(2, *model.inputs[0].shape[1:], seed=99)).double()
-    for got, expected in zip(Executor(folded, dtype=torch.float64).run([x]), Executor(model, dtype=torch.float64).run([x])):
+    after, before = (Executor(each, dtype=torch.float64).run([x]) for each in (folded, model))
+    for got, expected in zip(after, before, strict=True):
         torch.testing.assert_close(got, expected, rtol=2e-6, atol=2e-6 * float(expected.abs().max()))
 
 

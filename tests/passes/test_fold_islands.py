@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from tests.passes.test_annotate_qdq import After
 from tvm.ir import assert_structural_equal
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from tests.passes.test_annotate_qdq import After
 from tvm_rsq.passes.dataflow import operator_of
 from tvm_rsq.passes.fold_islands import fold_islands
 from tvm_rsq.passes.island_view import IslandView

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import torch
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from tvm_rsq.executor_ops import operators
 from tvm_rsq.passes import operator_roles as roles
 from tvm_rsq.passes.dataflow import Dataflow
 
@@ -72,3 +74,7 @@ def test_the_roles_do_not_overlap():
     groups = [roles.LAYERS, roles.ELEMENTWISE, roles.MOVES, roles.REDUCTIONS, roles.CONCATS]
     assert len(frozenset().union(*groups)) == sum(len(group) for group in groups)
     assert roles.CLAMPS | roles.SUMS | roles.PRODUCTS <= roles.ELEMENTWISE
+
+
+def test_the_executor_evaluates_every_element_wise_operator():
+    assert {f"relax.{name}" for name in roles.ELEMENTWISE} <= operators(torch.float32).keys()

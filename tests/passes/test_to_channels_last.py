@@ -1,4 +1,4 @@
-"""ToChannelsLast: the deploy form is what the contract says, and every operator still computes the same."""
+"""ToChannelsLast: the deploy form is as documented, and every operator still computes the same."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def assert_same_function(changed, model, batch=2):
     x = torch.from_numpy(noise(batch, *model.inputs[0].shape[1:], seed=99)).double()
     got, expected = (Executor(each, dtype=torch.float64).run([x]) for each in (changed, model))
     assert len(got) == len(expected)
-    for a, b in zip(got, expected):
+    for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from exact_reference import CPUS, quantized, run, spec_that_runs_here
 
-from tvm_rsq.targets.generic.movement import make_pad, make_permute, make_reshape, make_strided_slice
-from tvm_rsq.targets.workloads_movement import PadWorkload, PermuteWorkload, ReshapeWorkload, StridedSliceWorkload
+from tvm_rsq.targets.generic.movement import make_pad, make_permute, make_strided_slice
+from tvm_rsq.targets.workloads_movement import PadWorkload, PermuteWorkload, StridedSliceWorkload
 
 
 def moved(cpu, kernel, x, expected):
@@ -14,15 +14,6 @@ def moved(cpu, kernel, x, expected):
 
 def image(*shape):
     return quantized(np.random.default_rng(0), shape, extreme=False)
-
-
-@pytest.mark.parametrize("cpu", CPUS)
-@pytest.mark.parametrize(
-    ("shape", "new_shape"), [((1, 3, 4, 6), (1, 72)), ((2, 1, 1, 16), (2, 16)), ((6, 5), (1, 3, 2, 5)), ((1, 64), (64,))]
-)
-def test_reshape(cpu, shape, new_shape):
-    x = image(*shape)
-    moved(cpu, make_reshape(ReshapeWorkload(shape=shape, new_shape=new_shape)), x, x.reshape(new_shape))
 
 
 @pytest.mark.parametrize("cpu", CPUS)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,13 +53,8 @@ def write_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:
 
     if len(arrays) > 1 and path.suffix != ".npz":
         raise InputError(f"the network has {len(arrays)} outputs and {path.name} holds one; name an .npz file")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            if path.suffix == ".npz":
-                np.savez(file, **{f"output_{i}": array for i, array in enumerate(arrays)})
-            else:
-                np.save(file, arrays[0])
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(path) as partial, partial.open("wb") as file:
+        if path.suffix == ".npz":
+            np.savez(file, **{f"output_{i}": array for i, array in enumerate(arrays)})
+        else:
+            np.save(file, arrays[0])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def bench(
     session: Session,
     artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Files that `tvm-rsq compile` wrote.")],
-    fp32: Annotated[str | None, typer.Option("--fp32", metavar="MODEL", help="Build this network in FP32 too, as the baseline.")] = None,
+    fp32: Annotated[str | None, typer.Option("--fp32", metavar="MODEL", help="Build this network in FP32 too, for the first artifact's target.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Profile the first artifact kernel by kernel.")] = False,
     repeat: Annotated[int, typer.Option(min=1, help="Measured runs of each.")] = 50,
     warmup: Annotated[int, typer.Option(min=0, help="Runs of each before that.")] = 5,
@@ -55,8 +55,9 @@ def bench(
     with session.progress() as progress:
         if network is not None:
             modules["FP32"] = tvm_rsq.build_float(
-                network.model, "llvm", example_inputs=network.example_inputs, batch=first.inputs[0].shape[0], progress=progress.event
-            )
+                network.model, dict(first.contents.target), example_inputs=network.example_inputs, batch=first.inputs[0].shape[0],
+                progress=progress.event,
+            )  # fmt: skip
         calls = {name: partial(module.run, *random_inputs(module.inputs, seed)) for name, module in modules.items()}
         times = measure(calls, repeat=repeat, warmup=warmup, progress=progress.event)
         profile = first.profile(*random_inputs(first.inputs, seed), repeat=repeat) if layers else ()

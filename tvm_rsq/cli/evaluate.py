@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,11 +13,21 @@ from tvm_rsq.cli.arrays import read_array, read_calibration, read_inputs
 from tvm_rsq.cli.model_argument import read_model
 from tvm_rsq.cli.session import Session
 from tvm_rsq.cli.show import table
+from tvm_rsq.errors import ArtifactError
 from tvm_rsq.report import formats
+
+if TYPE_CHECKING:
+    from tvm_rsq.compiled_module import CompiledModule
+    from tvm_rsq.model import Model
+
+_OF_QUANTIZATION = (
+    "batch", "weight_bits", "activation_bits", "scheme", "budget", "range_method", "override", "calibration", "seed", "effort", "time_limit"
+)  # fmt: skip
 
 
 def evaluate(
     session: Session,
+    context: typer.Context,
     model: options.ModelArgument,
     input_: Annotated[
         list[Path], typer.Option("--input", "-i", metavar="NPY", help="Samples (N, ...), one file per network input, in order.")
@@ -42,6 +52,8 @@ def evaluate(
 
     Example:  tvm-rsq evaluate net.onnx --artifact net.rsq --input photos.npy --labels classes.npy
     """
+    if artifact is not None:
+        _refuse_options(context)
     config = options.quant_config(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
@@ -52,11 +64,14 @@ def evaluate(
     data = read_calibration(calibration)
     import tvm_rsq
     from tvm_rsq.fidelity import compare, in_batches
+    from tvm_rsq.frontend import load_model
 
     with session.progress() as progress:
         if artifact is not None:
             module = tvm_rsq.load(artifact)
-            run, specs, source = module.run, module.inputs, network.model
+            run, specs = module.run, module.inputs
+            source = load_model.load(network.model, network.example_inputs, batch=specs[0].shape[0], progress=progress.event)
+            _check_same_network(module, source, artifact, model)
         else:
             quantized = tvm_rsq.quantize(
                 network.model, config, example_inputs=network.example_inputs, calibration=data, batch=batch,
@@ -64,7 +79,7 @@ def evaluate(
             )  # fmt: skip
             run, specs, source = quantized.simulate, quantized.model.inputs, quantized
         size = specs[0].shape[0]
-        reference = tvm_rsq.build_float(source, "llvm", example_inputs=network.example_inputs, batch=size, progress=progress.event)
+        reference = tvm_rsq.build_float(source, "llvm", progress=progress.event)
         expected = in_batches(reference.run, inputs, size)
         found = compare(expected, in_batches(run, inputs, size), source=input_[0].name, labels=truth)
     rows = [
@@ -77,3 +92,19 @@ def evaluate(
         rows += [("top-1, FP32", formats.percent(found.top1_fp32)), ("top-1, quantized", formats.percent(found.top1_quantized))]
     what = "simulated" if artifact is None else str(artifact)
     session.result({"evaluated": what, **asdict(found), "seconds": progress.seconds}, table(("", what), rows))
+
+
+def _refuse_options(context: typer.Context) -> None:
+    """BadParameter: options that decide how to quantize, which an artifact has behind it."""
+    given = [name for name in _OF_QUANTIZATION if getattr(context.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"]
+    if given:
+        names = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise typer.BadParameter(f"{names} cannot change what --artifact holds; leave out the one or the other")
+
+
+def _check_same_network(module: CompiledModule, source: Model, artifact: Path, model: str) -> None:
+    """ArtifactError: the artifact was compiled from another network. An FP32 build does not say."""
+    from tvm_rsq import pipeline
+
+    if module.plan is not None and module.plan.network_hash != pipeline.prepare(source).network_hash:
+        raise ArtifactError(f"{artifact} was compiled from another network than {model} (its hash differs); name the network it was made from")

@@ -27,7 +27,7 @@ class ProgressDisplay:
         self._console = console
         self._watch = watch
         self._clock = clock
-        self._stage, self._detail, self._begun, self._printed = "", "", 0.0, ""
+        self._stage, self._detail, self._begun = "", "", 0.0
         self._task: TaskID | None = None
         self._bars: Bars | None = None
         if console is not None and console.is_terminal:

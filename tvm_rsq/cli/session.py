@@ -21,10 +21,11 @@ import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.cli.interrupts import Interrupts
 from tvm_rsq.cli.paths import writable
 from tvm_rsq.cli.progress_display import ProgressDisplay
-from tvm_rsq.errors import Error, Interrupted
+from tvm_rsq.errors import Error
 
 SCHEMA = 1
 _PLAIN_WIDTH = 180  # of tables that are piped into a file
@@ -79,7 +80,8 @@ class Session:
             typer.echo(text)
             return
         if self._json_to:
-            _write(Path(self._json_to), text + "\n")
+            with atomic_write(self._json_to) as partial:
+                partial.write_text(text + "\n")
         for item in shown:
             self._out.print(item, soft_wrap=isinstance(item, Text))
 
@@ -107,7 +109,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 if not verbose:
                     warnings.simplefilter("ignore")  # torch's and TVM's advice to programmers
                 function(session, **arguments)
-        except (KeyboardInterrupt, Interrupted):
+        except KeyboardInterrupt:
             if debug:
                 raise
             session._err.print(Text("interrupted"))
@@ -146,12 +148,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -12,12 +12,12 @@ import json
 import os
 from collections.abc import Mapping
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.report import charts, formats, png, summary
 from tvm_rsq.report.data import ReportData
 
@@ -58,14 +58,9 @@ def render(data: ReportData) -> str:
 
 def write(data: ReportData, path: str | os.PathLike[str]) -> None:
     """Write the page to `path` atomically. OSError: the file system's own refusal."""
-    path = Path(path)
     text = render(data)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _asset(name: str) -> str:
