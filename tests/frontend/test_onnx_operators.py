@@ -74,6 +74,8 @@ OPERATORS = {
     "hardsigmoid of torch": ([node("HardSigmoid", alpha=1 / 6, beta=0.5)], {}, {}),
     "gelu": ([node("Gelu")], {}, {"opset": 20}),
     "gelu tanh": ([node("Gelu", approximate="tanh")], {}, {"opset": 20}),
+    "swish": ([node("Swish")], {}, {"opset": 24}),
+    "swish with alpha": ([node("Swish", alpha=1.5)], {}, {"opset": 24}),
     "softmax": ([node("Softmax", axis=1)], {}, {}),
     "softmax of opset 11": ([node("Softmax", axis=1)], {}, {"opset": 11, "expected": softmax_of_flattened}),
     "subtract from a scalar": ([node("Sub", ["one", "x"])], {"one": np.float32(1)}, {}),

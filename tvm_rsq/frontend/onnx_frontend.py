@@ -13,6 +13,7 @@ from tvm_rsq.frontend.imported import Imported
 from tvm_rsq.frontend.onnx_graph import Graph, attribute, describe
 from tvm_rsq.frontend.onnx_importer import OnnxImporter
 from tvm_rsq.frontend.onnx_padding import explicit_pads
+from tvm_rsq.frontend.onnx_swish import expand_swish
 from tvm_rsq.frontend.operators import ONNX_CONSTANT_OPERATORS, ONNX_OPERATORS
 
 OLDEST_OPSET = 9
@@ -64,6 +65,7 @@ def import_onnx(model: onnx.ModelProto, batch: int | None) -> Imported:
     graph.fold_constants()
     _refuse_computed(graph)
     explicit_pads(graph)
+    expand_swish(graph)
     module, num_input, params = OnnxImporter(graph).run()
     return Imported(module=module, num_input=num_input, params=params)
 
