@@ -1,6 +1,7 @@
 """Lower a convolution or dense island to one kernel with everything fused.
 
-    acc = sum (q_x - z_x) q_w   is computed as   sum q_x q_w  with  -z_x sum q_w  inside the bias;   padding pads with z_x, so this holds at the edges
+    acc = sum (q_x - z_x) q_w   is computed as   sum q_x q_w  with  -z_x sum q_w  inside the bias
+                                (padding pads with z_x, so this holds at the edges)
     multiplier = s_x s_w / s_y  (s_x s_w where the result leaves in float: the network's output is never requantized)
 """
 
@@ -97,7 +98,8 @@ def _epilogue(island: IslandView, residual: str | None, *, per_channel: bool) ->
 def _folded_bias(bias: np.ndarray | None, ohwi: np.ndarray, input_zero_point: int) -> np.ndarray:
     correction = input_zero_point * ohwi.reshape(ohwi.shape[0], -1).sum(axis=1, dtype=np.int64)
     total = (0 if bias is None else bias.astype(np.int64)) - correction
-    # Modulo 2^32, as the kernels add: the planner sees to it that the final sum fits (uniform.accumulator_scale_floor), and only that counts.
+    # Modulo 2^32, as the kernels add: the planner sees to it that the final sum fits (uniform.accumulator_scale_floor), and only
+    # that counts.
     return (total & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
 
 

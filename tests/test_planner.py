@@ -162,5 +162,8 @@ def test_overrides_are_checked_before_the_long_work():
 
     with pytest.raises(ConfigError, match="matches no layer"):
         tvm_rsq.quantize(
-            torch.nn.Sequential(torch.nn.Linear(4, 2)), QuantConfig(overrides={"nope*": "float"}), example_inputs=(torch.ones(1, 4),), should_stop=never
+            torch.nn.Sequential(torch.nn.Linear(4, 2)),
+            QuantConfig(overrides={"nope*": "float"}),
+            example_inputs=(torch.ones(1, 4),),
+            should_stop=never,
         )

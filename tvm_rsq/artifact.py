@@ -100,7 +100,9 @@ def _part(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
     try:
         info = archive.getinfo(name)
     except KeyError:
-        raise ArtifactError(f"{path} is a zip file without {name}, not a tvm_rsq artifact; expected a file written by module.save") from None
+        raise ArtifactError(
+            f"{path} is a zip file without {name}, not a tvm_rsq artifact; expected a file written by module.save"
+        ) from None
     if info.file_size > min(_LARGEST_PART, 2**20 + _REASONABLE_EXPANSION * max(info.compress_size, 1)):
         raise ArtifactError(f"{path} claims {info.file_size} bytes for {name}, more than an artifact can hold; compile the network again")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

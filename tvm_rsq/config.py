@@ -68,7 +68,9 @@ class LayerOverride:
         for part in text.split(","):
             key, _, value = part.strip().rpartition("=")
             key = key or "scheme"
-            _require(key in {f.name for f in fields(cls)}, f"override {text!r} sets {key!r}, expected scheme, weight_bits or activation_bits")
+            _require(
+                key in {f.name for f in fields(cls)}, f"override {text!r} sets {key!r}, expected scheme, weight_bits or activation_bits"
+            )
             if key != "scheme":
                 _require(value.isdigit(), f"override {text!r} sets {key} to {value!r}, expected one of {BITS}")
             found[key] = value if key == "scheme" else int(value)
@@ -116,7 +118,10 @@ class SynthesisConfig:
         _require(_number(rate) and rate > 0, f"learning_rate is {rate!r}, expected a positive number")
         _require(limit is None or (_number(limit) and limit > 0), f"time_limit_s is {limit!r}, expected a positive number of seconds")
         _require(isinstance(self.swing, bool), f"swing is {self.swing!r}, expected True or False")
-        _require(self.source in ("retro-synthesis", "gaussian", "uniform"), f"source is {self.source!r}, expected retro-synthesis, gaussian or uniform")
+        _require(
+            self.source in ("retro-synthesis", "gaussian", "uniform"),
+            f"source is {self.source!r}, expected retro-synthesis, gaussian or uniform",
+        )
         _require(self.optimizer in ("adam", "nadam", "radam"), f"optimizer is {self.optimizer!r}, expected adam, nadam or radam")
 
 
@@ -148,12 +153,21 @@ class QuantConfig:
 
     def __post_init__(self) -> None:
         _require(_whole(self.weight_bits) and self.weight_bits in BITS, f"weight_bits is {self.weight_bits!r}, expected one of {BITS}")
-        _require(_whole(self.activation_bits) and self.activation_bits in BITS, f"activation_bits is {self.activation_bits!r}, expected one of {BITS}")
+        _require(
+            _whole(self.activation_bits) and self.activation_bits in BITS,
+            f"activation_bits is {self.activation_bits!r}, expected one of {BITS}",
+        )
         _require(self.scheme in SCHEMES, f"scheme is {self.scheme!r}, expected one of {SCHEMES}")
-        _require(not self.nonuniform, "nonuniform=True (codebook weights) is not available in this version; use weight_bits=4 with a uniform grid")
+        _require(
+            not self.nonuniform,
+            "nonuniform=True (codebook weights) is not available in this version; use weight_bits=4 with a uniform grid",
+        )
         check_effort(self.effort)
         _require(_number(self.budget) and self.budget >= 0, f"budget is {self.budget!r}, expected a fraction of at least 0, such as 0.05")
-        _require(self.range_method in ("min_max", "percentile", "mse"), f"range_method is {self.range_method!r}, expected min_max, percentile or mse")
+        _require(
+            self.range_method in ("min_max", "percentile", "mse"),
+            f"range_method is {self.range_method!r}, expected min_max, percentile or mse",
+        )
         check_seed(self.seed)
         _require(isinstance(self.synthesis, SynthesisConfig), f"synthesis is {self.synthesis!r}, expected a SynthesisConfig")
         _require(isinstance(self.overrides, Mapping), f"overrides is {self.overrides!r}, expected layer name -> LayerOverride or its text")

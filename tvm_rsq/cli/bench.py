@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 def bench(
     session: Session,
     artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Files that `tvm-rsq compile` wrote.")],
-    fp32: Annotated[str | None, typer.Option("--fp32", metavar="MODEL", help="Build this network in FP32 too, for the first artifact's target.")] = None,
+    fp32: Annotated[
+        str | None, typer.Option("--fp32", metavar="MODEL", help="Build this network in FP32 too, for the first artifact's target.")
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Profile the first artifact kernel by kernel.")] = False,
     repeat: Annotated[int, typer.Option(min=1, help="Measured runs of each.")] = 50,
     warmup: Annotated[int, typer.Option(min=0, help="Runs of each before that.")] = 5,

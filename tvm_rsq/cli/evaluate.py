@@ -107,4 +107,6 @@ def _check_same_network(module: CompiledModule, source: Model, artifact: Path, m
     from tvm_rsq import pipeline
 
     if module.plan is not None and module.plan.network_hash != pipeline.prepare(source).network_hash:
-        raise ArtifactError(f"{artifact} was compiled from another network than {model} (its hash differs); name the network it was made from")
+        raise ArtifactError(
+            f"{artifact} was compiled from another network than {model} (its hash differs); name the network it was made from"
+        )

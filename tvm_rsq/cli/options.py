@@ -35,7 +35,10 @@ SchemeOption = Annotated[
     Scheme,
     typer.Option("--scheme", rich_help_panel=_QUANTIZATION, help="hybrid: per tensor where it costs next to nothing, else per channel."),
 ]
-Budget = Annotated[float, typer.Option(rich_help_panel=_QUANTIZATION, help="How much more hybrid may diverge from FP32 than per-channel does: 0.05 is 5 %.")]
+Budget = Annotated[
+    float,
+    typer.Option(rich_help_panel=_QUANTIZATION, help="How much more hybrid may diverge from FP32 than per-channel does: 0.05 is 5 %."),
+]
 RangeMethodOption = Annotated[
     RangeMethod, typer.Option("--range-method", rich_help_panel=_QUANTIZATION, help="How activation ranges are found.")
 ]
