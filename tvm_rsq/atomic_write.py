@@ -1,0 +1,27 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path beside `path` to write to: renamed to `path` at the end, removed after a failure.
+
+    OSError: the file system's refusal, naming `path`. Whatever was there before is still there then.
+    """
+    path = Path(path)
+    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        # The partial file is ours, and its name would tell the user nothing. numpy reports a full disk without an errno.
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+    finally:
+        partial.unlink(missing_ok=True)
