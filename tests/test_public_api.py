@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ import tvm_rsq
 from tests import small_network
 from tests.integer_case import noise
 from tests.tiny_networks import classifier
-from tvm_rsq import CalibrationError, CalibrationSet, ConfigError, InputError, QuantConfig, SynthesisConfig, TargetError
+from tvm_rsq import CalibrationError, CalibrationSet, ConfigError, InputError, QuantConfig, QuantPlan, SynthesisConfig, TargetError
 
 FUNCTIONS = {"build_float", "compile", "load", "quantize", "synthesize"}
 TYPES = {
@@ -82,6 +83,10 @@ def test_a_set_made_for_another_network_is_refused(network):
 BAD_DATA = {
     "have shapes": noise(4, 3, 8, 8),
     r"expected \[\('N', 3, 16, 16\)\]": [DATA, DATA],
+    "input 0 is uint8 .*expected float32": DATA.astype(np.uint8),
+    "input 1 is int64 .*expected float32": [DATA, DATA.astype(np.int64)],
+    "input 0 is <U5 .*expected float32": ["a.npy", "b.npy"],
+    "calibration is int .*expected an array": 5,
     "contain NaN or infinity": np.where(DATA > 3, np.nan, DATA),
 }
 
@@ -107,6 +112,48 @@ def test_compile_in_one_call_and_of_a_quantized_model(network):
     np.testing.assert_array_equal(module.run(image), again.run(image))
 
 
+@pytest.mark.parametrize(
+    "given",
+    [{"config": QuantConfig()}, {"calibration": DATA}, {"example_inputs": (DATA,)}, {"batch": 2}, {"name": "n"}],
+    ids=lambda given: next(iter(given)),
+)
+def test_a_quantized_model_is_not_quantized_again(given):
+    with pytest.raises(ConfigError, match=f"got {next(iter(given))} with a QuantizedModel"):
+        tvm_rsq.compile(small_network.quantized(), "llvm", **given)
+
+
+BAD_SETS = {
+    "array": lambda p: np.save(p.open("wb"), DATA),
+    "empty": lambda p: p.write_bytes(b""),
+    "no-source": lambda p: np.savez(p, header=header({"schema": 1, "seed": 0}), input_0=DATA),
+    "list": lambda p: np.savez(p, header=header([1]), input_0=DATA),
+    "no-notes": lambda p: np.savez(p, header=header({**HEADER, "notes": None}), input_0=DATA),
+    "schema": lambda p: np.savez(p, header=header({**HEADER, "schema": 2}), input_0=DATA),
+    "integers": lambda p: np.savez(p, header=header(HEADER), input_0=DATA.astype(np.uint8)),
+}
+HEADER = {"schema": 1, "source": "real", "seed": 0, "network_hash": "", "loss_curve": [], "notes": []}
+
+
+def header(record):
+    return np.frombuffer(json.dumps(record).encode(), np.uint8)
+
+
+@pytest.mark.parametrize("what", BAD_SETS)
+def test_a_file_that_is_no_calibration_set_is_refused(tmp_path, what):
+    path = tmp_path / "set.npz"
+    BAD_SETS[what](path)
+    with pytest.raises(CalibrationError):
+        CalibrationSet.load(path)
+
+
+def test_a_file_that_is_no_plan_is_refused(tmp_path):
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    for path, message in ((tmp_path / "missing.json", "No such file"), (tmp_path, "directory"), (tmp_path / "binary.json", "not text")):
+        with pytest.raises(ConfigError, match=message) as caught:
+            QuantPlan.load(path)
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_a_mistyped_target_is_refused_before_any_work(network):
     with pytest.raises(TargetError, match="not supported"):
         tvm_rsq.compile(network, "lvm", calibration="nowhere.npz")
@@ -126,10 +173,38 @@ def test_a_configuration_is_checked_when_it_is_made():
         {"budget": -1},
         {"overrides": {"*": "int8"}},
         {"overrides": {"*": "bits=4"}},
+        {"overrides": {"a": 3}},
+        {"overrides": "a=float"},
+        {"budget": "x"},
+        {"budget": True},
+        {"weight_bits": 8.0},
+        {"effort": "fast"},
+        {"seed": 2**63},
+        {"seed": True},
+        {"synthesis": {}},
         {"seed": -1},
     ):
         with pytest.raises(ConfigError):
             QuantConfig(**wrong)
+
+
+    for wrong in (
+        {"learning_rate": "a"},
+        {"learning_rate": float("inf")},
+        {"images": True},
+        {"class_weight": None},
+        {"low_pass": "0"},
+        {"time_limit_s": "9"},
+        {"swing": 1},
+    ):
+        with pytest.raises(ConfigError):
+            SynthesisConfig(**wrong)
+
+
+def test_seed_and_effort_of_synthesize_are_checked(network):
+    for wrong, message in (({"effort": "fast"}, "effort is 'fast'"), ({"seed": -1}, "seed is -1"), ({"seed": 1.5}, "seed is 1.5")):
+        with pytest.raises(ConfigError, match=message):
+            tvm_rsq.synthesize(network, FAST, **wrong)
 
 
 def test_simulate_takes_any_batch_and_checks_its_inputs():

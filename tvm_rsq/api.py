@@ -13,7 +13,7 @@ from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.compiled_module import CompiledModule
 from tvm_rsq.compiler import compile_float, compile_quantized
 from tvm_rsq.config import QuantConfig, SynthesisConfig
-from tvm_rsq.errors import CalibrationError
+from tvm_rsq.errors import CalibrationError, ConfigError
 from tvm_rsq.frontend.load_model import load as load_model
 from tvm_rsq.model import Model
 from tvm_rsq.planner import layer_names, make_plan, resolve_overrides
@@ -66,16 +66,21 @@ def compile(  # noqa: A001 (the name is the library's)
     progress: ProgressCallback | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> CompiledModule:
-    """Quantize a network and compile it for a target: "llvm" (this machine), "llvm -mcpu=...", "llvm -mtriple=aarch64", a dict, a tvm Target
-    or a preset's name. The other arguments are those of `quantize`.   TargetError: unknown target, or no linker for it.
+    """Quantize a network and compile it for a target: "llvm" (this machine), "llvm -mcpu=...", "llvm -mtriple=aarch64", a dict, a tvm
+    Target or a preset's name. The other arguments are those of `quantize`; a QuantizedModel takes none of them, as its decisions are made.
+    TargetError: unknown target, or no linker for it. ConfigError: arguments that a QuantizedModel cannot honour.
     """
     if isinstance(model, QuantizedModel):
+        arguments = {"config": config, "example_inputs": example_inputs, "calibration": calibration, "batch": batch, "name": name}
+        if given := [key for key, value in arguments.items() if value is not None]:
+            raise ConfigError(f"compile got {', '.join(given)} with a QuantizedModel, which is quantized already; give them to quantize")
         return compile_quantized(model, target, progress=progress or silent)
     spec = parse_target(target)  # before the long work, as is the linker: neither should cost minutes
     find_linker(spec)
     quantized = quantize(
-        model, config, example_inputs=example_inputs, calibration=calibration, batch=batch, name=name, progress=progress, should_stop=should_stop
-    )
+        model, config, example_inputs=example_inputs, calibration=calibration, batch=batch, name=name,
+        progress=progress, should_stop=should_stop,
+    )  # fmt: skip
     return compile_quantized(quantized, spec, progress=progress or silent)
 
 
@@ -126,8 +131,17 @@ def _calibration(
     elif isinstance(given, (str, Path)):
         found = CalibrationSet.load(given)
     else:
-        arrays = (given,) if isinstance(given, np.ndarray) else tuple(given)
-        found = CalibrationSet(inputs=tuple(np.asarray(array, np.float32) for array in arrays))
+        found = CalibrationSet(inputs=_arrays(given))
     if found.network_hash and found.network_hash != source.network_hash:
         raise CalibrationError("the calibration set was made for another network (its hash differs); synthesize one for this network")
     return found
+
+
+def _arrays(given: np.ndarray | Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """float32 arrays of what may be any kind of float; others are left for CalibrationSet to refuse."""
+    try:
+        arrays = [np.asarray(array) for array in ((given,) if isinstance(given, np.ndarray) else given)]
+    except (TypeError, ValueError) as error:
+        got = type(given).__name__
+        raise CalibrationError(f"calibration is {got} ({error}), expected an array (N, ...), or one for each input") from error
+    return tuple(array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array for array in arrays)
