@@ -11,7 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tvm_ffi
 
+import tvm_rsq
 from tests import small_network
 from tvm_rsq import artifact
 from tvm_rsq.compiler import compile_float, compile_quantized
@@ -78,9 +80,16 @@ def test_nothing_is_left_where_writing_fails(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ArtifactError, match="cannot write .*net.rsq: No space left"):
         small_network.compiled().save(tmp_path / "net.rsq")
     assert os.listdir(tmp_path) == ["net.rsq"] and (tmp_path / "net.rsq").read_bytes() == b"before"
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    for path in (tmp_path, tmp_path / "missing" / "net.rsq"):
+        with pytest.raises(ArtifactError, match=f"^cannot write {path}: "):
+            small_network.compiled().save(path)
+    assert os.listdir(tmp_path) == []
 
 
 def test_every_damage_is_noticed(saved, tmp_path):
@@ -135,6 +144,9 @@ def test_a_compression_bomb_is_refused(tmp_path):
 CHANGES = {
     "has schema 99": lambda manifest, parts: manifest.update(schema=99),
     "compiled with TVM 0.1": lambda manifest, parts: manifest.update(tvm="0.1"),
+    "compiled with TVM None": lambda manifest, parts: manifest.pop("tvm"),
+    "C ABI of apache-tvm-ffi 0.9.3, this is": lambda manifest, parts: manifest.update(tvm_ffi="0.9.3"),
+    "C ABI of apache-tvm-ffi None": lambda manifest, parts: manifest.pop("tvm_ffi"),
     "lacks avx9000": lambda manifest, parts: manifest.update(features=["avx9000"]),
     "a CPU of kind riscv64": lambda manifest, parts: manifest.update(arch="riscv64"),
     "cannot be read .*inputs": lambda manifest, parts: manifest.pop("inputs"),
@@ -149,6 +161,14 @@ CHANGES = {
 def test_what_cannot_run_here_says_why(saved, tmp_path, message):
     with pytest.raises(ArtifactError, match=message):
         artifact.load(rewritten(saved, tmp_path / "changed.rsq", CHANGES[message]))
+
+
+def test_another_patch_of_the_ffi_and_of_tvm_rsq_is_welcome(saved, tmp_path):
+    def change(manifest, parts):
+        assert manifest["tvm_rsq"] == tvm_rsq.__version__
+        manifest.update(tvm_ffi=".".join([*tvm_ffi.__version__.split(".")[:2], "99"]), tvm_rsq="0.0.1")
+
+    assert artifact.load(rewritten(saved, tmp_path / "patched.rsq", change)).target == "llvm"
 
 
 @pytest.mark.parametrize("schema", [None, [], "1"])

@@ -16,11 +16,13 @@ import pytest
 from typer.testing import CliRunner
 
 import tvm_rsq
+from tvm_rsq import pipeline
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.cli.app import app
 from tvm_rsq.cli.interrupts import Interrupts
 from tvm_rsq.cli.progress_display import ProgressDisplay
-from tvm_rsq.errors import ConfigError, InputError, Interrupted, ModelError, TargetError, UnsupportedError
+from tvm_rsq.errors import ConfigError, InputError, ModelError, TargetError, UnsupportedError
+from tvm_rsq.frontend import load_model
 from tvm_rsq.model import InputSpec
 from tvm_rsq.plan import FloatIsland, LayerPlan, QuantPlan, TensorQuant
 from tvm_rsq.progress import Progress
@@ -46,6 +48,7 @@ class FakeModule:
     inputs = (InputSpec(name="x", shape=(2, 3, 2, 2), dtype="float32"),)
     target = "llvm"
     plan = PLAN
+    contents = SimpleNamespace(target={"kind": "llvm", "mcpu": "haswell"})
 
     def __init__(self, noise: float = 0.0) -> None:
         self.noise = noise
@@ -101,6 +104,8 @@ def library(monkeypatch):
     api("build_float", FakeModule)
     api("quantize", lambda: quantized)
     api("synthesize", lambda: made)
+    monkeypatch.setattr(load_model, "load", lambda *args, **kwargs: calls.append(("load_model", args, kwargs)))
+    monkeypatch.setattr(pipeline, "prepare", lambda source: SimpleNamespace(network_hash=PLAN.network_hash))
     return calls
 
 
@@ -226,7 +231,22 @@ def test_evaluate_compares_on_any_number_of_samples(library, here, arguments):
     record = json.loads(done.stdout)
     assert (record["samples"], record["agreement"], record["top1_fp32"], record["top1_quantized"]) == (5, 1.0, 1.0, 1.0)
     assert 0 <= record["kl"] < 1e-12  # a constant added to all logits changes no probability
-    assert next(k for name, _, k in library if name == "build_float")["batch"] == 2
+    assert arguments == () or next(k for name, _, k in library if name == "load_model")["batch"] == 2
+
+
+def test_evaluate_refuses_the_artifact_of_another_network(library, here, monkeypatch):
+    monkeypatch.setattr(pipeline, "prepare", lambda source: SimpleNamespace(network_hash="cd"))
+    done = invoke("evaluate", "net.onnx", "--input", "photos.npy", "--artifact", "net.rsq", "-q")
+    assert done.exit_code == 1 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert "net.rsq was compiled from another network than net.onnx" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "option", [("--weight-bits", 8), ("--scheme", "hybrid"), ("--override", "a=float"), ("--calibration", "x.npy"), ("--batch", 2)]
+)
+def test_evaluate_refuses_options_that_an_artifact_cannot_follow(library, here, option):
+    done = invoke("evaluate", "net.onnx", "--input", "photos.npy", "--artifact", "net.rsq", *option)
+    assert done.exit_code == 2 and option[0] in done.stderr and library == []
 
 
 def test_bench_measures_in_turns_and_reports(library, here):
@@ -234,6 +254,7 @@ def test_bench_measures_in_turns_and_reports(library, here):
         "bench", "net.rsq", "--fp32", "net.onnx", "--layers", "--repeat", 3, "--warmup", 1, "--report", "r.html", "--json", "j.json"
     )
     assert done.exit_code == 0 and "FP32" in done.stdout and "200" in done.stdout  # 2.4 MMAC in 12 us
+    assert next(args for name, args, _ in library if name == "build_float")[1] == FakeModule.contents.target
     builds = json.loads((here / "j.json").read_text())["builds"]
     assert [b["build"] for b in builds] == ["net.rsq", "FP32"] and all(len(b["times_us"]) == 3 for b in builds)
     assert "Latency" in (here / "r.html").read_text()
@@ -332,16 +353,15 @@ def test_a_full_disk_leaves_nothing(library, here, monkeypatch):
     before = sorted(os.listdir())
     monkeypatch.setattr("numpy.save", full)
     done = invoke("run", "net.rsq", "--input", "x.npy", "--output", "y.npy")
-    assert (done.exit_code, done.stderr) == (1, "error: No space left on device\n")
+    assert (done.exit_code, done.stderr) == (1, "error: y.npy: No space left on device\n")
     assert sorted(os.listdir()) == before
 
 
 # --- Ctrl-C
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("stopped")], ids=["signal", "library"])
-def test_interrupted_is_code_130(library, here, error):
-    library.error = error
+def test_interrupted_is_code_130(library, here):
+    library.error = KeyboardInterrupt()
     before = sorted(os.listdir())
     done = invoke("compile", "net.onnx", "-o", "o.rsq")
     assert done.exit_code == 130 and done.stderr == "interrupted\n"
