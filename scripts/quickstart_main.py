@@ -80,6 +80,7 @@ def main() -> None:
         for name, found in times.items()
     ]
     report = replace(int8.report, latencies=tuple(rows), layer_times=tuple(layer_times), fidelity=(*int8.report.fidelity, close))
+    int8.with_report(report).save(OUT / "net.rsq")  # so that `tvm-rsq report` shows the measurements too
     page.write(report, OUT / "report.html")
 
     console.print(layer_table(int8.plan.layers))

@@ -16,6 +16,7 @@ import tvm_ffi
 import tvm_rsq
 from tests import small_network
 from tvm_rsq import artifact
+from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.compiler import compile_float, compile_quantized
 from tvm_rsq.errors import ArtifactError, TargetError
 from tvm_rsq.report import serialise
@@ -89,7 +90,10 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     for path in (tmp_path, tmp_path / "missing" / "net.rsq"):
         with pytest.raises(ArtifactError, match=f"^cannot write {path}: "):
             small_network.compiled().save(path)
-    assert os.listdir(tmp_path) == []
+    # numpy tells of a full disk without an errno.
+    with pytest.raises(OSError, match="5 requested and 0 written: .*c.npz") as caught, atomic_write(tmp_path / "c.npz"):
+        raise OSError("5 requested and 0 written")
+    assert caught.value.filename == str(tmp_path / "c.npz") and os.listdir(tmp_path) == []
 
 
 def test_every_damage_is_noticed(saved, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -535,3 +536,22 @@ def test_compile_run_report_end_to_end(here):
     assert invoke("run", "broken.rsq", "--input", "in.npy").exit_code == 1
     (here / "flipped.rsq").write_bytes(whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :])
     assert invoke("run", "flipped.rsq", "--input", "in.npy").exit_code == 1
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for an x86-64 and runs it")
+def test_evaluate_and_bench_end_to_end(here):
+    """The artifact's network is known again; the FP32 baseline is built for the artifact's target."""
+    _tiny(here / "n.onnx")
+    _tiny(here / "other.onnx", bad=0.5)
+    settings = ("--source", "gaussian", "--images", 4)
+    assert invoke("synthesize", "n.onnx", "-o", "c.npz", *settings, "-q").exit_code == 0
+    options = ("--calibration", "c.npz", "--scheme", "per_tensor", "-q")
+    assert invoke("compile", "n.onnx", "-o", "n.rsq", "--target", "llvm -mcpu=x86-64-v2", *options).exit_code == 0
+    np.save("in.npy", np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32))
+    done = invoke("evaluate", "n.onnx", "--artifact", "n.rsq", "--input", "in.npy", "--json", "-", "-q")
+    assert done.exit_code == 0 and json.loads(done.stdout)["cosine"] > 0.99
+    done = invoke("evaluate", "other.onnx", "--artifact", "n.rsq", "--input", "in.npy", "-q")
+    assert done.exit_code == 1 and "another network" in done.stderr
+    done = invoke("bench", "n.rsq", "--fp32", "n.onnx", "--repeat", 2, "--json", "-", "-q")
+    int8, fp32 = json.loads(done.stdout)["builds"]
+    assert "x86-64-v2" in int8["target"] and "x86-64-v2" in fp32["target"]
