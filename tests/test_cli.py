@@ -555,3 +555,18 @@ def test_evaluate_and_bench_end_to_end(here):
     done = invoke("bench", "n.rsq", "--fp32", "n.onnx", "--repeat", 2, "--json", "-", "-q")
     int8, fp32 = json.loads(done.stdout)["builds"]
     assert "x86-64-v2" in int8["target"] and "x86-64-v2" in fp32["target"]
+
+
+def test_the_network_itself_is_never_overwritten(library, here):
+    before = b"a network"
+    (here / "net.onnx").write_bytes(before)
+    done = invoke("compile", "net.onnx", "-o", "net.onnx")
+    assert done.exit_code == 2 and "is the network itself" in done.stderr.replace("\n", " ")
+    assert (here / "net.onnx").read_bytes() == before
+
+
+def test_an_abort_that_tvm_turned_into_another_error_is_still_code_130(library, here, monkeypatch):
+    monkeypatch.setattr("tvm_rsq.cli.interrupts.Interrupts.aborted", True)
+    library.error = RuntimeError("KeyboardInterrupt inside a pass")
+    done = invoke("compile", "net.onnx", "-o", "o.rsq")
+    assert done.exit_code == 130 and done.stderr == "interrupted\n"

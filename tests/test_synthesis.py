@@ -13,6 +13,7 @@ from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.config import SynthesisConfig
 from tvm_rsq.errors import CalibrationError
 from tvm_rsq.executor import Executor
+from tvm_rsq.passes.fold_batch_norm import fold_batch_norm
 from tvm_rsq.synthesis import synthesize
 from tvm_rsq.synthesis_budget import NetworkCost, network_cost, plan_budget
 from tvm_rsq.synthesis_input import find_input_scale
@@ -142,6 +143,21 @@ def test_the_input_scale_is_found_from_the_statistics(gain, offset):
     assert found.offset == pytest.approx(offset, abs=gain)
     loss = StatisticsLoss(Executor(plain), class_weight=0, input_weight=0)
     assert find_input_scale(loss, True, plain.inputs, torch.Generator().manual_seed(5)).gain == 1
+
+
+@pytest.mark.parametrize("gain", [0.25, 1.0, 64.0])
+def test_the_input_scale_is_found_from_the_biases_of_folded_batch_norms(gain):
+    scaled = classifier(gain=gain)
+    _set_statistics(scaled, gain * np.random.default_rng(0).standard_normal((64, *scaled.inputs[0].shape[1:])).astype(np.float32))
+    for name, value in scaled.params.items():
+        if name.endswith(".beta"):  # trained networks shift what they normalise
+            value[...] = np.random.default_rng(1).standard_normal(value.shape)
+    folded = fold_batch_norm(scaled)
+    executor = Executor(folded)
+    assert not executor.batch_norms
+    loss = StatisticsLoss(executor, class_weight=0, input_weight=0)
+    found = find_input_scale(loss, False, folded.inputs, torch.Generator().manual_seed(5))
+    assert gain / 4 <= found.gain <= gain * 4 and "biases" in found.reason
 
 
 def _set_statistics(model, images: np.ndarray) -> None:

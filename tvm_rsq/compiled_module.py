@@ -142,7 +142,7 @@ class CompiledModule:
             # TVM numbers functions of one name: conv2d, conv2d1, ...
             call = pending.pop(0) if pending and re.fullmatch(rf"{pending[0].symbol}_?\d*", symbol) else None
             layer = (call.layer or call.tensor) if call else symbol
-            kernel = call.kernel if call else "float island"
+            kernel = call.kernel if call else "reshape" if symbol.startswith("reshape") else "float island"
             times.append(LayerTime(layer=layer, kernel=kernel, time_us=nanoseconds / 1000, macs=macs.get(layer, 0)))
         return tuple(times)
 

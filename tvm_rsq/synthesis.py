@@ -61,7 +61,9 @@ def synthesize(
     scale = find_input_scale(loss, bool(executor.batch_norms), model.inputs, generator)
     notes = [*budget.notes, f"input scale {scale.offset:g} + {scale.gain:g} * N(0, 1): {scale.reason}"]
     if not executor.batch_norms:
-        notes.append("no batch norm: only the class and input terms shape the images")
+        notes.append(
+            "no batch norm: only the class and input terms shape the images; keep batch norms when exporting, or calibrate on real inputs"
+        )
 
     def stop_reason() -> str:
         if should_stop is not None and should_stop():

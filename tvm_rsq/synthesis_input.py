@@ -6,7 +6,11 @@ A network does not say whether it was trained on values around 0, in [0, 1], in 
 
 With batch normalisation the running statistics say it: the gain and offset that match them best are taken, over noise with the spectrum
 of photographs (white or smooth noise has too much detail, and so would be found two to four times too weak).
-Without, the outputs have to: towards gain 0 the network sees a constant and cannot tell random images apart, towards infinity it is
+Without, the biases may: most exporters fold batch normalisations into the layers, and a bias that came from one has the size of what it is
+added to. Where the two agree within a factor of e for some gain, on average over the layers, the gain of the best agreement is taken. (On
+the folded forms of MobileNetV2, EfficientNet-Lite0, ResNet-50 and a CIFAR ResNet-18 that is 1, 1, 64 and 0.25, the power of two next to the
+true one; on SqueezeNet, which never had any, they disagree by a factor of 18.)
+Else the outputs have to: towards gain 0 the network sees a constant and cannot tell random images apart, towards infinity it is
 certain about each of them. The gain is the smallest at which the information between image and class, H(mean p) - mean H(p), reaches
 half of its largest value over the scan: the scale on which the network starts to see.
 """
@@ -30,6 +34,7 @@ _SCAN_PIXELS = 100_000  # per channel: two images of 224 x 224; small images nee
 _SPECTRUM, _COLOUR = 1.2, 0.2  # amplitude ~ 1 / frequency^1.2, and how much the channels differ
 _PREFER_UNIT = 1.25  # N(0, 1) is by far the most common convention: it is kept unless another is clearly better
 _ENOUGH_INFORMATION = 0.05  # nats
+_BIASES_AGREE = 1.0  # mean |log| over layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def find_input_scale(loss: StatisticsLoss, has_batch_norm: bool, specs: Sequence
     with torch.no_grad():
         if has_batch_norm:
             return _by_statistics(loss, _natural_noise(specs, min(64, max(2, _SCAN_PIXELS // pixels)), generator))
-        return _by_information(loss, _natural_noise(specs, 8, generator))
+        return _by_biases(loss, starting_images(specs, 4, generator)) or _by_information(loss, _natural_noise(specs, 8, generator))
 
 
 def _natural_noise(specs: Sequence[InputSpec], count: int, generator: torch.Generator) -> list[torch.Tensor]:
@@ -104,6 +109,16 @@ def _by_statistics(loss: StatisticsLoss, normalised: list[torch.Tensor]) -> Inpu
     if tried[1.0, 0.0] <= _PREFER_UNIT * tried[gain, ratio]:
         gain, ratio = 1.0, 0.0
     return InputScale(gain, ratio * gain, "matches the batch-norm statistics best")
+
+
+def _by_biases(loss: StatisticsLoss, normalised: list[torch.Tensor]) -> InputScale | None:
+    errors = {gain: loss.bias_error(InputScale(gain).apply(normalised)) for gain in _GAINS}
+    gain = min(errors, key=errors.__getitem__)
+    if not errors[gain] < _BIASES_AGREE:
+        return None
+    if errors[1.0] <= _PREFER_UNIT * errors[gain]:
+        gain = 1.0
+    return InputScale(gain, 0.0, "the biases fit it, as those of folded batch norms do")
 
 
 def _by_information(loss: StatisticsLoss, normalised: list[torch.Tensor]) -> InputScale:

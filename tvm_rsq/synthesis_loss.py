@@ -72,6 +72,34 @@ class StatisticsLoss:
         found = sum(errors) / len(errors) if errors else math.inf
         return found if math.isfinite(found) else math.inf
 
+    def bias_error(self, inputs: Sequence[torch.Tensor]) -> float:
+        """How far the layers' sums are from their biases in size: mean over layers of |log(deviation / rms of the bias)|.
+
+        The deviation is the root of the mean over channels of the sums' variance. Infinite for a network without biases.
+        """
+        sizes = {binding: float(bias.square().mean().sqrt()) for binding, bias in self._biases().items()}
+        errors: list[float] = []
+
+        def observe(name: str, value: torch.Tensor) -> None:
+            if sizes.get(name, 0.0) > 0:
+                spread = float(value.var([d for d in range(value.ndim) if d != 1], correction=0).mean().sqrt())
+                errors.append(abs(math.log(max(spread, 1e-30) / sizes[name])))
+
+        self._executor.run(inputs, observe=observe)
+        found = sum(errors) / len(errors) if errors else math.inf
+        return found if math.isfinite(found) else math.inf
+
+    def _biases(self) -> dict[str, torch.Tensor]:
+        """Layer's binding -> the parameter that is added to it."""
+        layers = {layer.binding for layer in self._executor.layers}
+        found = {}
+        for step in self._executor.steps:
+            if step.op == "relax.add" and len(step.inputs) == 2 and layers & set(step.inputs):
+                (other,) = set(step.inputs) - layers or {""}
+                if other in self._executor.params:
+                    found[next(name for name in step.inputs if name in layers)] = self._executor.params[other]
+        return found
+
     def __call__(
         self, inputs: Sequence[torch.Tensor], normalised: Sequence[torch.Tensor], targets: torch.Tensor | None, before: Before | None = None
     ) -> dict[str, torch.Tensor]:

@@ -325,3 +325,19 @@ def test_progress_is_reported():
     events = []
     load(around([node("Relu")]), progress=events.append)
     assert [event.done for event in events] == [0, 1, 2] and {event.stage for event in events} == {"import"}
+
+
+def test_a_channels_last_module_is_read_as_any_other():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    x = torch.randn(1, 3, 8, 8)
+    expected = load(module, (x,))
+    found = load(module.to(memory_format=torch.channels_last), (x.to(memory_format=torch.channels_last),))
+    assert found.network_hash == expected.network_hash
+    assert not module[0].weight.is_contiguous(), "the user's module stays as it was"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_module_of_another_precision_is_refused(dtype):
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)).to(dtype)
+    with pytest.raises(ModelError, match=r"expected float32; call model.float\(\)"):
+        load(module, (torch.randn(1, 3, 8, 8, dtype=dtype),))

@@ -46,6 +46,11 @@ class Interrupts:
         if self._aborted:
             raise KeyboardInterrupt
 
+    @property
+    def aborted(self) -> bool:
+        """The user has aborted: any error from now on is only how the library noticed."""
+        return self._aborted
+
     def should_stop(self) -> bool:
         """True from the first Ctrl-C on, as long as synthesis runs: later stages are to go on."""
         return self._asked and self._stage == _STOPPABLE

@@ -8,6 +8,12 @@ from pathlib import Path
 import typer
 
 
+def refuse_overwriting(output: Path | None, model: str) -> None:
+    """BadParameter: `output` is the file that the network is read from."""
+    if output is not None and output.exists() and Path(model).exists() and output.samefile(model):
+        raise typer.BadParameter(f"{output} is the network itself; name another file for the output")
+
+
 def writable(path: Path | None) -> Path | None:
     """`path` itself. BadParameter: it is a directory, or its folder is missing or not writable. Usable as a typer callback."""
     if path is None:

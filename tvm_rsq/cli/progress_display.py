@@ -1,4 +1,4 @@
-"""Progress events on stderr: a bar per stage on a terminal, one line per finished stage elsewhere."""
+"""Progress events on stderr: a bar per stage on a terminal; elsewhere a line per finished stage, and one every half minute."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from rich.text import Text
 
 from tvm_rsq.cli.show import printable
 from tvm_rsq.progress import Progress
+
+_SILENCE_S = 30.0  # where there is no bar, a stage says how far it is this often
 
 
 class ProgressDisplay:
@@ -27,7 +29,7 @@ class ProgressDisplay:
         self._console = console
         self._watch = watch
         self._clock = clock
-        self._stage, self._detail, self._begun = "", "", 0.0
+        self._stage, self._detail, self._begun, self._said = "", "", 0.0, 0.0
         self._task: TaskID | None = None
         self._bars: Bars | None = None
         if console is not None and console.is_terminal:
@@ -52,11 +54,15 @@ class ProgressDisplay:
         if event.stage != self._stage:
             self._finish()
             self._stage, self._begun = event.stage, self._clock()
+            self._said = self._begun
             if self._bars is not None:
                 self._task = self._bars.add_task(printable(event.stage), total=event.total, detail="")
         self._detail = printable(event.detail)
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=event.done, total=event.total, detail=self._detail)
+        elif self._console is not None and self._clock() - self._said >= _SILENCE_S:
+            self._said = self._clock()
+            self._console.print(Text(f"{printable(event.stage):<12} {event.done}/{event.total}  {self._detail}".rstrip()), soft_wrap=True)
 
     def _finish(self) -> None:
         if not self._stage:

@@ -12,7 +12,7 @@ from rich.text import Text
 from tvm_rsq.cli import options
 from tvm_rsq.cli.arrays import read_calibration
 from tvm_rsq.cli.model_argument import read_model
-from tvm_rsq.cli.paths import writable
+from tvm_rsq.cli.paths import refuse_overwriting, writable
 from tvm_rsq.cli.session import Session
 from tvm_rsq.cli.show import layer_table, plan_summary
 
@@ -47,6 +47,7 @@ def quantize(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
     )  # fmt: skip
+    refuse_overwriting(output, model)
     network = read_model(model)
     data = read_calibration(calibration)
     import tvm_rsq

@@ -85,6 +85,11 @@ class Session:
         for item in shown:
             self._out.print(item, soft_wrap=isinstance(item, Text))
 
+    def interrupted(self) -> NoReturn:
+        """The user aborted."""
+        self._err.print(Text("interrupted"))
+        raise typer.Exit(130) from None
+
     def fail(self, message: str, code: int = 1) -> NoReturn:
         """One line on stderr, and the end."""
         self._err.print(Text.assemble(("error: ", "bold red"), " ".join(message.split())), soft_wrap=True)
@@ -112,12 +117,15 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             if debug:
                 raise
-            session._err.print(Text("interrupted"))
-            raise typer.Exit(130) from None
+            session.interrupted()
         except BrokenPipeError:
             raise  # the reader of our stdout went away: typer ends quietly
-        except (Error, OSError, MemoryError) as error:
+        except (Error, OSError, MemoryError, RuntimeError) as error:
             if debug:
+                raise
+            if session.interrupts.aborted:  # raised inside a callback of TVM's, which made another error of it
+                session.interrupted()
+            if isinstance(error, RuntimeError) and not isinstance(error, Error):
                 raise
             session.fail(_message(error))
 

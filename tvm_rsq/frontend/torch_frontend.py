@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ def import_module(module: torch.nn.Module, example_inputs: Any, batch: int | Non
     torch.export fails.
     """
     example = _example_tensors(example_inputs, batch)
+    if not all(parameter.is_contiguous() for parameter in module.parameters()):
+        # Of a channels-last module, torch.export writes the strides into the program. On a copy: the module is the user's.
+        module = copy.deepcopy(module).to(memory_format=torch.contiguous_format)
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -68,11 +72,11 @@ def import_program(program: torch.export.ExportedProgram, batch: int | None) -> 
     params = {}
     for spec in program.graph_signature.input_specs:
         if spec.kind is not InputKind.USER_INPUT:
-            params[spec.target] = tensors[spec.target].detach().cpu().contiguous().numpy()
-            if spec.arg.name in used and params[spec.target].dtype != np.float32:
-                raise ModelError(
-                    f"parameter {spec.target} is {params[spec.target].dtype}, expected float32; call model.float() before exporting"
-                )
+            tensor = tensors[spec.target].detach().cpu()
+            if spec.arg.name in used and tensor.dtype != torch.float32:
+                dtype = str(tensor.dtype).removeprefix("torch.")
+                raise ModelError(f"parameter {spec.target} is {dtype}, expected float32; call model.float() before exporting")
+            params[spec.target] = tensor.contiguous().numpy() if tensor.dtype != torch.bfloat16 else tensor.float().numpy()
     module, inputs = TorchImporter().run(program)
     return Imported(module=module, num_input=len(inputs), params=params)
 
@@ -84,7 +88,8 @@ def _example_tensors(example_inputs: Any, batch: int | None) -> tuple[torch.Tens
     for value in values:
         if not isinstance(value, torch.Tensor | np.ndarray):
             raise ModelError(f"example_inputs holds a {type(value).__name__}, expected arrays or tensors")
-    tensors = [torch.as_tensor(value) for value in values]
+    # Contiguous: channels-last examples would make views of their strides part of the exported program.
+    tensors = [torch.as_tensor(value).contiguous() for value in values]
     if batch is None:
         return tuple(tensors)
     return tuple(tensor[:1].expand(batch, *tensor.shape[1:]).contiguous() for tensor in tensors)
