@@ -83,7 +83,10 @@ def plan_budget(cost: NetworkCost, config: SynthesisConfig, effort: Literal["ins
         batch = -(-images // groups)
     else:
         batch = min(config.batch, images)
-    note = f"{images} images in batches of {batch}, {steps} steps each: about {images * steps * cost.seconds:.0f} s on two cores"
+    estimate = images * steps * cost.seconds
+    # The estimate leaves out what every operator costs however small it is, so for small networks it says only that.
+    time = f"about {estimate:.0f} s" if estimate >= 10 else "well under a minute"
+    note = f"{images} images in batches of {batch}, {steps} steps each: {time} on two cores"
     usual = (config.images or most_images, config.steps or most_steps)
     if (images, steps) != usual:
         note += f"; fewer than the usual {usual[0]} images and {usual[1]} steps, for the network's size"
