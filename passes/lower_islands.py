@@ -66,7 +66,6 @@ class _Lower:
     evaluate: Evaluate
     builder: relax.BlockBuilder = field(default_factory=relax.BlockBuilder)
     replaced: dict[relax.Var, relax.Expr] = field(default_factory=dict)
-    kernels: dict[str, GlobalVar] = field(default_factory=dict)
     calls: list[KernelCall] = field(default_factory=list)
 
     def run(self) -> tuple[IRModule, tuple[KernelCall, ...]]:
