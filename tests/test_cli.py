@@ -570,3 +570,10 @@ def test_an_abort_that_tvm_turned_into_another_error_is_still_code_130(library, 
     library.error = RuntimeError("KeyboardInterrupt inside a pass")
     done = invoke("compile", "net.onnx", "-o", "o.rsq")
     assert done.exit_code == 130 and done.stderr == "interrupted\n"
+
+
+@pytest.mark.parametrize("command", [("run", "net.rsq", "--output", "y.npy"), ("evaluate", "net.onnx", "--artifact", "net.rsq")])
+def test_inputs_that_are_not_finite_are_refused(library, here, command):
+    np.save("bad.npy", np.full((1, 3, 2, 2), np.nan, np.float32))
+    done = invoke(*command, "--input", "bad.npy")
+    assert done.exit_code == 1 and "bad.npy holds NaN or infinity" in done.stderr

@@ -80,7 +80,7 @@ class CompiledModule:
         return CompiledModule(replace(self.contents, report=report))
 
     def run(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
-        """The network's output, a tuple of several.
+        """The network's output, a tuple of several. Inputs are to be finite: integers cannot hold NaN, and the answer would look ordinary.
 
         InputError: wrong number, shape or dtype of arrays. ArtifactError: the library is for another kind of CPU.
         """

@@ -32,8 +32,14 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def read_inputs(paths: Sequence[Path]) -> tuple[np.ndarray, ...]:
-    """One array per network input."""
-    return tuple(read_array(path) for path in paths)
+    """One array per network input. InputError: NaN or infinity, which integers cannot hold, so that the answer would look ordinary."""
+    import numpy as np
+
+    arrays = tuple(read_array(path) for path in paths)
+    for path, array in zip(paths, arrays, strict=True):
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise InputError(f"{path} holds NaN or infinity, expected finite numbers; remove those samples")
+    return arrays
 
 
 def read_calibration(path: Path | None) -> CalibrationSet | np.ndarray | None:
