@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.generic.library import GenericLibrary
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
@@ -27,13 +28,19 @@ class KernelLibrary(Protocol):
 
     form: RequantizeForm
 
-    def conv2d(self, w: Conv2DWorkload) -> Kernel:
-        """Convolution, depthwise and grouped convolution, and dense.
+    def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
+        """Convolution, depthwise and grouped convolution, and dense, made as `choice` says; None is the untuned choice.
 
-        uint8:    (data, packed_weight, bias int32 (OC,), multiplier float32 (OC,) if per_channel else (1,),
-                   [residual uint8 of the output's shape, residual_affine float32 (2,),] output)
+        uint8:    (data, packed_weight, bias int32 (OC,), multiplier (n,), [residual uint8 of the output's shape, [residual_affine (2,),]]
+                   output), n = OC if per_channel else 1. The multiplier is float32, int32 for "shift", int32 (2, n) for "fixed_point";
+                   residual_affine has its dtype and is left out where the residual is shared (see Epilogue).
         float32:  (data, packed_weight, bias float32 (OC,), [residual float32,] output)
+        ValueError: a choice that does not fit the workload.
         """
+        ...
+
+    def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
+        """Every choice worth measuring for `w`, the untuned one first. All of them compute the same integers."""
         ...
 
     # The others: arguments as the `make_` function behind the method of ElementwiseKernels says.

@@ -9,27 +9,47 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+RequantizeArithmetic = Literal["float", "shift", "fixed_point"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epilogue:
-    """What becomes of the accumulator before it is stored.   acc is int32, m = multiplier (float32).
+    """What becomes of the accumulator before it is stored.   total = acc + bias, int32; r = residual; one of these:
 
-    out="uint8":    q = clip(rne(fma(float32(acc + bias), m, c)), qmin, qmax)
-                    c = zero_point without residual; with it c = fma(float32(residual), r0, r1), where
-                    r0 = s_residual / s_out and r1 = zero_point - zp_residual * r0 come in as `residual_affine`
-    out="float32":  y = clip(fma(float32(acc + bias), m, c), low, high)
-                    c = 0 without residual; r0 = s_residual and r1 = -zp_residual * s_residual with it
-    rne is round-half-to-even, fma rounds once (float32). Where c is the zero point, rne(fma(...)) is one rounding, straight to the integer.
+    out="uint8", requantize="float":          m = multiplier, float32
+        no residual                           q = clip(rne(total * m + zero_point))
+        residual, shared_residual=False       q = clip(rne(fma(total, m, fma(float32(r), r0, r1))))
+        residual, shared_residual=True        q = clip(rne(total * m + (zero_point + r - residual_zero_point)))
+    out="uint8", requantize="shift":          k = multiplier, int32, 1 <= k <= 30
+        no residual                           q = clip(total >> k)
+        residual, always shared               q = clip((total >> k) + r)
+        The bias that comes in holds the rest: 2^(k-1), for rounding half up, and (zero_point - residual_zero_point) * 2^k.
+    out="uint8", requantize="fixed_point":    (y, s) = multiplier[0], multiplier[1], int32, 2^30 <= y < 2^31, 1 <= s <= 62, in 64 bits
+        no residual                           q = clip(((total * y + 2^(s-1)) >> s) + zero_point)
+        residual, shared_residual=False       ... + (((r - residual_zero_point) * y_r + 2^(s_r-1)) >> s_r)
+                                              (y_r, s_r) = residual_affine, int32
+        residual, shared_residual=True        ... + r - residual_zero_point
+    out="float32", requantize="float":        y = clip(fma(total, m, c), low, high)
+                                              c = 0 without residual; fma(float32(r), r0, r1), r0 = s_r and r1 = -zp_r * s_r with it
+
+    rne rounds half to even. total is rounded to float32 first; then rne(... + an integer) is one rounding, straight to the integer, and
+    fma rounds once, to float32. (r0, r1) = residual_affine, float32: r0 = s_r / s_out, r1 = zero_point - zp_r * r0.
+    shared_residual says that the residual has the output's scale; there is no residual_affine argument then.
+    bounded promises |q| < 2^21 before the clip, whatever the input, so that a kernel may round and pack without guarding against more.
     """
 
     out: Literal["uint8", "float32"] = "uint8"
+    requantize: RequantizeArithmetic = "float"
     per_channel: bool = False
     residual: bool = False
+    shared_residual: bool = False
+    residual_zero_point: int = 0
     zero_point: int = 0
     qmin: int = 0
     qmax: int = 255
     low: float = float("-inf")
     high: float = float("inf")
+    bounded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +58,10 @@ class Conv2DWorkload:
 
     padding is (top, left, bottom, right) and pads with `input_zero_point`.
     A dense layer (N, IC) x (OC, IC) is the case H = W = KH = KW = 1.
+    accumulate16 > 0 promises that sums of 2 * accumulate16 products fit int16, so that a kernel may form them there: with a run being the
+    values of (KH, KW, IC/groups) in memory order, IC/groups a multiple of 4 * accumulate16, cut into blocks of 4 * accumulate16, the
+    weights of a block at positions (0, 1 mod 4), and those at positions (2, 3 mod 4), have positive ones that sum to 128 at most, and
+    negative ones to -128 at least (255 * 128 < 2^15).
     in_dtype "float32" is the float kernel: float32 data, weight and bias; `epilogue` then holds only out="float32", low, high, residual
     (added as it is), and the multiplier is not an argument.
     """
@@ -54,6 +78,7 @@ class Conv2DWorkload:
     groups: int = 1
     in_dtype: Literal["uint8", "float32"] = "uint8"
     input_zero_point: int = 0
+    accumulate16: Literal[0, 1, 2, 4] = 0
     epilogue: Epilogue = Epilogue()
 
     @property
