@@ -14,8 +14,8 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from tvm_rsq.targets.generic.conv2d import Operands
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
+from tvm_rsq.targets.generic.operands import Operands
 from tvm_rsq.targets.generic.pack import pack_depthwise
 from tvm_rsq.targets.generic.staging import stage_input
 from tvm_rsq.targets.generic.steps import vector
