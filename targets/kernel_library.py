@@ -7,6 +7,7 @@ from typing import Protocol
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.generic.library import GenericLibrary
 from tvm_rsq.targets.kernel import Kernel
+from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 from tvm_rsq.targets.workloads_elementwise import (
@@ -27,6 +28,7 @@ class KernelLibrary(Protocol):
     """Makes kernels. The order of a kernel's arguments is part of this protocol; the lowering relies on it and on nothing else."""
 
     form: RequantizeForm
+    levers: Levers
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
         """Convolution, depthwise and grouped convolution, and dense, made as `choice` says; None is the untuned choice.

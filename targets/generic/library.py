@@ -11,6 +11,7 @@ from tvm_rsq.targets.generic.elementwise_library import ElementwiseKernels
 from tvm_rsq.targets.generic.steps import ConvStep, FloatStep, WidenStep
 from tvm_rsq.targets.generic.tiles import Tile
 from tvm_rsq.targets.kernel import Kernel
+from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 
@@ -25,6 +26,7 @@ class GenericLibrary(ElementwiseKernels):
     integer_steps: tuple[ConvStep, ...] = (WidenStep(),)
     # Narrowest vector that each of integer_steps can be made, in lanes.
     narrowest: tuple[int, ...] = (1,)
+    levers: Levers = Levers()
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
         if w.is_depthwise:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tvm_rsq.targets.generic.library import GenericLibrary
 from tvm_rsq.targets.generic.steps import WidenStep
+from tvm_rsq.targets.levers import x86_levers
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.x86_64.steps import madd_step, vnni_step
 
@@ -14,4 +15,5 @@ def x86_library(features: frozenset[str], form: RequantizeForm) -> GenericLibrar
     vector_bytes = 64 if wide else 32 if "avx2" in features else 16
     best = vnni_step(features) or madd_step(features)
     # Neither instruction comes narrower than 128 bits.
-    return GenericLibrary(form, vector_bytes, 32 if wide else 16, integer_steps=(best, WidenStep()), narrowest=(4, 1))
+    steps, levers = (best, WidenStep()), x86_levers(features)
+    return GenericLibrary(form, vector_bytes, 32 if wide else 16, integer_steps=steps, narrowest=(4, 1), levers=levers)
