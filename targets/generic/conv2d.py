@@ -11,6 +11,8 @@ store the same values again. So the output must not share memory with an input (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
@@ -29,60 +31,70 @@ from tvm_rsq.targets.workload import Conv2DWorkload
 
 
 def conv2d(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: Tile | None = None) -> Kernel:
-    """The kernel of `w` made of `step`, which fits its dtype and can be made as narrow as `tile.lanes`."""
-    g = conv_geometry(w)
+    """The kernel of `w` made of `step`, which fits its dtype and can be made as narrow as `tile.lanes`.
+
+    ValueError: a tile that is larger than the output.
+    """
+    g = step_geometry(w, step)
     tile = tile or default_tile(w, step)
+    width, channels = _width(g, tile), w.out_channels // w.groups
+    if tile.cols > width or tile.lanes > channels:
+        raise ValueError(f"tile {tile} is larger than the {width} pixels of a row or {channels} channels; take one of conv2d_space")
 
     def pack(weight):
-        return pack_conv(weight, groups=w.groups, geometry=g, tile=tile, depth=step.depth, dtype=step.weight)
+        return pack_conv(weight, groups=w.groups, geometry=g, tile=tile, step=step)
 
-    kind = "dense" if g.out_cols == g.out_rows == g.images == 1 and w.kernel == (1, 1) else "conv2d"
+    kind = "dense" if g.pixels == 1 and w.kernel == (1, 1) else "conv2d"
     name = f"{kind}_{step.name}_{tile.cols}x{tile.vecs}x{tile.lanes}"
     return Kernel(name=name, prim_func=_prim_func(w, g, step, tile, form), pack_weight=pack)
 
 
+def step_geometry(w: Conv2DWorkload, step: ConvStep) -> ConvGeometry:
+    """The geometry of `w` for a kernel made of `step`."""
+    return conv_geometry(w, copied=step.data != w.in_dtype)
+
+
 def default_tile(w: Conv2DWorkload, step: ConvStep) -> Tile:
     """The untuned choice."""
-    g = conv_geometry(w)
+    g = step_geometry(w, step)
     return choose_tile(
+        step,
         rows=g.images * g.out_rows,
         cols=g.out_cols,
         channels=w.out_channels // w.groups,
-        steps=g.taps_h * g.taps_w * -(-g.run // step.depth),
-        step_bytes=step.depth * {"int8": 1, "int16": 2, "float32": 4}[step.weight],
-        lanes=step.lanes,
-        registers=step.registers,
+        steps=g.taps_h * g.taps_w * g.steps(step),
     )
 
 
+def _width(g: ConvGeometry, tile: Tile) -> int:
+    """Pixels that tiles are cut from without a break."""
+    return g.out_cols if tile.span == "row" else g.pixels
+
+
 def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, form: RequantizeForm) -> PrimFunc:
-    channels = w.out_channels // w.groups
+    channels, width = w.out_channels // w.groups, _width(g, tile)
     starts = channel_starts(channels, tile)
     blocks = len(starts) // tile.vecs
-    steps = -(-g.run // step.depth)
-    step_size = tile.vecs * tile.lanes * step.depth
-    block_size = g.taps_h * g.taps_w * steps * step_size
-    tiles = -(-g.out_cols // tile.cols)
-    segments = -(-tiles // tile.segment)
-    rows = g.images * g.out_rows * segments
+    block_size = g.taps_h * g.taps_w * g.steps(step) * tile.vecs * tile.lanes * step.parts * step.depth
+    segments = -(-width // (tile.cols * tile.segment))
+    rows = g.pixels // width * segments
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
             T.func_attr({"tirx.noalias": True, "global_symbol": "main"})
             operands = Operands(w, (w.groups * blocks * block_size,), step.weight, form)
-            data = stage_input(operands.data, w, g, dtype=step.data, depth=step.depth)
+            data = stage_input(operands.data, w, g, dtype=step.data, depth=step.depth * step.parts)
             with T.parallel(rows * w.groups * blocks) as task:
                 if tile.outer == "rows":
                     row, group_block = tirx.floordiv(task, w.groups * blocks), tirx.floormod(task, w.groups * blocks)
                 else:
                     row, group_block = tirx.floormod(task, rows), tirx.floordiv(task, rows)
                 line, segment = tirx.floordiv(row, segments), tirx.floormod(row, segments)
-                image, out_row = tirx.floordiv(line, g.out_rows), tirx.floormod(line, g.out_rows)
                 group, block = tirx.floordiv(group_block, blocks), tirx.floormod(group_block, blocks)
-                line_base = image * g.image_step + out_row * g.row_step + group * (w.in_channels // w.groups)
                 acc = T.alloc_buffer((tile.cols * tile.vecs * tile.lanes,), step.acc, scope="local")
                 with T.serial(tile.segment) as t:
                     first = (segment * tile.segment + t) * tile.cols
-                    col = tirx.min(first, g.out_cols - tile.cols) if segments * tile.segment * tile.cols > g.out_cols else first
+                    if segments * tile.segment * tile.cols > width:
+                        first = tirx.min(first, width - tile.cols)
                     vecs = []
                     for v in range(tile.vecs):
                         start = (block * tile.vecs + v) * tile.lanes
@@ -91,29 +103,50 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
                         vecs.append(group * channels + start)
                         for x in range(tile.cols):
                             T.buffer_store(acc, operands.start(tile.lanes, vecs[v]), [_index(x * tile.vecs + v, tile.lanes)])
-                    _accumulate(acc, data, operands.weight, line_base + col * g.col_step, group_block * block_size, step, tile, g, steps)
+                    pixels = _pixel_offsets(g, tile, line, first, group * (w.in_channels // w.groups))
+                    _accumulate(acc, data, operands.weight, pixels, group_block * block_size, step, tile, g)
                     for x in range(tile.cols):
                         for v in range(tile.vecs):
                             at = (x * tile.vecs + v) * tile.lanes
-                            operands.store(acc, tile.lanes, at, line * g.out_cols + col + x, vecs[v])
+                            operands.store(acc, tile.lanes, at, line * width + first + x, vecs[v])
     return builder.get()
 
 
+def _pixel_offsets(g: ConvGeometry, tile: Tile, line: Expr, first: Expr, channel: Expr) -> Sequence[Expr]:
+    """Where the runs of the tile's pixels start."""
+    if tile.span == "image":
+        # Each in a variable of its own, so that the divisions stay outside the loop.
+        return [T.bind(g.offset(0, first + x) + channel) for x in range(tile.cols)]
+    base = g.row_offset(line) + first * g.col_step + channel
+    return [base + x * g.col_step for x in range(tile.cols)]
+
+
 def _accumulate(
-    acc: Expr, data: Expr, weight: Expr, pixel_base: Expr, weight_base: Expr, step: ConvStep, tile: Tile, g: ConvGeometry, steps: int
+    acc: Expr, data: Expr, weight: Expr, pixels: Sequence[Expr], weight_base: Expr, step: ConvStep, tile: Tile, g: ConvGeometry
 ) -> None:
     """Emit: acc += the sums of one tile."""
-    lanes, size = tile.lanes, tile.lanes * step.depth
-    with T.serial(g.taps_h) as kh, T.serial(g.taps_w) as kw, T.serial(steps) as s:
-        pixel_at = pixel_base + kh * g.tap_h_step + kw * g.tap_w_step + s * step.depth
-        weight_at = weight_base + ((kh * g.taps_w + kw) * steps + s) * tile.vecs * size
-        weights = [weight.vload([weight_at + v * size], vector(step.weight, size)) for v in range(tile.vecs)]
+    lanes, part = tile.lanes, tile.lanes * step.depth
+    values, size, steps = step.parts * step.depth, tile.vecs * step.parts * part, g.steps(step)
+
+    def emit(kh: Expr, kw: Expr, s: Expr) -> None:
+        at = kh * g.tap_h_step + kw * g.tap_w_step + s * values
+        weight_at = weight_base + ((kh * g.taps_w + kw) * steps + s) * size
+        weights = [weight.vload([weight_at + i * part], vector(step.weight, part)) for i in range(tile.vecs * step.parts)]
         for x in range(tile.cols):
-            pixel = step.broadcast(data, pixel_at + x * g.col_step, lanes)
+            pixel = [step.broadcast(data, pixels[x] + at + p * step.depth, lanes) for p in range(step.parts)]
             for v in range(tile.vecs):
                 position = x * tile.vecs + v
                 old = acc.vload([position * lanes], vector(step.acc, lanes))
-                T.buffer_store(acc, step.apply(old, pixel, weights[v], lanes), [_index(position, lanes)])
+                new = step.apply(old, pixel, weights[v * step.parts : (v + 1) * step.parts], lanes)
+                T.buffer_store(acc, new, [_index(position, lanes)])
+
+    whole = steps // tile.unroll
+    with T.serial(g.taps_h) as kh, T.serial(g.taps_w) as kw:
+        with T.serial(whole) as s:
+            for u in range(tile.unroll):
+                emit(kh, kw, s * tile.unroll + u)
+        for s in range(whole * tile.unroll, steps):
+            emit(kh, kw, s)
 
 
 def _index(position: int, lanes: int) -> Expr | int:

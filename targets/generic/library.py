@@ -18,14 +18,18 @@ from tvm_rsq.targets.workload import Conv2DWorkload
 
 @dataclass(frozen=True, slots=True)
 class GenericLibrary(ElementwiseKernels):
-    """A `KernelLibrary`. vector_bytes and registers are the CPU's; integer_steps are tried in order, the first narrow enough is taken."""
+    """A `KernelLibrary`. vector_bytes and registers are the CPU's.
+
+    integer_steps are what it multiplies with, the best first, none narrower than `narrowest` lanes; short_steps add up in int16 first,
+    which a workload's accumulate16 has to allow, the one with the most parts first. Fewer channels than `narrowest` are widened.
+    """
 
     form: RequantizeForm
     vector_bytes: int
     registers: int
     integer_steps: tuple[ConvStep, ...] = (WidenStep(),)
-    # Narrowest vector that each of integer_steps can be made, in lanes.
-    narrowest: tuple[int, ...] = (1,)
+    short_steps: tuple[ConvStep, ...] = ()
+    narrowest: int = 1
     levers: Levers = Levers()
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
@@ -33,18 +37,30 @@ class GenericLibrary(ElementwiseKernels):
             _fits(w, choice, DepthwiseTile)
             return depthwise(w, self.form, vector_bytes=self.vector_bytes, tile=choice)
         _fits(w, choice, Tile)
-        return conv2d(w, self._step(w), self.form, choice)
+        steps = self._steps(w)
+        if choice is None:
+            return conv2d(w, steps[0], self.form)
+        step = next((s for s in steps if s.name == choice.step), None)
+        if step is None:
+            names = ", ".join(s.name for s in steps)
+            raise ValueError(f"step is {choice.step!r}, expected one of {names} for {w}; take one of conv2d_space")
+        return conv2d(w, step, self.form, choice)
 
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
         if w.is_depthwise:
             return (default_depthwise_tile(w, self.vector_bytes),)
-        return (default_tile(w, self._step(w)),)
+        return (default_tile(w, self._steps(w)[0]),)
 
-    def _step(self, w: Conv2DWorkload) -> ConvStep:
+    def _steps(self, w: Conv2DWorkload) -> tuple[ConvStep, ...]:
+        """The steps that `w` can be made of, the best first."""
         if w.in_dtype == "float32":
-            return FloatStep(lanes=self.vector_bytes // 4, registers=self.registers, fused=self.form == "fma")
-        channels = w.out_channels // w.groups
-        return next(s for s, least in zip(self.integer_steps, self.narrowest, strict=True) if channels >= least)
+            return (FloatStep(lanes=self.vector_bytes // 4, registers=self.registers, fused=self.form == "fma"),)
+        if w.out_channels // w.groups < self.narrowest:
+            return (WidenStep(),)
+        channels = w.in_channels // w.groups
+        # Blocks of a promise for more products are whole numbers of blocks of one for fewer.
+        short = (s for s in self.short_steps if s.parts <= w.accumulate16 and channels % (s.parts * s.depth) == 0)
+        return (*short, *self.integer_steps)
 
 
 def _fits(w: Conv2DWorkload, choice: Choice | None, kind: type) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry
+from tvm_rsq.targets.generic.steps import ConvStep
 from tvm_rsq.targets.generic.tiles import Tile, vectors
 
 
-def pack_conv(weight: np.ndarray, *, groups: int, geometry: ConvGeometry, tile: Tile, depth: int, dtype: str) -> np.ndarray:
-    """OHWI -> (groups, blocks, taps_h, taps_w, steps, vecs, lanes, depth), flattened.
+def pack_conv(weight: np.ndarray, *, groups: int, geometry: ConvGeometry, tile: Tile, step: ConvStep) -> np.ndarray:
+    """OHWI -> (groups, blocks, taps_h, taps_w, steps, vecs, parts, lanes, depth), flattened.
 
     Runs are filled up with zeros to whole steps. The last vector of a group's channels overlaps its neighbour, and vectors beyond it, up to
     a whole block, repeat it: the kernel then stores the same values again and needs no mask.
@@ -18,11 +19,11 @@ def pack_conv(weight: np.ndarray, *, groups: int, geometry: ConvGeometry, tile: 
     starts = channel_starts(channels, tile)
     g = geometry
     runs = weight.reshape(groups, channels, g.taps_h, g.taps_w, g.run)
-    steps = -(-g.run // depth)
-    runs = np.pad(runs, [(0, 0)] * 4 + [(0, steps * depth - g.run)])
+    steps = g.steps(step)
+    runs = np.pad(runs, [(0, 0)] * 4 + [(0, steps * step.parts * step.depth - g.run)])
     picked = runs[:, np.add.outer(starts, np.arange(tile.lanes)).reshape(-1)]
-    blocked = picked.reshape(groups, len(starts) // tile.vecs, tile.vecs, tile.lanes, g.taps_h, g.taps_w, steps, depth)
-    return np.ascontiguousarray(blocked.transpose(0, 1, 4, 5, 6, 2, 3, 7), dtype=dtype).reshape(-1)
+    blocked = picked.reshape(groups, -1, tile.vecs, tile.lanes, g.taps_h, g.taps_w, steps, step.parts, step.depth)
+    return np.ascontiguousarray(blocked.transpose(0, 1, 4, 5, 6, 2, 7, 3, 8), dtype=step.weight).reshape(-1)
 
 
 def channel_starts(channels: int, tile: Tile) -> np.ndarray:

@@ -11,6 +11,8 @@ from tvm_rsq.targets.workload import Conv2DWorkload
 
 # A kernel may read a few values behind the last run (their weights are zero).
 _SLACK = 16
+# Values that one task copies at least, where rows are short.
+_TASK_VALUES = 4096
 
 
 def flat(buffer: Expr, size: int, dtype: str) -> Expr:
@@ -20,11 +22,21 @@ def flat(buffer: Expr, size: int, dtype: str) -> Expr:
 
 def stage_input(data: Expr, w: Conv2DWorkload, g: ConvGeometry, *, dtype: str, depth: int) -> Expr:
     """Emit the copy if one is needed; the flat buffer that the kernel reads (`data` itself, flat, if not)."""
-    row, line, left = g.data_cols * w.in_channels, g.cols * w.in_channels, g.pad[1] * w.in_channels
-    source = flat(data, g.images * g.data_rows * row, w.in_dtype)
+    source = flat(data, w.batch * w.height * w.width * w.in_channels, w.in_dtype)
     if not any(w.padding) and dtype == w.in_dtype and g.run % depth == 0:
         return source
-    staged = T.alloc_buffer((g.staged_size + _SLACK,), dtype)
+    staged = T.alloc_buffer((g.images * g.image_step + _SLACK,), dtype)
+    if g.sample != (1, 1):
+        _sample(staged, source, w, dtype)
+    elif not any(w.padding):
+        _convert(staged, source, g.images * g.image_step, dtype)
+    else:
+        _pad(staged, source, w, g, dtype)
+    return staged
+
+
+def _pad(staged: Expr, source: Expr, w: Conv2DWorkload, g: ConvGeometry, dtype: str) -> None:
+    row, line, left = g.data_cols * w.in_channels, g.cols * w.in_channels, g.pad[1] * w.in_channels
     padding = tirx.const(w.input_zero_point if w.in_dtype == "uint8" else 0.0, dtype)
     # Plain loops over contiguous bytes: LLVM makes memcpy and memset of them, or widens them as vectors.
     with T.parallel(g.images * g.rows) as r:
@@ -39,7 +51,24 @@ def stage_input(data: Expr, w: Conv2DWorkload, g: ConvGeometry, *, dtype: str, d
                     _fill(staged, r * line + left + row, line - left - row, padding)
             with T.Else():
                 _fill(staged, r * line, line, padding)
-    return staged
+
+
+def _sample(staged: Expr, source: Expr, w: Conv2DWorkload, dtype: str) -> None:
+    """Every stride-th pixel of every stride-th row."""
+    with T.parallel(w.batch * w.out_height) as r, T.serial(w.out_width) as col:
+        image, row = tirx.floordiv(r, w.out_height), tirx.floormod(r, w.out_height)
+        pixel = (image * w.height + row * w.stride[0]) * w.width + col * w.stride[1]
+        with T.serial(w.in_channels) as i:
+            T.buffer_store(staged, source[pixel * w.in_channels + i].astype(dtype), [(r * w.out_width + col) * w.in_channels + i])
+
+
+def _convert(staged: Expr, source: Expr, size: int, dtype: str) -> None:
+    """The whole input, in parts for the threads."""
+    part = min(size, _TASK_VALUES)
+    with T.parallel(-(-size // part)) as p, T.serial(part) as i:
+        # The last part overlaps the one before it.
+        at = tirx.min(p * part, size - part) + i if size % part else p * part + i
+        T.buffer_store(staged, source[at].astype(dtype), [at])
 
 
 def _fill(buffer: Expr, start: Expr, count: int, value: Expr) -> None:

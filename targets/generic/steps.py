@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,28 +11,34 @@ from tvm.ir import Expr
 
 
 class ConvStep(Protocol):
-    """acc[lane] += sum over `depth` of pixel[d] * weights[lane, d], exactly (integers) or with one rounding a product (float32).
+    """acc[lane] += sum over parts p, depth d of pixel[p, d] * weights[p, lane, d], exactly or, float32, with one rounding a product.
 
-    name    of the instruction, for kernel names
-    depth   values of a run that one step consumes; weights are packed (lanes, depth)
+    name    of the instruction, for kernel names and tiles
+    depth   adjacent values of a run that one instruction takes for each lane; weights are packed (parts, lanes, depth)
+    parts   such groups in one step; runs are a whole number of steps where parts > 1
     data, weight, acc    dtypes: of the staged input, of the packed weights, of the accumulator
-    lanes   output channels of the widest step;  registers  accumulators of that width that the CPU holds
+    lanes   output channels of the widest step;  registers  vectors of that width that the CPU holds
+    scratch    how many of them a step needs besides the accumulators and the weights of one part
+    work    vector instructions of one step on one accumulator
     """
 
     name: str
     depth: int
+    parts: int
     data: str
     weight: str
     acc: str
     lanes: int
     registers: int
+    scratch: int
+    work: float
 
     def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
         """The `depth` values at data[index], as the operand for all lanes."""
         ...
 
-    def apply(self, acc: Expr, pixel: Expr, weights: Expr, lanes: int) -> Expr:
-        """The new accumulator; weights is a vector of lanes * depth."""
+    def apply(self, acc: Expr, pixels: Sequence[Expr], weights: Sequence[Expr], lanes: int) -> Expr:
+        """The new accumulator; pixels and weights hold one operand a part, weights vectors of lanes * depth."""
         ...
 
 
@@ -53,15 +60,18 @@ class WidenStep:
     registers: int = 8
     name: str = "widen"
     depth: int = 1
+    parts: int = 1
     data: str = "uint8"
     weight: str = "int8"
     acc: str = "int32"
+    scratch: int = 3
+    work: float = 2
 
     def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
         return spread(data[index].astype("int32"), lanes)
 
-    def apply(self, acc: Expr, pixel: Expr, weights: Expr, lanes: int) -> Expr:
-        return acc + pixel * weights.astype(vector("int32", lanes))
+    def apply(self, acc: Expr, pixels: Sequence[Expr], weights: Sequence[Expr], lanes: int) -> Expr:
+        return acc + pixels[0] * weights[0].astype(vector("int32", lanes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +83,17 @@ class FloatStep:
     fused: bool
     name: str = "float"
     depth: int = 1
+    parts: int = 1
     data: str = "float32"
     weight: str = "float32"
     acc: str = "float32"
+    scratch: int = 3
+    work: float = 1
 
     def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
         return spread(data[index], lanes)
 
-    def apply(self, acc: Expr, pixel: Expr, weights: Expr, lanes: int) -> Expr:
+    def apply(self, acc: Expr, pixels: Sequence[Expr], weights: Sequence[Expr], lanes: int) -> Expr:
         if self.fused:
-            return tirx.call_llvm_pure_intrin(vector("float32", lanes), "llvm.fma", pixel, weights, acc)
-        return acc + pixel * weights
+            return tirx.call_llvm_pure_intrin(vector("float32", lanes), "llvm.fma", pixels[0], weights[0], acc)
+        return acc + pixels[0] * weights[0]

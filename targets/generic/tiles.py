@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from tvm_rsq.targets.generic.steps import ConvStep
+
 # Cycles until a dependent multiply-accumulate may start, times the two that start in a cycle: fewer accumulators leave units idle.
 _ACCUMULATORS_IN_FLIGHT = 10
 # Each tile also computes addresses and enters loops; in multiply-accumulate instructions.
@@ -19,17 +21,22 @@ _L1_BYTES = 24 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """cols output pixels x vecs vectors of `lanes` output channels are held in registers.
+    """cols output pixels x vecs vectors of `lanes` output channels are held in registers, and summed up by the step of that name.
 
     segment  tiles that one parallel task computes one after the other along a row
     outer    what the tasks go through slowest: "rows" keeps the input in cache, "channels" the weights
+    span     what the pixels of a tile are cut from: one "row", or the whole "image" (all rows of all images, one after the other)
+    unroll   steps that the innermost loop takes at a time
     """
 
+    step: str
     lanes: int
     cols: int
     vecs: int
     segment: int
     outer: Literal["rows", "channels"]
+    span: Literal["row", "image"] = "row"
+    unroll: int = 1
 
 
 def lanes_for(channels: int, most: int) -> int:
@@ -42,24 +49,20 @@ def vectors(channels: int, lanes: int) -> int:
     return -(-channels // lanes)
 
 
-def choose_tile(*, rows: int, cols: int, channels: int, steps: int, step_bytes: int, lanes: int, registers: int, spare: int = 3) -> Tile:
-    """A tile for `rows` x `cols` pixels of `channels` channels, summed over `steps` steps of `step_bytes` weight bytes a lane.
-
-    registers is how many vectors the CPU holds; `spare` of them are kept for the operands beside the weights.
-    """
-    lanes = lanes_for(channels, lanes)
+def choose_tile(step: ConvStep, *, rows: int, cols: int, channels: int, steps: int) -> Tile:
+    """A tile for `rows` x `cols` pixels of `channels` channels, each summed over `steps` steps."""
+    lanes = lanes_for(channels, step.lanes)
     vecs = vectors(channels, lanes)
-    costs = {t: _cost(t, cols, vecs, steps) for t in _candidates(cols, vecs, registers - spare)}
+    costs = {t: _cost(t, cols, vecs, steps) for t in _candidates(cols, vecs, step.registers - step.scratch - 1)}
     good = [t for t, cost in costs.items() if cost <= _TOLERANCE * min(costs.values())]
     best = min(good, key=lambda t: (t[0] * t[1], costs[t]))
     tiles = -(-cols // best[0])
     # A single long row is cut so that there is something to share between threads, into parts that are not too short for one.
     segments = 1 if rows > 1 else max(1, min(16, tiles // 4))
     segment = -(-tiles // segments)
-    block_bytes = best[1] * lanes * steps * step_bytes
-    return Tile(
-        lanes=lanes, cols=best[0], vecs=best[1], segment=segment, outer="channels" if rows == 1 or block_bytes > _L1_BYTES else "rows"
-    )
+    block_bytes = best[1] * lanes * steps * step.parts * step.depth * {"int8": 1, "int16": 2, "float32": 4}[step.weight]
+    outer = "channels" if rows == 1 or block_bytes > _L1_BYTES else "rows"
+    return Tile(step=step.name, lanes=lanes, cols=best[0], vecs=best[1], segment=segment, outer=outer)
 
 
 def _candidates(cols: int, vecs: int, registers: int) -> Iterator[tuple[int, int]]:

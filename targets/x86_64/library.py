@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from tvm_rsq.targets.generic.library import GenericLibrary
-from tvm_rsq.targets.generic.steps import WidenStep
 from tvm_rsq.targets.levers import x86_levers
 from tvm_rsq.targets.numerics import RequantizeForm
-from tvm_rsq.targets.x86_64.steps import madd_step, vnni_step
+from tvm_rsq.targets.x86_64.steps import madd_steps, maddubs_steps, vnni_step
 
 
 def x86_library(features: frozenset[str], form: RequantizeForm) -> GenericLibrary:
     """For a CPU with these LLVM features."""
     wide = "avx512f" in features
-    vector_bytes = 64 if wide else 32 if "avx2" in features else 16
-    best = vnni_step(features) or madd_step(features)
-    # Neither instruction comes narrower than 128 bits.
-    steps, levers = (best, WidenStep()), x86_levers(features)
-    return GenericLibrary(form, vector_bytes, 32 if wide else 16, integer_steps=steps, narrowest=(4, 1), levers=levers)
+    vnni = vnni_step(features)
+    return GenericLibrary(
+        form,
+        vector_bytes=64 if wide else 32 if "avx2" in features else 16,
+        registers=32 if wide else 16,
+        integer_steps=(vnni,) if vnni else madd_steps(features),
+        short_steps=() if vnni else maddubs_steps(features),
+        # No instruction of these comes narrower than 128 bits.
+        narrowest=4,
+        levers=x86_levers(features),
+    )
