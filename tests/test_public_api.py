@@ -27,6 +27,7 @@ TYPES = {
     "QuantPlan",
     "QuantizedModel",
     "SynthesisConfig",
+    "TuneConfig",
 }
 ERRORS = {
     "ArtifactError", "CalibrationError", "ConfigError", "Error", "InputError",

@@ -30,6 +30,7 @@ _HOME = {
     "QuantizedModel": "quantized_model",
     "SynthesisConfig": "config",
     "TargetError": "errors",
+    "TuneConfig": "tune_config",
     "UnsupportedError": "errors",
     "build_float": "api",
     "compile": "api",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from tvm_rsq.plan import QuantPlan
     from tvm_rsq.progress import Progress
     from tvm_rsq.quantized_model import QuantizedModel
+    from tvm_rsq.tune_config import TuneConfig
 
 
 def __getattr__(name: str) -> Any:

@@ -25,11 +25,19 @@ from tvm_rsq.report.collect import collect_report
 from tvm_rsq.targets.linker import link_function
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.spec import TargetSpec
+from tvm_rsq.tune_config import TuneConfig
+from tvm_rsq.tuning.tune_network import tuned_spec
 
 
-def compile_quantized(quantized: QuantizedModel, target: object = "llvm", *, progress: ProgressCallback = silent) -> CompiledModule:
-    """An integer library of the plan for a target.   TargetError: unknown target, or no linker for it."""
+def compile_quantized(
+    quantized: QuantizedModel, target: object = "llvm", *, tuning: TuneConfig | None = None, progress: ProgressCallback = silent
+) -> CompiledModule:
+    """An integer library of the plan for a target, with tuned kernels where `tuning` says so (see tuning.tune_network.tuned_spec).
+    TargetError: unknown target, or no linker for it.
+    """
     spec = parse_target(target)  # type: ignore[arg-type]
+    if tuning is not None:
+        spec = tuned_spec(quantized.annotated, spec, tuning, evaluate_elementwise, progress=progress)
     library, calls = build(quantized.annotated, spec, progress=progress)
     report = collect_report(quantized, spec.name, calls, len(library))
     return CompiledModule(_contents(quantized.model, spec, library, calls, quantized.plan, report=report))

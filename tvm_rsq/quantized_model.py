@@ -27,6 +27,7 @@ from tvm_rsq.uniform import quantize_weight
 
 if TYPE_CHECKING:
     from tvm_rsq.compiled_module import CompiledModule
+    from tvm_rsq.tune_config import TuneConfig
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,11 +74,16 @@ class QuantizedModel:
             outputs = executor.run([torch.from_numpy(array) for array in arrays], observe=reference)
         return [output.to(torch.float32).numpy() for output in outputs], reference
 
-    def compile(self, target: object = "llvm", *, progress: ProgressCallback = silent) -> CompiledModule:
-        """An integer library for a target: a string, a dict, a tvm Target, a preset's name or a TargetSpec."""
+    def compile(
+        self, target: object = "llvm", *, tuning: TuneConfig | None = None, progress: ProgressCallback = silent
+    ) -> CompiledModule:
+        """An integer library for a target: a string, a dict, a tvm Target, a preset's name or a TargetSpec.
+
+        tuning  tune the convolutions that lack records first, and use what was found; None: untuned kernels
+        """
         from tvm_rsq.compiler import compile_quantized
 
-        return compile_quantized(self, target, progress=progress)
+        return compile_quantized(self, target, tuning=tuning, progress=progress)
 
 
 def quantize_layers(model: Model, plan: QuantPlan) -> Mapping[str, LayerQuant]:

@@ -1,0 +1,113 @@
+"""What identifies a time, and the files that hold times."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+
+import pytest
+from tvm.s_tir.meta_schedule.utils import shash2hex
+
+from tests.tuning.fake_runner import SPACE, TableRunner, network_task, spec, workload
+from tvm_rsq.errors import ConfigError
+from tvm_rsq.targets.parse import parse_target
+from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
+from tvm_rsq.tuning.json_lines import append_line, read_lines
+from tvm_rsq.tuning.measure_kernel import TimingRecords, kernel_time_us
+from tvm_rsq.tuning.specification import annotate, choice_of, specification
+from tvm_rsq.tuning.task import TuningTask, describe, normalise, tuning_task
+from tvm_rsq.tuning.work_dir import Decision, open_work_dir, read_decisions
+
+TASK = network_task().task
+
+
+def test_constants_do_not_make_another_task():
+    base = replace(workload(), epilogue=Epilogue(residual=True, qmin=3, qmax=200, low=-1.0, high=1.0))
+    other = replace(
+        base, input_zero_point=7, epilogue=Epilogue(residual=True, qmin=9, qmax=99, zero_point=9, residual_zero_point=4, low=0, high=6)
+    )
+    assert normalise(base) == normalise(other) == normalise(normalise(base))
+    unclipped = replace(base, epilogue=replace(base.epilogue, qmin=0, qmax=255, low=float("-inf"), high=float("inf")))
+    assert normalise(unclipped) == unclipped
+
+
+def test_every_other_field_makes_another_task():
+    changes = {
+        "batch": 2, "height": 13, "width": 13, "in_channels": 32, "out_channels": 16, "kernel": (3, 3), "stride": (2, 2), "groups": 16,
+        "padding": (1, 1, 1, 1), "dilation": (2, 2), "in_dtype": "float32", "accumulate16": 1, "epilogue": Epilogue(bounded=True),
+    }  # fmt: skip
+    assert changes.keys() | {"input_zero_point"} == {f.name for f in fields(Conv2DWorkload)}
+    for name, value in changes.items():
+        assert normalise(replace(workload(), **{name: value})) != normalise(workload()), name
+    epilogue = {
+        "out": "float32", "requantize": "shift", "per_channel": True, "residual": True, "shared_residual": True, "bounded": True,
+        "qmin": 1, "qmax": 254, "low": 0.0, "high": 6.0,
+    }  # fmt: skip
+    assert epilogue.keys() | {"zero_point", "residual_zero_point"} == {f.name for f in fields(Epilogue)}
+    for name, value in epilogue.items():
+        changed = replace(workload(), epilogue=Epilogue(**{name: value}))
+        assert normalise(changed) != normalise(workload()), name
+
+
+def test_the_specification_is_the_identity():
+    again = TuningTask(**{f.name: getattr(TASK, f.name) for f in fields(TuningTask)})
+    assert shash2hex(specification(TASK)) == shash2hex(specification(again))
+    for change in ({"cpu": "another"}, {"threads": 2}, {"kernels": "1"}, {"features": ("sse3",)}, {"workload": workload(13)}):
+        assert shash2hex(specification(replace(TASK, **change))) != shash2hex(specification(TASK)), change
+    grouped = Conv2DWorkload(batch=1, height=5, width=5, in_channels=8, out_channels=8, kernel=(3, 3), groups=8, padding=(1, 0, 1, 0))
+    assert "conv2d" in specification(replace(TASK, workload=grouped)).script()
+
+
+def test_a_trace_holds_the_choice():
+    for choice in SPACE[::40]:
+        assert choice_of(annotate(specification(TASK), choice).trace) == choice
+
+
+def test_a_shape_in_a_few_characters():
+    assert describe(workload()) == "1x1 14x14 16->32"
+    assert describe(replace(workload(), kernel=(3, 3), stride=(2, 2), out_channels=16, groups=16)) == "3x3/2 14x14 16->16 depthwise"
+
+
+def test_lines_survive_a_torn_one(tmp_path):
+    path = tmp_path / "lines"
+    append_line(path, {"a": 1})
+    with path.open("a") as file:
+        file.write('{"a": 2')
+    assert read_lines(path) == [{"a": 1}]
+    append_line(path, {"a": 3})
+    assert read_lines(path) == [{"a": 1}, {"a": 3}]
+    path.write_text("{}\n}\n{}\n")
+    with pytest.raises(ConfigError, match="lines, line 2 is not JSON"):
+        read_lines(path)
+
+
+def test_a_decision_of_another_cpu_counts_only_for_compiling_elsewhere(tmp_path):
+    other = replace(TASK, cpu="another")
+    decision = Decision(choice=SPACE[3], us=1.0, untuned_us=2.0, measured=4)
+    with open_work_dir(tmp_path, spec().tvm_target()) as folder:
+        folder.decide(other, decision)
+    found = read_decisions(tmp_path)
+    assert found.get(other) == decision and found.get(TASK) is None
+    assert found.get(TASK, any_cpu=True) == decision
+    assert found.get(replace(TASK, threads=2), any_cpu=True) is None
+    with pytest.raises(ConfigError, match="no tuning folder"):
+        read_decisions(tmp_path / "missing")
+
+
+def test_a_time_is_measured_once(tmp_path):
+    runner, path = TableRunner(), tmp_path / "new" / "times.jsonl"
+    here = spec()
+    first = kernel_time_us(here, workload(), records=TimingRecords(path), runner=runner)
+    again = kernel_time_us(here, replace(workload(), input_zero_point=9), records=TimingRecords(path), runner=runner)
+    assert first == again and len(runner.asked) == 1
+    kernel_time_us(here, workload(), SPACE[5], records=TimingRecords(path), runner=runner)
+    kernel_time_us(here, workload(), threads=2, records=TimingRecords(path), runner=runner)
+    assert len(runner.asked) == 3
+    records = TimingRecords(path)
+    assert records.get(tuning_task(here, workload(), 1), SPACE[5]) is not None and records.get(replace(TASK, cpu="another")) is None
+    assert set(json.loads(path.read_text().splitlines()[0])) == {"task", "choice", "us"}
+
+
+def test_a_kernel_is_timed_here():
+    w = Conv2DWorkload(batch=1, height=4, width=4, in_channels=8, out_channels=8, kernel=(1, 1), epilogue=Epilogue(residual=True))
+    assert 0.05 < kernel_time_us(parse_target("llvm"), w) < 1e5

@@ -1,0 +1,57 @@
+"""Random arguments for a convolution kernel, inside the ranges that its workload promises."""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+
+from tvm_rsq.targets.kernel import Kernel
+from tvm_rsq.targets.workload import Conv2DWorkload
+
+
+def kernel_arguments(w: Conv2DWorkload, kernel: Kernel, seed: int = 0) -> list[tvm.runtime.Tensor]:
+    """One tensor for each parameter of `kernel`, in the protocol's order (KernelLibrary.conv2d), the output last."""
+    rng = np.random.default_rng(seed)
+    depth = w.in_channels // w.groups
+    terms = w.kernel[0] * w.kernel[1] * depth
+    data = _data(w, rng, (w.batch, w.height, w.width, w.in_channels))
+    arrays = [data, kernel.pack_weight(_weight(w, rng, (w.out_channels, *w.kernel, depth)))]
+    shape = (w.batch, w.out_height, w.out_width, w.out_channels)
+    if w.in_dtype == "float32":
+        arrays.append(rng.standard_normal(w.out_channels).astype(np.float32))
+    else:
+        arrays += [rng.integers(-1000, 1000, w.out_channels).astype(np.int32), _multiplier(w, rng, terms)]
+    if w.epilogue.residual:
+        arrays.append(_data(w, rng, shape))
+        if w.in_dtype == "uint8" and not w.epilogue.shared_residual:
+            fixed = w.epilogue.requantize == "fixed_point"
+            arrays.append(np.array([2**30, 31], np.int32) if fixed else np.array([0.5, 3], np.float32))
+    arrays.append(np.zeros(shape, w.epilogue.out))
+    params = len(kernel.prim_func.params)
+    if params != len(arrays):
+        raise ValueError(f"kernel {kernel.name} takes {params} arguments, expected the {len(arrays)} of KernelLibrary.conv2d")
+    return [tvm.runtime.tensor(np.ascontiguousarray(array)) for array in arrays]
+
+
+def _data(w: Conv2DWorkload, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    if w.in_dtype == "float32":
+        return rng.standard_normal(shape).astype(np.float32)
+    return rng.integers(0, 256, shape).astype(np.uint8)
+
+
+def _weight(w: Conv2DWorkload, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    if w.in_dtype == "float32":
+        return rng.standard_normal(shape).astype(np.float32)
+    most = 128 // (2 * w.accumulate16) if w.accumulate16 else 127  # 2 * accumulate16 of them sum to 128 at most
+    return rng.integers(-most, most + 1, shape).astype(np.int8)
+
+
+def _multiplier(w: Conv2DWorkload, rng: np.random.Generator, terms: int) -> np.ndarray:
+    """Of a size that spreads the outputs over their range, and keeps every |total * m| below 2^21 (see Epilogue.bounded)."""
+    n = w.out_channels if w.epilogue.per_channel else 1
+    unit = 128 / (255 * 127 * np.sqrt(terms))
+    if w.epilogue.requantize == "shift":
+        return np.full(n, int(np.clip(np.ceil(-np.log2(unit)), 1, 30)), np.int32)
+    if w.epilogue.requantize == "fixed_point":
+        return np.stack([rng.integers(2**30, 2**31, n), np.full(n, int(np.ceil(31 - np.log2(unit))))]).astype(np.int32)
+    return (unit * rng.uniform(0.5, 1, n)).astype(np.float32)

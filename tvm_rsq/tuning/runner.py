@@ -1,0 +1,107 @@
+"""Times kernels in this process: build with LLVM's JIT, no linker, no worker.
+
+MetaSchedule's LocalBuilder and LocalRunner start worker processes that import TVM's tensor intrinsics again for every batch; that costs
+more than everything that is measured.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import tvm
+from tvm.ir import IRModule
+
+from tvm_rsq.errors import TargetError
+from tvm_rsq.targets.choice import Choice
+from tvm_rsq.targets.kernel import Kernel
+from tvm_rsq.targets.spec import TargetSpec, host_supports
+from tvm_rsq.threads import VARIABLE
+from tvm_rsq.tuning.kernel_arguments import kernel_arguments
+from tvm_rsq.tuning.task import TuningTask
+
+_SLICE_S = 2e-3  # one sample runs so long, or one call where that is longer
+
+
+class Runner(Protocol):
+    """Times the kernels of a task."""
+
+    def times(self, task: TuningTask, choices: Sequence[Choice], rounds: int) -> list[list[float]]:
+        """For each choice, `rounds` samples in microseconds a call. The choices take turns, so that samples of one round can be compared.
+        ValueError: a choice that does not fit the workload.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LocalRunner:
+    """A Runner on this machine.   TargetError: this machine cannot run code for `spec`."""
+
+    spec: TargetSpec
+
+    def __post_init__(self) -> None:
+        check_runs_here(self.spec)
+
+    def times(self, task: TuningTask, choices: Sequence[Choice], rounds: int) -> list[list[float]]:
+        kernels = [self._load(task, choice) for choice in choices]
+        found: list[list[float]] = [[] for _ in kernels]
+        with _threads(task.threads):
+            for kernel in kernels:
+                kernel.warm_up()
+            for _ in range(rounds):
+                for kernel, samples in zip(kernels, found, strict=True):
+                    samples.append(kernel.sample_us())
+        return found
+
+    def _load(self, task: TuningTask, choice: Choice) -> _LoadedKernel:
+        kernel = self.spec.library.conv2d(task.workload, choice)
+        return _LoadedKernel(_compile(kernel, self.spec), kernel_arguments(task.workload, kernel))
+
+
+def check_runs_here(spec: TargetSpec) -> None:
+    """TargetError: this machine cannot run code for `spec`."""
+    if lacking := host_supports(spec):
+        raise TargetError(f"cannot time kernels for {spec.name} here: this machine lacks {', '.join(lacking[:4])}; tune on one that has it")
+
+
+class _LoadedKernel:
+    def __init__(self, module: tvm.runtime.Module, arguments: list[tvm.runtime.Tensor]) -> None:
+        self._module = module
+        self._arguments = arguments
+        self._number = 1
+
+    def warm_up(self) -> None:
+        """Bring code and data into the caches, and find out how many calls fill a sample."""
+        self._seconds()
+        self._number = max(1, round(_SLICE_S / max(self._seconds(), 1e-7)))
+
+    def sample_us(self) -> float:
+        return self._seconds() * 1e6
+
+    def _seconds(self) -> float:
+        evaluate = self._module.time_evaluator("main", tvm.cpu(), number=self._number, repeat=1)
+        return float(evaluate(*self._arguments).results[0])
+
+
+def _compile(kernel: Kernel, spec: TargetSpec) -> tvm.runtime.Module:
+    module = IRModule({"main": kernel.prim_func.with_attr("global_symbol", "main")})
+    target = spec.tvm_target()
+    with target, tvm.transform.PassContext(opt_level=3):
+        return tvm.compile(module, target=target).mod
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """TVM's runtime reads the variable at every parallel loop."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = str(count)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before

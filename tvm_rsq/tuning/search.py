@@ -1,0 +1,78 @@
+"""Which choice to measure next, and for which task.
+
+MetaSchedule's EvolutionarySearch and GradientBased scheduler are not used: both hang on a TuneContext, whose constructor imports TVM's
+tensor intrinsics (over ten seconds on an idle core); the scheduler commits a batch only when its task comes up again, so that a kill in
+its first pass over the tasks loses every measurement; and a space that can be listed needs no mutation: the model ranks all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tvm_rsq.targets.choice import Choice
+from tvm_rsq.tuning.cost_model import CostModel
+from tvm_rsq.tuning.task import TuningTask
+
+_EXPLORE = 0.15  # part of the trials that are drawn, not predicted
+_RECENT = 4  # trials that tell whether a task still improves
+_TREND = 0.2  # weight of that trend against the task's mere share of the time, as in MetaSchedule's gradient scheduler
+
+
+@dataclass
+class TaskSearch:
+    """The search for one task.
+
+    space     every choice, the untuned one first
+    uses      how often the network runs the task
+    measured  choice -> microseconds; infinity for one that could not be built
+    """
+
+    task: TuningTask
+    space: tuple[Choice, ...]
+    uses: int
+    measured: dict[Choice, float] = field(default_factory=dict)
+
+    @property
+    def untuned(self) -> Choice:
+        return self.space[0]
+
+    @property
+    def open(self) -> list[Choice]:
+        """What can still be measured, in the order of the space."""
+        return [choice for choice in self.space[1:] if choice not in self.measured]
+
+    @property
+    def trials(self) -> int:
+        """Choices of this space that were measured against the untuned one."""
+        return sum(choice in self.measured for choice in self.space[1:])
+
+    def propose(self, model: CostModel, rng: np.random.Generator) -> Choice:
+        """The open choice that the model thinks fastest, or now and then any."""
+        choices = self.open
+        explore, drawn = rng.random() < _EXPLORE, int(rng.integers(len(choices)))
+        predicted = None if explore else model.predict(self.task.workload, choices)
+        return choices[drawn if predicted is None else int(np.argmin(predicted))]
+
+    def gain(self) -> float:
+        """Microseconds of the network that another trial may win, up to a constant."""
+        times = [time for choice, time in self.measured.items() if choice in self.space] or [float(self.task.workload.macs) / 1e4]
+        best = min(times)
+        trend = (min(times[:-_RECENT]) - best) / _RECENT / best if len(times) > _RECENT else 0.0
+        return self.uses * best * (_TREND * trend + (1 - _TREND) / (1 + self.trials))
+
+
+def next_search(searches: Sequence[TaskSearch]) -> TaskSearch | None:
+    """The one whose next trial promises most; None when every space is exhausted."""
+    alive = [search for search in searches if search.open]
+    return max(alive, key=TaskSearch.gain) if alive else None
+
+
+def teach(model: CostModel, search: TaskSearch, times: Mapping[Choice, float]) -> None:
+    """Tell the model of measurements of one task, in microseconds."""
+    untuned = search.measured.get(search.untuned)
+    for choice, time in times.items():
+        if untuned is not None and np.isfinite(time):
+            model.add(search.task.workload, choice, time / untuned)

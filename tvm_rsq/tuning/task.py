@@ -1,0 +1,75 @@
+"""TuningTask: what a measured time is the time of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tvm_rsq.targets.spec import TargetSpec
+from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.tuning.machine import cpu_model, kernels_version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningTask:
+    """One convolution on one machine. Equal tasks take the same time.
+
+    workload  as `normalise` leaves it
+    arch      architecture of the target
+    features  its instruction sets, sorted
+    cpu       model of the CPU that measures
+    threads   that the kernel runs on
+    kernels   version of the kernel templates
+    """
+
+    workload: Conv2DWorkload
+    arch: str
+    features: tuple[str, ...]
+    cpu: str
+    threads: int
+    kernels: str
+
+    def key(self) -> dict[str, Any]:
+        """As JSON values, the form in which records hold it."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @property
+    def identity(self) -> str:
+        """The same as one deterministic text."""
+        return identity(self.key())
+
+
+def identity(key: Mapping[str, Any]) -> str:
+    """One text for equal keys, whatever their order."""
+    return json.dumps(key, sort_keys=True)
+
+
+def tuning_task(spec: TargetSpec, workload: Conv2DWorkload, threads: int) -> TuningTask:
+    """The task of a workload on this machine."""
+    return TuningTask(
+        workload=normalise(workload), arch=spec.arch, features=tuple(sorted(spec.features)), cpu=cpu_model(), threads=threads,
+        kernels=kernels_version(),
+    )  # fmt: skip
+
+
+def normalise(w: Conv2DWorkload) -> Conv2DWorkload:
+    """The representative of all workloads that are as fast as `w`: constants become one of a kind.
+
+    Whether a bound is the type's own stays, since such a bound needs no instruction.
+    """
+    e = w.epilogue
+    epilogue = replace(
+        e, zero_point=0, residual_zero_point=0, qmin=min(e.qmin, 1), qmax=max(e.qmax, 254),
+        low=e.low if e.low == float("-inf") else 0.0, high=e.high if e.high == float("inf") else 6.0,
+    )  # fmt: skip
+    return replace(w, input_zero_point=0, epilogue=epilogue)
+
+
+def describe(w: Conv2DWorkload) -> str:
+    """The shape in a few characters: "3x3/2 56x56 64->128"."""
+    kernel = "x".join(map(str, w.kernel)) + (f"/{w.stride[0]}" if w.stride != (1, 1) else "")
+    groups = " depthwise" if w.is_depthwise else f" in {w.groups} groups" if w.groups > 1 else ""
+    batch = f"{w.batch} x " if w.batch > 1 else ""
+    return f"{kernel} {batch}{w.height}x{w.width} {w.in_channels}->{w.out_channels}{groups}"

@@ -1,0 +1,112 @@
+"""Tuning: spend trials where they promise most, then settle every task by a fair duel with the untuned choice."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tvm_rsq.progress import Progress, ProgressCallback, silent
+from tvm_rsq.targets.choice import Choice
+from tvm_rsq.targets.spec import TargetSpec
+from tvm_rsq.tune_config import TuneConfig
+from tvm_rsq.tuning.cost_model import CostModel
+from tvm_rsq.tuning.decide import decide
+from tvm_rsq.tuning.network_tasks import NetworkTask
+from tvm_rsq.tuning.runner import LocalRunner, Runner
+from tvm_rsq.tuning.search import TaskSearch, next_search, teach
+from tvm_rsq.tuning.task import describe
+from tvm_rsq.tuning.work_dir import Decision, WorkDir, open_work_dir
+
+log = logging.getLogger(__name__)
+
+_ROUNDS = 5  # samples of a trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResult:
+    """What became of a task: `decision`, out of `space` choices."""
+
+    task: NetworkTask
+    decision: Decision
+    space: int
+
+    @property
+    def untuned_us(self) -> float:
+        """Of all layers of the task."""
+        return self.decision.untuned_us * len(self.task.layers)
+
+    @property
+    def us(self) -> float:
+        """Of all layers of the task."""
+        return self.decision.us * len(self.task.layers)
+
+
+def tune(
+    tasks: Sequence[NetworkTask], spec: TargetSpec, config: TuneConfig, *, runner: Runner | None = None, progress: ProgressCallback = silent
+) -> tuple[TaskResult, ...]:
+    """Measure until `config.trials` choices of these tasks are on record in `config.work_dir`, and decide. One result for each task.
+
+    Every measurement is written at once: a tuner that was killed goes on where it was.
+    TargetError: this machine cannot run the kernels. ConfigError: another tuner is at work in the folder.
+    """
+    runner = runner or LocalRunner(spec)
+    with open_work_dir(config.work_dir, spec.tvm_target()) as folder:
+        searches = [_search(task, spec, folder) for task in tasks]
+        _explore(searches, config, runner, folder, progress)
+        return _settle(tasks, searches, runner, folder, progress)
+
+
+def _search(task: NetworkTask, spec: TargetSpec, folder: WorkDir) -> TaskSearch:
+    space = spec.library.conv2d_space(task.task.workload)
+    return TaskSearch(task=task.task, space=space, uses=len(task.layers), measured=folder.measured(task.task))
+
+
+def _explore(searches: Sequence[TaskSearch], config: TuneConfig, runner: Runner, folder: WorkDir, progress: ProgressCallback) -> None:
+    model = CostModel(config.seed)
+    for search in searches:
+        teach(model, search, search.measured)
+    total = min(config.trials, sum(len(search.space) - 1 for search in searches))
+    while (done := sum(search.trials for search in searches)) < total and (search := next_search(searches)):
+        choice = search.propose(model, np.random.default_rng([config.seed, done]))
+        times = _trial(search, choice, runner)
+        for measured, us in times.items():
+            folder.record(search.task, measured, us)
+        search.measured.update(times)
+        teach(model, search, times)
+        progress(Progress(stage="tune", done=done + 1, total=total, detail=_detail(search)))
+
+
+def _trial(search: TaskSearch, choice: Choice, runner: Runner) -> dict[Choice, float]:
+    """Microseconds of the choice, at the speed that the machine had when the untuned one was first measured, and then of that one too."""
+    try:
+        untuned, times = map(min, runner.times(search.task, [search.untuned, choice], _ROUNDS))
+    except (ValueError, RuntimeError) as error:  # RuntimeError: TVM's own
+        log.warning("%s cannot be made as %s: %s", describe(search.task.workload), choice, " ".join(str(error).split())[-300:])
+        return {choice: math.inf}
+    known = search.measured.get(search.untuned)
+    return {search.untuned: untuned, choice: times} if known is None else {choice: times / untuned * known}
+
+
+def _settle(
+    tasks: Sequence[NetworkTask], searches: Sequence[TaskSearch], runner: Runner, folder: WorkDir, progress: ProgressCallback
+) -> tuple[TaskResult, ...]:
+    decisions = folder.decisions()
+    results = []
+    for number, (task, search) in enumerate(zip(tasks, searches, strict=True), 1):
+        decision = decisions.get(search.task)
+        if decision is None or decision.measured != len(search.measured):
+            measured = search.measured or {search.untuned: min(runner.times(search.task, [search.untuned], _ROUNDS)[0])}
+            decision = decide(search.task, search.untuned, measured, runner)
+            folder.decide(search.task, decision)
+        results.append(TaskResult(task=task, decision=decision, space=len(search.space)))
+        progress(Progress(stage="compare", done=number, total=len(tasks), detail=describe(search.task.workload)))
+    return tuple(results)
+
+
+def _detail(search: TaskSearch) -> str:
+    best = min(search.measured.values()) / search.measured.get(search.untuned, math.inf)
+    return f"{describe(search.task.workload)}  {best:.2f} of untuned"

@@ -1,0 +1,55 @@
+"""Tuning seen from a network: tune what is missing, and the target with what was decided."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from tvm_rsq.model import Model
+from tvm_rsq.passes.lower_movement import Evaluate
+from tvm_rsq.progress import ProgressCallback, silent
+from tvm_rsq.targets.spec import TargetSpec, host_supports
+from tvm_rsq.threads import thread_count
+from tvm_rsq.tune_config import TuneConfig
+from tvm_rsq.tuning.network_tasks import network_tasks
+from tvm_rsq.tuning.runner import Runner, check_runs_here
+from tvm_rsq.tuning.tune import TaskResult, tune
+from tvm_rsq.tuning.tuned_library import TunedLibrary
+from tvm_rsq.tuning.work_dir import read_decisions
+
+log = logging.getLogger(__name__)
+
+
+def check_tuning(config: TuneConfig, spec: TargetSpec) -> None:
+    """What can be said before a network is at hand.   TargetError: this machine cannot tune for `spec`. ConfigError: nothing to read."""
+    if config.trials:
+        check_runs_here(spec)
+    else:
+        read_decisions(config.work_dir)
+
+
+def tune_network(
+    model: Model, spec: TargetSpec, config: TuneConfig, evaluate: Evaluate, *, runner: Runner | None = None,
+    progress: ProgressCallback = silent,
+) -> tuple[TaskResult, ...]:  # fmt: skip
+    """Tune the convolutions of a network in QDQ form; see `tune`."""
+    return tune(network_tasks(model, spec, config.threads or thread_count(), evaluate), spec, config, runner=runner, progress=progress)
+
+
+def tuned_spec(
+    model: Model, spec: TargetSpec, config: TuneConfig, evaluate: Evaluate, *, runner: Runner | None = None,
+    progress: ProgressCallback = silent,
+) -> TargetSpec:  # fmt: skip
+    """`spec` with the kernels that tuning chose, after tuning what is missing; trials=0 only reads what the folder holds.
+
+    Errors as `tune`; ConfigError: trials=0 and no such folder.
+    """
+    tasks = network_tasks(model, spec, config.threads or thread_count(), evaluate)
+    if config.trials:
+        tune(tasks, spec, config, runner=runner, progress=progress)
+    decisions = read_decisions(config.work_dir)
+    elsewhere = bool(host_supports(spec))
+    found = {task.task.workload: decisions.get(task.task, any_cpu=elsewhere) for task in tasks}
+    if missing := sum(decision is None for decision in found.values()):
+        log.warning("%d of %d kinds of convolution have no tuning record in %s and stay untuned", missing, len(found), config.work_dir)
+    return replace(spec, library=TunedLibrary(spec.library, {w: decision.choice for w, decision in found.items() if decision}))

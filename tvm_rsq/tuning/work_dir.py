@@ -1,0 +1,130 @@
+"""The folder of a tuner.
+
+    database_workload.json, database_tuning_record.json   every measurement: a JSONDatabase of MetaSchedule, workloads from specification.py
+    best.jsonl                                            decisions, one a line, the last of a task counts: what compile reads
+    lock                                                  held by the tuner at work
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tvm.s_tir.meta_schedule.arg_info import ArgInfo
+from tvm.s_tir.meta_schedule.database import JSONDatabase, TuningRecord
+from tvm.target import Target
+
+from tvm_rsq.errors import ConfigError
+from tvm_rsq.targets.choice import Choice, from_knobs, to_knobs
+from tvm_rsq.tuning.json_lines import append_line, read_lines, repair
+from tvm_rsq.tuning.specification import annotate, choice_of, specification
+from tvm_rsq.tuning.task import TuningTask, identity
+
+_WORKLOADS, _RECORDS, _BEST = "database_workload.json", "database_tuning_record.json", "best.jsonl"
+_FAILED_S = 1e10  # MetaSchedule's time of what could not be built
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The choice to compile a task with.
+
+    us, untuned_us  microseconds of it and of the untuned choice, measured in turns; equal where the untuned one stays
+    measured        how many choices it was picked from
+    """
+
+    choice: Choice
+    us: float
+    untuned_us: float
+    measured: int
+
+
+class WorkDir:
+    """An open folder; see `open_work_dir`."""
+
+    def __init__(self, path: Path, target: Target) -> None:
+        self._path = path
+        self._target = target
+        for name in (_WORKLOADS, _RECORDS, _BEST):
+            repair(path / name)
+        self._database = JSONDatabase(work_dir=str(path))
+        self._records: dict[str, list[TuningRecord]] = {}
+        for record in self._database.get_all_tuning_records():
+            self._records.setdefault(str(record.workload.mod["main"].attrs["rsq.task"]), []).append(record)
+
+    def measured(self, task: TuningTask) -> dict[Choice, float]:
+        """Choice -> microseconds of what is on record; infinity for one that could not be built."""
+        return {choice_of(record.trace): _us(record) for record in self._records.get(task.identity, [])}
+
+    def record(self, task: TuningTask, choice: Choice, us: float) -> None:
+        """Write one measurement; infinity says that the choice could not be built."""
+        module = specification(task)
+        workload = self._database.commit_workload(module)
+        seconds = us * 1e-6 if math.isfinite(us) else _FAILED_S
+        trace = annotate(module, choice).trace
+        self._database.commit_tuning_record(
+            TuningRecord(trace, workload, [seconds], self._target, ArgInfo.from_prim_func(module["main"]))
+        )
+
+    def decide(self, task: TuningTask, decision: Decision) -> None:
+        """Write a decision."""
+        append_line(
+            self._path / _BEST,
+            {
+                "task": task.key(), "choice": to_knobs(decision.choice), "us": decision.us, "untuned_us": decision.untuned_us,
+                "measured": decision.measured,
+            },
+        )  # fmt: skip
+
+    def decisions(self) -> Decisions:
+        return read_decisions(self._path)
+
+
+class Decisions:
+    """What `best.jsonl` says."""
+
+    def __init__(self, lines: list[Any]) -> None:
+        self._exact = {identity(line["task"]): line for line in lines}
+        self._any_cpu = {_but_cpu(line["task"]): line for line in lines}
+
+    def get(self, task: TuningTask, *, any_cpu: bool = False) -> Decision | None:
+        """The last decision about `task`.   any_cpu: also one made on another CPU with these features, for compiling elsewhere."""
+        line = self._exact.get(task.identity) or (self._any_cpu.get(_but_cpu(task.key())) if any_cpu else None)
+        if line is None:
+            return None
+        choice = from_knobs(line["choice"])
+        return Decision(choice=choice, us=line["us"], untuned_us=line["untuned_us"], measured=line["measured"])
+
+
+def read_decisions(path: str | Path) -> Decisions:
+    """ConfigError: no such folder, or a broken file."""
+    path = Path(path)
+    if not path.is_dir():
+        raise ConfigError(f"no tuning folder {path}; make one with `tvm-rsq tune`")
+    return Decisions(read_lines(path / _BEST))
+
+
+@contextmanager
+def open_work_dir(path: str | Path, target: Target) -> Iterator[WorkDir]:
+    """The folder, made where it is missing, locked until the context ends.   ConfigError: another tuner holds it, or a broken file."""
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"another tuner is at work in {path}; wait for it, or give another folder") from error
+        yield WorkDir(path, target)
+
+
+def _us(record: TuningRecord) -> float:
+    seconds = float(record.run_secs[0])
+    return math.inf if seconds >= _FAILED_S else seconds * 1e6
+
+
+def _but_cpu(key: dict[str, Any]) -> str:
+    return identity({name: value for name, value in key.items() if name != "cpu"})
