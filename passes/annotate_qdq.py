@@ -10,6 +10,8 @@ After   main(x, w: Tensor((O, KH, KW, I), "int8"), b: Tensor((O,), "int32")):
 
 Only stored tensors get a pair: what is inside an island (see find_islands) stays as it is, so that a kernel requantizes once.
 Values of fewer than 8 bits are clipped in the carrier: x_q = clip(quantize(x), 0, 2^bits - 1).
+What the plan grants a layer beyond its grids, and QDQ has no words for, is noted in attributes of main: "rsq.requantize" (layer ->
+arithmetic) and "rsq.accumulate16" (layer -> block length), both without the layers that have the default.
 This must run on the deploy form: a batch norm or an explicit padding between a layer and its activation would split the island.
 """
 
@@ -27,6 +29,7 @@ from tvm_rsq.passes.drop_copies import drop_copies
 from tvm_rsq.passes.find_islands import Island, Islands, find_islands
 from tvm_rsq.passes.rewrite_bindings import substitute
 from tvm_rsq.plan import TensorQuant
+from tvm_rsq.targets.workload import RequantizeArithmetic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,7 @@ class LayerQuant:
 
     weight  int8, the shape of the parameter; scale float32 (O,) or (1,); axis of the output channels
     bias    int32, the shape of the bias parameter, or None; its scale is input_scale * scale
+    requantize, accumulate16  as LayerPlan says
     """
 
     weight: np.ndarray
@@ -42,6 +46,8 @@ class LayerQuant:
     axis: int
     input_scale: float
     bias: np.ndarray | None = None
+    requantize: RequantizeArithmetic = "float"
+    accumulate16: int = 0
 
 
 def annotate_qdq(
@@ -78,7 +84,7 @@ class _Annotate:
         biases = self._biases()
         island_of = _island_members(self.found.islands)
         new_params = [self._new_param(var, biases) for var in view.function.params]
-        with builder.function("main", new_params, attrs=dict(view.function.attrs) if view.function.attrs else None):
+        with builder.function("main", new_params, attrs=self._attributes()):
             with builder.dataflow():
                 for old, new in zip(view.function.params, new_params, strict=True):
                     self.raw[old] = self._dequantized_param(old.name, new, biases)
@@ -93,6 +99,12 @@ class _Annotate:
                 result = builder.emit_output(substitute(view.function.body.body, far))
             builder.emit_func_output(result)
         return relax.transform.DeadCodeElimination(["main"])(drop_copies(builder.get())), self.params
+
+    def _attributes(self) -> dict[str, object]:
+        requantize = {name: layer.requantize for name, layer in self.layers.items() if layer.requantize != "float"}
+        accumulate16 = {name: layer.accumulate16 for name, layer in self.layers.items() if layer.accumulate16}
+        granted = {"rsq.requantize": requantize, "rsq.accumulate16": accumulate16}
+        return {**dict(self.view.function.attrs or {}), **{key: value for key, value in granted.items() if value}}
 
     def _biases(self) -> dict[str, LayerQuant]:
         """Bias parameter -> the layer whose island adds it."""

@@ -5,7 +5,8 @@ Before  x_dq = dequantize(x_q, s_x, z_x);  w_dq = dequantize(w, s_w, 0)
         y_q = quantize(y, s_y, z_y)
 After   y_q = conv2d_y(x_q, w)
 
-        conv2d_y(x_q: uint8, w: int8) -> uint8, private, attributes rsq.kind = "conv2d", rsq.layer = "w", rsq.tensor = "y":
+        conv2d_y(x_q: uint8, w: int8) -> uint8, private, attributes rsq.kind = "conv2d", rsq.layer = "w", rsq.tensor = "y", and what
+        main's rsq.requantize and rsq.accumulate16 say of the layer:
             the same five operations
 
 An island whose result is wanted in float ends without the quantize. A layer that is left in float is folded as "float_layer",
@@ -88,7 +89,7 @@ class _Fold:
         params = {var: relax.Var(var.name, var.ty) for var in inputs}
         inside: dict[relax.Var, relax.Expr] = dict(params)
         inner = relax.BlockBuilder()
-        attrs = {"rsq.kind": island.kind, "rsq.layer": island.layer or "", "rsq.tensor": island.output}
+        attrs = {"rsq.kind": island.kind, "rsq.layer": island.layer or "", "rsq.tensor": island.output, **self._granted(island)}
         with inner.function("island", list(params.values()), attrs=attrs, private=True):
             with inner.dataflow():
                 for var, value in steps[:-1]:
@@ -98,6 +99,11 @@ class _Fold:
         name = re.sub(r"\W", "_", f"{island.kind}_{island.layer or island.output}")
         function = self.builder.add_func(inner.get()["island"], name)
         return relax.Call(function, [self.replaced.get(var, var) for var in inputs])
+
+    def _granted(self, island: Island) -> dict[str, object]:
+        attrs = dict(self.mod["main"].attrs or {})
+        noted = {key: attrs.get(key, {}) for key in ("rsq.requantize", "rsq.accumulate16")}
+        return {key: layers[island.layer] for key, layers in noted.items() if island.layer in layers}
 
     def _body(self, island: Island, end: relax.Var) -> tuple[list[tuple[relax.Var, relax.Expr]], list[relax.Var]]:
         """The bindings of the island from its dequantizes to `end`, and the variables they read from outside."""

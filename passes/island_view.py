@@ -39,7 +39,7 @@ class LoweredCall:
 
 
 class IslandView:
-    """kind, layer and tensor as fold_islands noted them; ops: the operations without quantize and dequantize."""
+    """kind, layer, tensor, requantize and accumulate16 as fold_islands noted them; ops: the operations without quantize and dequantize."""
 
     def __init__(self, mod: IRModule, name: str) -> None:
         self.view = Dataflow(mod, name)
@@ -47,6 +47,8 @@ class IslandView:
         self.kind = str(function.attrs["rsq.kind"])
         self.layer = str(function.attrs["rsq.layer"])
         self.tensor = str(function.attrs["rsq.tensor"])
+        self.requantize = str(function.attrs.get("rsq.requantize", "float"))
+        self.accumulate16 = int(function.attrs.get("rsq.accumulate16", 0))
         self.ops: tuple[Node, ...] = tuple(self.view.nodes.values())
         self.result = self.ops[-1]
         self.out_shape = tuple(int(extent) for extent in function.ret_ty.shape.values)

@@ -3,6 +3,7 @@
     acc = sum (q_x - z_x) q_w   is computed as   sum q_x q_w  with  -z_x sum q_w  inside the bias
                                 (padding pads with z_x, so this holds at the edges)
     multiplier = s_x s_w / s_y  (s_x s_w where the result leaves in float: the network's output is never requantized)
+How that multiplier is applied, and what the weights promise, is the plan's to say: see requantization.py and targets/workload.py.
 """
 
 from __future__ import annotations
@@ -13,42 +14,126 @@ import numpy as np
 
 from tvm_rsq.passes.dataflow import Node
 from tvm_rsq.passes.island_view import IslandView, LoweredCall, sides, static_attr
+from tvm_rsq.passes.requantization import fixed_point, folded_bias, is_bounded, largest_total, multiplier
+from tvm_rsq.safe_weights import fits_blocks, keeps_promise
 from tvm_rsq.targets.kernel_library import KernelLibrary
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 
 
 def lower_layer(island: IslandView, params: Mapping[str, np.ndarray], library: KernelLibrary) -> LoweredCall:
-    """The island's kernel and arguments.   params: parameter -> array (int8 weights, int32 biases; float32 for float layers)."""
-    anchor = island.ops[0]
-    data = island.view.operand(anchor.name, 0)
-    weight_name = island.view.operand(anchor.name, 1)
-    weight = params[weight_name]
-    ohwi = weight.T.reshape(weight.shape[1], 1, 1, weight.shape[0]) if anchor.op == "matmul" else weight
-    bias, residual = _addends(island, anchor)
-    data_shape = _image(island.shape(data))
-    quantized = island.kind != "float_layer"
-    epilogue = _epilogue(island, residual, per_channel=quantized and np.ndim(island.affine(weight_name).scale) > 0)
-    workload = Conv2DWorkload(
-        **_geometry(anchor, data_shape, ohwi),
-        in_dtype="uint8" if quantized else "float32",
-        input_zero_point=island.affine(data).zero_point if quantized else 0,
-        epilogue=epilogue,
-    )
+    """The island's kernel and arguments.   params: parameter -> array (int8 weights, int32 biases; float32 for float layers).
+
+    ValueError: the layer was granted what its scales or weights do not fit (see `layer_workload`).
+    """
+    layer = _Layer(island, params)
+    workload = layer.workload()
     kernel = library.conv2d(workload)
     out_shape = (workload.batch, workload.out_height, workload.out_width, workload.out_channels)
-    bias_value = params[bias].reshape(-1) if bias else None
-    arguments: list[str | np.ndarray] = [data, kernel.pack_weight(ohwi)]
-    if quantized:
-        arguments += [_folded_bias(bias_value, ohwi, workload.input_zero_point), _multiplier(island, data, weight_name)]
-    else:
-        arguments.append(bias_value if bias_value is not None else np.zeros(workload.out_channels, np.float32))
-    shapes = {data: data_shape}
-    if residual:
-        shapes[residual] = out_shape
-        arguments += [residual, _residual_affine(island, residual)] if quantized else [residual]
+    arguments: list[str | np.ndarray] = [layer.data, kernel.pack_weight(layer.ohwi), *layer.constants(workload.epilogue)]
+    shapes = {layer.data: layer.image}
+    if layer.residual:
+        shapes[layer.residual] = out_shape
+        arguments += [layer.residual, *layer.residual_constants(workload.epilogue)]
     return LoweredCall(
-        kernel=kernel, arguments=tuple(arguments), shape=out_shape, dtype=epilogue.out, shapes=shapes, result_shape=island.out_shape
-    )
+        kernel=kernel, arguments=tuple(arguments), shape=out_shape, dtype=workload.epilogue.out, shapes=shapes,
+        result_shape=island.out_shape,
+    )  # fmt: skip
+
+
+def layer_workload(island: IslandView, params: Mapping[str, np.ndarray]) -> Conv2DWorkload:
+    """What `lower_layer` asks the library for.
+
+    ValueError: "shift" without powers of two or over a residual of another scale, or weights that break the promise of accumulate16.
+    """
+    return _Layer(island, params).workload()
+
+
+class _Layer:
+    """The parts of a convolution or dense island."""
+
+    def __init__(self, island: IslandView, params: Mapping[str, np.ndarray]) -> None:
+        self.island, self.anchor = island, island.ops[0]
+        self.data = island.view.operand(self.anchor.name, 0)
+        self.weight = island.view.operand(self.anchor.name, 1)
+        weight = params[self.weight]
+        self.ohwi = weight.T.reshape(weight.shape[1], 1, 1, weight.shape[0]) if self.anchor.op == "matmul" else weight
+        bias, self.residual = _addends(island, self.anchor)
+        self.bias = params[bias].reshape(-1) if bias else None
+        self.image = _image(island.shape(self.data))
+        self.quantized = island.kind != "float_layer"
+
+    def workload(self) -> Conv2DWorkload:
+        common = _geometry(self.anchor, self.image, self.ohwi)
+        if not self.quantized:
+            return Conv2DWorkload(**common, in_dtype="float32", epilogue=self._float_epilogue())
+        return Conv2DWorkload(
+            **common,
+            input_zero_point=self.island.affine(self.data).zero_point,
+            accumulate16=self._promised(),
+            epilogue=self._epilogue() if self.island.output else self._float_epilogue(),
+        )
+
+    @property
+    def effective(self) -> np.ndarray:
+        """float64 (n,): s_x s_w / s_y, or s_x s_w."""
+        scale = np.atleast_1d(np.asarray(self.island.affine(self.weight).scale, np.float64)) * float(self.island.affine(self.data).scale)
+        return scale / (1.0 if self.island.output is None else float(self.island.output.scale))
+
+    def constants(self, e: Epilogue) -> list[np.ndarray]:
+        """Bias and multiplier; of a float layer the bias alone."""
+        if not self.quantized:
+            return [self.bias if self.bias is not None else np.zeros(self.ohwi.shape[0], np.float32)]
+        given = multiplier(self.effective, e.requantize)
+        shift = (given, e.zero_point - e.residual_zero_point) if e.requantize == "shift" else ()
+        return [folded_bias(self.bias, self.ohwi, self.island.affine(self.data).zero_point, *shift), given]
+
+    def residual_constants(self, e: Epilogue) -> list[np.ndarray]:
+        """residual_affine, where the kernel takes one."""
+        if not self.quantized or e.shared_residual:
+            return []
+        scale, zero, _ = self.island.affine(self.residual)
+        out_scale, out_zero, _ = self.island.output or (1.0, 0, 255)
+        ratio = float(scale) / float(out_scale)
+        if e.requantize == "fixed_point":
+            return [fixed_point(np.array([ratio]))[:, 0]]
+        return [np.array([ratio, out_zero - zero * ratio], np.float32)]
+
+    def _promised(self) -> int:
+        d, inner = self.island.accumulate16, self.ohwi.shape[-1]
+        if d and not (fits_blocks(inner, d) and keeps_promise(self.ohwi.reshape(self.ohwi.shape[0], -1), d)):
+            raise ValueError(
+                f"the weights of {self.weight} (runs of {inner} channels) do not keep the promise of accumulate16={d}; make the plan again"
+            )
+        return d
+
+    def _float_epilogue(self) -> Epilogue:
+        if self.island.requantize == "shift":
+            raise ValueError(f"layer {self.weight} leaves in float and cannot requantize by a shift; make the plan again")
+        low, high = self.island.clamp()
+        return Epilogue(out="float32", per_channel=self._per_channel, residual=self.residual is not None, low=low, high=high)
+
+    def _epilogue(self) -> Epilogue:
+        island, arithmetic, output = self.island, self.island.requantize, self.island.output
+        source = island.affine(self.data)
+        residual = island.affine(self.residual) if self.residual else None
+        shared = residual is not None and residual.scale == output.scale
+        if arithmetic == "shift" and residual is not None and not shared:
+            raise ValueError(f"layer {self.weight} requantizes by a shift and adds a residual of another scale; make the plan again")
+        # What a residual in units of the output adds to |q|, at most; and both zero points.
+        others = 255.0 + (0 if residual is None else 255 * (float(residual.scale) / float(output.scale) + 1))
+        largest = largest_total(self.bias, self.ohwi, source.zero_point, source.qmax)
+        qmin, qmax = island.quantized_clamp()
+        return Epilogue(
+            out="uint8", requantize=arithmetic, per_channel=self._per_channel,
+            residual=residual is not None, shared_residual=shared,
+            # Otherwise it is inside residual_affine.
+            residual_zero_point=residual.zero_point if residual is not None and (shared or arithmetic == "fixed_point") else 0,
+            zero_point=output.zero_point, qmin=qmin, qmax=qmax, bounded=is_bounded(largest, self.effective, others),
+        )  # fmt: skip
+
+    @property
+    def _per_channel(self) -> bool:
+        return self.quantized and np.ndim(self.island.affine(self.weight).scale) > 0
 
 
 def _image(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -83,33 +168,3 @@ def _geometry(anchor: Node, data: tuple[int, int, int, int], ohwi: np.ndarray) -
             "dilation": static_attr(attrs.dilation), "groups": int(attrs.groups),
         }  # fmt: skip
     return found
-
-
-def _epilogue(island: IslandView, residual: str | None, *, per_channel: bool) -> Epilogue:
-    output = island.output
-    if output is None or island.kind == "float_layer":
-        low, high = island.clamp()
-        return Epilogue(out="float32", per_channel=per_channel, residual=residual is not None, low=low, high=high)
-    qmin, qmax = island.quantized_clamp()
-    zero = output.zero_point
-    return Epilogue(out="uint8", per_channel=per_channel, residual=residual is not None, zero_point=zero, qmin=qmin, qmax=qmax)
-
-
-def _folded_bias(bias: np.ndarray | None, ohwi: np.ndarray, input_zero_point: int) -> np.ndarray:
-    correction = input_zero_point * ohwi.reshape(ohwi.shape[0], -1).sum(axis=1, dtype=np.int64)
-    total = (0 if bias is None else bias.astype(np.int64)) - correction
-    # Modulo 2^32, as the kernels add: the planner sees to it that the final sum fits (uniform.accumulator_scale_floor), and only
-    # that counts.
-    return (total & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-
-
-def _multiplier(island: IslandView, data: str, weight: str) -> np.ndarray:
-    scale = np.atleast_1d(np.asarray(island.affine(weight).scale, np.float64)) * float(island.affine(data).scale)
-    return (scale / (1.0 if island.output is None else float(island.output.scale))).astype(np.float32)
-
-
-def _residual_affine(island: IslandView, residual: str) -> np.ndarray:
-    scale, zero, _ = island.affine(residual)
-    out_scale, out_zero, _ = island.output or (1.0, 0, 255)
-    ratio = float(scale) / float(out_scale)
-    return np.array([ratio, out_zero - zero * ratio], np.float32)

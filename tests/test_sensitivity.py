@@ -12,18 +12,33 @@ from hypothesis import strategies as st
 from tiny_networks import build, classifier
 from tvm.relax import op as R
 
+from tvm_rsq import sensitivity
 from tvm_rsq.calibration import calibrate
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.choose_schemes import allowance, choose, excess
 from tvm_rsq.divergence import Divergence
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.executor import Executor
-from tvm_rsq.sensitivity import LayerSensitivity, measure
+from tvm_rsq.sensitivity import LayerSensitivity
 from tvm_rsq.uniform import fake_quantize, fake_quantize_weight, weight_scale
 
 
 def _data(count: int = 5) -> CalibrationSet:
     return CalibrationSet(inputs=(np.random.default_rng(0).standard_normal((count, 3, 16, 16)).astype(np.float32),))
+
+
+def measure(model, data, activations, *, weight_bits=8, bits_of_layer=None, layers=None, **options) -> tuple[LayerSensitivity, ...]:
+    """Every layer per tensor and per channel, at min-max scales."""
+    trials = {}
+    for layer in Executor(model).layers:
+        if layers is None or layer.name in layers:
+            bits, weight = (bits_of_layer or {}).get(layer.name, weight_bits), model.params[layer.name]
+            trials[layer.name] = [
+                lambda w=weight, axis=axis, bits=bits: fake_quantize_weight(w, weight_scale(w, axis, bits), axis, bits)
+                for axis in (None, layer.axis)
+            ]
+    found = sensitivity.measure(model, data, activations, trials, **options)
+    return tuple(LayerSensitivity(name, *values) for name, values in found.items())
 
 
 def _naive(model, data, activations, layer: str, axis: int | None, bits: int) -> float:
@@ -56,10 +71,10 @@ def test_each_layer_alone_equals_the_naive_way(bits, chunk_bytes):
     activations = calibrate(model, data).quantize(bits)
     found = measure(model, data, activations, weight_bits=bits, trace_bytes=chunk_bytes)
     assert [s.layer for s in found] == ["first.weight", "second.weight", "dense.weight"]
-    for sensitivity, axis in zip(found, (0, 0, 1), strict=True):
-        assert sensitivity.per_tensor == pytest.approx(_naive(model, data, activations, sensitivity.layer, None, bits), rel=1e-2, abs=1e-9)
-        assert sensitivity.per_channel == pytest.approx(_naive(model, data, activations, sensitivity.layer, axis, bits), rel=1e-2, abs=1e-9)
-        assert sensitivity.per_tensor > 0
+    for layer, axis in zip(found, (0, 0, 1), strict=True):
+        assert layer.per_tensor == pytest.approx(_naive(model, data, activations, layer.layer, None, bits), rel=1e-2, abs=1e-9)
+        assert layer.per_channel == pytest.approx(_naive(model, data, activations, layer.layer, axis, bits), rel=1e-2, abs=1e-9)
+        assert layer.per_tensor > 0
 
 
 def test_a_softmax_at_the_end_makes_no_difference():
@@ -82,7 +97,7 @@ def test_bits_by_layer_subsets_and_progress():
     assert only == eight["dense.weight"]
     assert [(e.stage, e.done, e.total, e.detail) for e in events] == [("sensitivity", 1, 1, "dense.weight")]
     with pytest.raises(ConfigError, match="nothing"):
-        measure(model, data, activations, layers=["nothing"])
+        sensitivity.measure(model, data, activations, {"nothing": []})
 
 
 def test_a_channel_that_dwarfs_the_others_wants_per_channel():

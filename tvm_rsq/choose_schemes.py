@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tvm_rsq.config import LayerScheme, Scheme
+from tvm_rsq.config import Scheme
 from tvm_rsq.errors import ConfigError
+from tvm_rsq.layer_override import LayerScheme
 from tvm_rsq.sensitivity import LayerSensitivity
 
 _LEAST_DIVERGENCE = 1e-6  # nats in all: below it nothing is told apart by a few images

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tvm_rsq.errors import ConfigError
+from tvm_rsq.config_checks import number as _number
+from tvm_rsq.config_checks import require as _require
+from tvm_rsq.config_checks import whole as _whole
+from tvm_rsq.layer_override import BITS, LayerOverride
 
-BITS = (4, 6, 8)
 SCHEMES = ("hybrid", "per_tensor", "per_channel")
-LAYER_SCHEMES = ("per_tensor", "per_channel", "float")
+LEVERS = ("per_tensor", "shift", "accumulate16", "shared_residual")
+ARITHMETICS = ("float", "fixed_point")  # of a whole network
 
 Scheme = Literal["hybrid", "per_tensor", "per_channel"]
-LayerScheme = Literal["per_tensor", "per_channel", "float"]
 RangeMethod = Literal["min_max", "percentile", "mse"]
 Source = Literal["retro-synthesis", "gaussian", "uniform"]
-
-
-def _require(ok: bool, message: str) -> None:
-    if not ok:
-        raise ConfigError(message)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: object) -> bool:
-    return (_whole(value) or isinstance(value, float)) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def check_seed(seed: object) -> None:
@@ -40,41 +28,6 @@ def check_seed(seed: object) -> None:
 def check_effort(effort: object) -> None:
     """ConfigError: not an effort."""
     _require(effort in ("instant", "best"), f"effort is {effort!r}, expected instant or best")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerOverride:
-    """The user's word on some layers; None leaves a decision to the configuration.
-
-    scheme           "per_tensor", "per_channel", or "float" (the layer is not quantized)
-    weight_bits      4, 6 or 8
-    activation_bits  4, 6 or 8: of the layer's output
-    """
-
-    scheme: LayerScheme | None = None
-    weight_bits: int | None = None
-    activation_bits: int | None = None
-
-    def __post_init__(self) -> None:
-        _require(self.scheme is None or self.scheme in LAYER_SCHEMES, f"override scheme {self.scheme!r}, expected one of {LAYER_SCHEMES}")
-        for name in ("weight_bits", "activation_bits"):
-            value = getattr(self, name)
-            _require(value is None or _whole(value) and value in BITS, f"override {name} is {value!r}, expected one of {BITS}")
-
-    @classmethod
-    def parse(cls, text: str) -> LayerOverride:
-        """"per_channel", "float", "weight_bits=4" or several joined by commas, as the command line takes them."""
-        found: dict[str, str | int] = {}
-        for part in text.split(","):
-            key, _, value = part.strip().rpartition("=")
-            key = key or "scheme"
-            _require(
-                key in {f.name for f in fields(cls)}, f"override {text!r} sets {key!r}, expected scheme, weight_bits or activation_bits"
-            )
-            if key != "scheme":
-                _require(value.isdigit(), f"override {text!r} sets {key} to {value!r}, expected one of {BITS}")
-            found[key] = value if key == "scheme" else int(value)
-        return cls(**found)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +91,9 @@ class QuantConfig:
     seed          of everything random
     overrides     layer name or glob -> LayerOverride, or its text ("per_channel", "float", "weight_bits=4"); later entries win
     synthesis     how calibration data is made
+    levers        what hybrid may use where a target is known: "auto" is all that makes sense there, "none" granularity alone, a tuple
+                  those named: "per_tensor", "shift", "accumulate16", "shared_residual"
+    requantize    "float", or "fixed_point": a 64-bit product for every value, which is how TVM itself requantizes
     """
 
     weight_bits: int = 8
@@ -150,6 +106,8 @@ class QuantConfig:
     seed: int = 0
     overrides: Mapping[str, LayerOverride | str] = field(default_factory=dict)
     synthesis: SynthesisConfig = SynthesisConfig()
+    levers: Literal["auto", "none"] | tuple[str, ...] = "auto"
+    requantize: Literal["float", "fixed_point"] = "float"
 
     def __post_init__(self) -> None:
         _require(_whole(self.weight_bits) and self.weight_bits in BITS, f"weight_bits is {self.weight_bits!r}, expected one of {BITS}")
@@ -169,6 +127,11 @@ class QuantConfig:
             f"range_method is {self.range_method!r}, expected min_max, percentile or mse",
         )
         check_seed(self.seed)
+        named = self.levers in ("auto", "none") or (isinstance(self.levers, (tuple, list)) and set(self.levers) <= set(LEVERS))
+        _require(named, f"levers is {self.levers!r}, expected 'auto', 'none', or some of {LEVERS}")
+        if not isinstance(self.levers, str):
+            object.__setattr__(self, "levers", tuple(lever for lever in LEVERS if lever in self.levers))
+        _require(self.requantize in ARITHMETICS, f"requantize is {self.requantize!r}, expected one of {ARITHMETICS}")
         _require(isinstance(self.synthesis, SynthesisConfig), f"synthesis is {self.synthesis!r}, expected a SynthesisConfig")
         _require(isinstance(self.overrides, Mapping), f"overrides is {self.overrides!r}, expected layer name -> LayerOverride or its text")
         for key, value in self.overrides.items():

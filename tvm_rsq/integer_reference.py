@@ -5,6 +5,7 @@ in the requantization, which decides values close to a tie; a network of 50 laye
 island the result is computed from the integers by the formulas of targets/workload.py and targets/workloads_elementwise.py:
 
     layer     q = clip(rne(fma(float32(acc), m, z)))           with a residual:  rne(fma(float32(acc), m, fma(float32(r), r0, r1)))
+              or of the residual's own scale, by a shift, or by a 64-bit product: see Epilogue
     sum       q = clip(rne(fma(a, r0, fma(b, r1, r2))))        product:  q = clip(rne(float32(p) * m + z))
     mean      q = clip(rne(float32(acc) * (m / count) + z))    concat:   q = clip(rne(fma(q_i, r0, r1)))
     clamp, move, lookup: exact already
@@ -24,6 +25,7 @@ from tvm_rsq.model import Model
 from tvm_rsq.passes.dataflow import Dataflow, Node
 from tvm_rsq.passes.find_islands import Island, find_islands
 from tvm_rsq.passes.island_view import Affine, clamp_bounds, level, sides, static_attr
+from tvm_rsq.passes.requantization import fixed_point
 
 
 @dataclass
@@ -35,6 +37,7 @@ class IntegerReference:
     ends: dict[str, Island] = field(init=False)
     wanted: set[str] = field(init=False)
     sources: dict[str, str] = field(init=False)
+    requantize: dict[str, str] = field(init=False)
     values: dict[str, torch.Tensor] = field(default_factory=dict)
     stored: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -46,6 +49,8 @@ class IntegerReference:
         self.ends = {i.output: i for i in islands if i.kind in _FORMULAS and i.output in view.quantization}
         self.wanted = {i.ops[0] for i in self.ends.values()}
         bindings = [binding for block in view.function.body.blocks for binding in block.bindings]
+        noted = dict(view.function.attrs or {}).get("rsq.requantize", {})
+        self.requantize = {str(layer): str(arithmetic) for layer, arithmetic in noted.items()}
         self.sources = {binding.var.name: view.source(binding.var) for binding in bindings}
 
     def __call__(self, name: str, value: torch.Tensor) -> torch.Tensor | None:
@@ -84,13 +89,43 @@ def _layer(ref: IntegerReference, island: Island) -> torch.Tensor:
         bias = ref.model.params[view.operand(island.ops[1], 1)]
         acc = acc + torch.from_numpy(bias.astype(np.float64)).reshape(-1)
     residual = next((n for op in island.ops[1:] for n in view.nodes[op].operands if n in island.inputs), None)
-    out_scale, out_zero = ref.affine(island.output)
-    multiplier = _f32(scale / out_scale)
+    arithmetic = ref.requantize.get(str(weight), "float")
+    return _REQUANTIZE[arithmetic](ref, acc, scale / ref.affine(island.output)[0], residual, island.output)
+
+
+def _by_float(ref: IntegerReference, acc: torch.Tensor, effective: torch.Tensor, residual: str | None, output: str) -> torch.Tensor:
+    (out_scale, out_zero), multiplier = ref.affine(output), _f32(effective)
     if residual is None:
         return torch.round(_f32(acc) * multiplier + out_zero)
-    ratio = ref.affine(residual)[0] / out_scale
-    r0, r1 = (_f32(torch.tensor(r, dtype=torch.float64)) for r in (ratio, out_zero - ref.affine(residual)[1] * ratio))
+    scale, zero = ref.affine(residual)
+    if scale == out_scale:
+        return torch.round(_f32(acc) * multiplier + (out_zero + ref.integers(residual) - zero))
+    ratio = scale / out_scale
+    r0, r1 = (_f32(torch.tensor(r, dtype=torch.float64)) for r in (ratio, out_zero - zero * ratio))
     return torch.round(_fma(_f32(acc), multiplier, _fma(ref.integers(residual), r0, r1)))
+
+
+def _by_shift(ref: IntegerReference, acc: torch.Tensor, effective: torch.Tensor, residual: str | None, output: str) -> torch.Tensor:
+    """Half up. The residual, if there is one, has the output's scale."""
+    k = torch.round(-torch.log2(effective)).to(torch.int64)
+    q = ((acc.to(torch.int64) + (1 << (k - 1))) >> k) + ref.affine(output)[1]
+    return q.to(torch.float64) + (0 if residual is None else ref.integers(residual) - ref.affine(residual)[1])
+
+
+def _by_fixed_point(ref: IntegerReference, acc: torch.Tensor, effective: torch.Tensor, residual: str | None, output: str) -> torch.Tensor:
+    """Half up in 64 bits; the residual by a product of its own, unless it has the output's scale."""
+    out_scale, out_zero = ref.affine(output)
+    q = _scaled(acc.to(torch.int64), effective.numpy()) + out_zero
+    if residual is not None:
+        scale, zero = ref.affine(residual)
+        real = ref.integers(residual).to(torch.int64) - zero
+        q = q + (real if scale == out_scale else _scaled(real, np.array([scale / out_scale])))
+    return q.to(torch.float64)
+
+
+def _scaled(value: torch.Tensor, effective: np.ndarray) -> torch.Tensor:
+    y, s = (torch.from_numpy(part.astype(np.int64)) for part in fixed_point(effective))
+    return (value * y + (1 << (s - 1))) >> s
 
 
 def _sum(ref: IntegerReference, island: Island) -> torch.Tensor:
@@ -163,6 +198,7 @@ def _fma(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
     return _f32(a * b + c)
 
 
+_REQUANTIZE = {"float": _by_float, "shift": _by_shift, "fixed_point": _by_fixed_point}
 _FORMULAS: Mapping[str, Callable[[IntegerReference, Island], torch.Tensor]] = {
     "conv2d": _layer, "dense": _layer, "sum": _sum, "product": _product, "mean": _mean, "concat": _concat,
 }  # fmt: skip

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tvm_rsq.atomic_write import atomic_write
-from tvm_rsq.config import LayerScheme
 from tvm_rsq.errors import ConfigError
+from tvm_rsq.layer_override import ACCUMULATE16, REQUANTIZE, LayerScheme
+from tvm_rsq.targets.workload import RequantizeArithmetic
 
 SCHEMA = 1
 
@@ -45,6 +46,23 @@ class TensorQuant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """One way to compute a layer that was considered.
+
+    kl       KL(FP32 || this layer alone quantized so) in nats, None where it was not measured
+    time_us  measured time of the layer's kernel on the target, None without a target
+    shared_residual  whether the residual that it adds has the output's scale
+    """
+
+    scheme: LayerScheme
+    requantize: RequantizeArithmetic = "float"
+    accumulate16: int = 0
+    shared_residual: bool = False
+    kl: float | None = None
+    time_us: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerPlan:
     """What one convolution or dense layer became, and why.
 
@@ -59,6 +77,10 @@ class LayerPlan:
     weight_nmse          mean((w - w_q)^2) / mean(w^2) under the chosen scheme; None for float
     macs                 multiply-accumulates for one input of the exported batch
     weight_bytes         of the packed grid: size * bits / 8 (4 bytes a weight for float)
+    requantize           "float", "shift" (effective multipliers are powers of two) or "fixed_point"; "float" for a layer in float
+    accumulate16         0, or the block length 1, 2, 4 for which the weights keep the promise of Conv2DWorkload.accumulate16
+    time_us              of its kernel on the target as measured for this decision, None without a target
+    considered           what it was chosen from
     reason               one phrase
     """
 
@@ -73,7 +95,24 @@ class LayerPlan:
     weight_nmse: float | None = None
     macs: int = 0
     weight_bytes: int = 0
+    requantize: RequantizeArithmetic = "float"
+    accumulate16: int = 0
+    time_us: float | None = None
+    considered: tuple[Alternative, ...] = ()
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.requantize not in REQUANTIZE or self.accumulate16 not in ACCUMULATE16:
+            raise ConfigError(
+                f"layer {self.name}: requantize {self.requantize!r}, accumulate16 {self.accumulate16!r}, expected one of {REQUANTIZE} and "
+                f"one of {ACCUMULATE16}"
+            )
+        if self.scheme == "float" and (self.requantize != "float" or self.accumulate16):
+            raise ConfigError(f"layer {self.name} is left in float and has neither requantize nor accumulate16")
+        if self.scheme == "per_tensor" and len(self.weight_scale) != 1:
+            raise ConfigError(f"layer {self.name} is per tensor and has {len(self.weight_scale)} weight scales, expected 1")
+        if self.scheme != "float" and not all(scale > 0 for scale in self.weight_scale):
+            raise ConfigError(f"layer {self.name} has a weight scale of {min(self.weight_scale)}, expected positive ones")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +160,7 @@ class QuantPlan:
             schema = record.pop("schema")
             if schema != SCHEMA:
                 raise ConfigError(f"plan has schema {schema}, this version reads {SCHEMA}; quantize the network again")
-            layers = tuple(LayerPlan(**{**layer, "weight_scale": tuple(layer["weight_scale"])}) for layer in record.pop("layers"))
+            layers = tuple(_layer(layer) for layer in record.pop("layers"))
             tensors = {name: TensorQuant(**value) for name, value in record.pop("tensors").items()}
             islands = tuple(FloatIsland(**island) for island in record.pop("float_islands"))
             return cls(layers=layers, tensors=tensors, float_islands=islands, **record)
@@ -143,3 +182,8 @@ class QuantPlan:
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path} is not a quantization plan (not text); write one with plan.save") from error
         return cls.from_json(text)
+
+
+def _layer(record: Mapping[str, Any]) -> LayerPlan:
+    considered = tuple(Alternative(**alternative) for alternative in record.get("considered", ()))
+    return LayerPlan(**{**record, "weight_scale": tuple(record["weight_scale"]), "considered": considered})

@@ -1,6 +1,7 @@
 """Make the plan: deploy-form network + calibration set + configuration -> QuantPlan.
 
-ranges of every stored tensor -> sensitivity of every layer -> scheme of every layer (overrides last) -> scales.
+ranges of every stored tensor -> sensitivity of every layer -> how every layer is computed (overrides last) -> scales.
+Without a target only granularity is decided; with one, every lever that it has, by measured time (see plan_levers).
 """
 
 from __future__ import annotations
@@ -8,67 +9,170 @@ from __future__ import annotations
 import fnmatch
 import logging
 from collections.abc import Mapping
-
-import numpy as np
+from dataclasses import asdict, dataclass, replace
 
 from tvm_rsq.calibration import calibrate
 from tvm_rsq.calibration_set import CalibrationSet
+from tvm_rsq.candidates import LayerCost, usable_levers
 from tvm_rsq.choose_schemes import allowance, choose
-from tvm_rsq.config import LAYER_SCHEMES, LayerOverride, QuantConfig
+from tvm_rsq.config import QuantConfig
 from tvm_rsq.errors import ConfigError
-from tvm_rsq.executor import Executor, LayerStep
+from tvm_rsq.executor import Executor
+from tvm_rsq.layer_facts import Candidate, LayerFacts, layer_facts
+from tvm_rsq.layer_override import LAYER_SCHEMES, LayerOverride
+from tvm_rsq.layer_plans import Decision, fitted, layer_plan
+from tvm_rsq.layer_workloads import layer_workloads
 from tvm_rsq.model import Model
 from tvm_rsq.passes import operator_roles as roles
 from tvm_rsq.passes.dataflow import OUTPUT, Dataflow, Node
 from tvm_rsq.passes.find_islands import Islands, find_islands
 from tvm_rsq.passes.operator_roles import is_layer
-from tvm_rsq.plan import FloatIsland, LayerPlan, QuantPlan, TensorQuant
+from tvm_rsq.plan import FloatIsland, QuantPlan, TensorQuant
+from tvm_rsq.plan_levers import LeverPlan, LeverSearch
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.sensitivity import LayerSensitivity, measure
-from tvm_rsq.uniform import accumulator_scale_floor, bias_scale_floor, fake_quantize_weight, nmse, weight_scale
+from tvm_rsq.shared_scales import residual_chains
+from tvm_rsq.targets.levers import Levers
 
 log = logging.getLogger(__name__)
 
 INPUT_BITS = 8  # of the network's input: it comes from bytes, and one tensor of 8 bits costs nothing
 
 
-def make_plan(model: Model, calibration: CalibrationSet, config: QuantConfig, progress: ProgressCallback = silent) -> QuantPlan:
-    """The plan of `model` (deploy form).   ConfigError: an override that matches no layer. ModelError: a layer too wide for int32."""
-    executor = Executor(model)
-    view = Dataflow(model.module)
-    overrides = resolve_overrides(config.overrides, layer_names(model))
-    in_float = {name for name, override in overrides.items() if override.scheme == "float"}
-    islands = find_islands(view, in_float)
-    tensors = _activations(model, view, islands, calibration, config, overrides, executor, progress)
-    bits = {layer.name: overrides.get(layer.name, LayerOverride()).weight_bits or config.weight_bits for layer in executor.layers}
-    floors = _scale_floors(model, view, islands, executor, tensors)
-    decided = {name for name, override in overrides.items() if override.scheme is not None}
-    found: tuple[LayerSensitivity, ...] = ()
-    if config.scheme == "hybrid" and (open_layers := [layer.name for layer in executor.layers if layer.name not in decided]):
-        found = measure(
-            model, calibration, tensors, weight_bits=config.weight_bits, bits_of_layer=bits, scale_floors=floors, layers=open_layers,
-            executor=executor, progress=progress,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedTarget:
+    """What a plan may be made for: the levers of a target, and how long a layer's kernel takes there."""
+
+    name: str
+    levers: Levers
+    cost: LayerCost
+
+
+def make_plan(
+    model: Model, calibration: CalibrationSet, config: QuantConfig, progress: ProgressCallback = silent, *, timed: TimedTarget | None = None
+) -> QuantPlan:
+    """The plan of `model` (deploy form).   ConfigError: an override that matches no layer. ModelError: a layer too wide for int32.
+
+    timed   the target, where its kernels can be timed; it matters to scheme "hybrid" alone
+    """
+    return _Planner(model, calibration, config, progress, timed).run()
+
+
+class _Planner:
+    def __init__(
+        self, model: Model, calibration: CalibrationSet, config: QuantConfig, progress: ProgressCallback, timed: TimedTarget | None
+    ) -> None:
+        self.model, self.calibration, self.config, self.progress, self.timed = model, calibration, config, progress, timed
+        self.executor, self.view = Executor(model), Dataflow(model.module)
+        self.said = resolve_overrides(config.overrides, layer_names(model))
+        self.islands = find_islands(self.view, {name for name, override in self.said.items() if override.scheme == "float"})
+        keeps = {island.output: island.inputs[0] for island in self.islands.islands if island.keeps_scale}
+        self.origin = {name: _origin(name, keeps) for name in self.islands.quantized}
+        bits = {layer.name: self._word(layer.name).weight_bits or config.weight_bits for layer in self.executor.layers}
+        self.facts = layer_facts(model, self.executor, self.view, self.islands, bits)
+
+    def run(self) -> QuantPlan:
+        tensors = self._activations()
+        found: LeverPlan | None = None
+        if self.config.scheme != "hybrid":
+            decisions = {layer.name: self._fixed(layer) for layer in self.facts}
+        elif self.timed is not None and uses_levers(self.config):
+            found = self._with_levers(tensors, self.timed)
+            tensors = dict(found.tensors)
+            decisions = {**{layer.name: self._fixed(layer) for layer in self.facts}, **found.decisions}
+        else:
+            decisions = self._granularity(tensors)
+        return self._plan(tensors, decisions, found)
+
+    def _plan(self, tensors: Mapping[str, TensorQuant], decisions: Mapping[str, Decision], found: LeverPlan | None) -> QuantPlan:
+        layers = tuple(layer_plan(layer, decisions[layer.name], tensors) for layer in self.facts)
+        log.info("%d layers: %s", len(layers), {scheme: sum(layer.scheme == scheme for layer in layers) for scheme in LAYER_SCHEMES})
+        config, calibration = self.config, self.calibration
+        frontier = {"target": self.timed.name, "frontier": [asdict(point) for point in found.frontier]} if found and self.timed else {}
+        return QuantPlan(
+            network_hash=self.model.network_hash,
+            layers=layers,
+            tensors=tensors,
+            float_islands=_float_islands(self.view, self.islands),
+            provenance={
+                "scheme": config.scheme, "weight_bits": config.weight_bits, "activation_bits": config.activation_bits,
+                "budget": config.budget, "levers": config.levers if isinstance(config.levers, str) else list(config.levers),
+                "requantize": config.requantize, "range_method": config.range_method, "effort": config.effort, "seed": config.seed,
+                "calibration_source": calibration.source, "calibration_samples": len(calibration),
+                "calibration_notes": list(calibration.notes), **frontier,
+            },
         )  # fmt: skip
-    schemes = choose(found, allowance(found, config.budget), scheme=config.scheme) if found else {}
-    kl = {sensitivity.layer: sensitivity for sensitivity in found}
-    layers = []
-    for layer in executor.layers:
-        scheme, reason = schemes.get(layer.name, (config.scheme, f"{config.scheme} for every layer"))
-        if (forced := overrides.get(layer.name, LayerOverride()).scheme) is not None:
-            scheme, reason = forced, f"{forced} by override"
-        layers.append(_layer_plan(model, view, islands, layer, scheme, bits[layer.name], tensors, floors, kl.get(layer.name), reason))  # type: ignore[arg-type]
-    log.info("%d layers: %s", len(layers), {scheme: sum(found.scheme == scheme for found in layers) for scheme in LAYER_SCHEMES})
-    return QuantPlan(
-        network_hash=model.network_hash,
-        layers=tuple(layers),
-        tensors=tensors,
-        float_islands=_float_islands(view, islands),
-        provenance={
-            "scheme": config.scheme, "weight_bits": config.weight_bits, "activation_bits": config.activation_bits, "budget": config.budget,
-            "range_method": config.range_method, "effort": config.effort, "seed": config.seed, "calibration_source": calibration.source,
-            "calibration_samples": len(calibration), "calibration_notes": list(calibration.notes),
-        },
-    )  # fmt: skip
+
+    def _word(self, layer: str) -> LayerOverride:
+        return self.said.get(layer, LayerOverride())
+
+    def _base(self, layer: LayerFacts, scheme: str) -> Candidate:
+        """What the layer is without levers: `scheme`, unless the user says otherwise."""
+        said = self._word(layer.name)
+        return Candidate(
+            scheme=said.scheme or scheme,  # type: ignore[arg-type]
+            requantize=said.requantize or self.config.requantize,
+            accumulate16=said.accumulate16 or 0,
+        )
+
+    def _fixed(self, layer: LayerFacts) -> Decision:
+        scheme = self.config.scheme if self.config.scheme != "hybrid" else "per_channel"
+        said = self._word(layer.name).scheme
+        reason = f"{said} by override" if said else f"{scheme} for every layer"
+        return Decision(candidate=self._base(layer, scheme), reason=reason)
+
+    def _granularity(self, tensors: Mapping[str, TensorQuant]) -> dict[str, Decision]:
+        """Per tensor where that is within the budget."""
+        open_layers = [layer for layer in self.facts if self._word(layer.name).scheme is None]
+        trials = {}
+        for layer in open_layers:
+            ways = [fitted(layer, self._base(layer, scheme), tensors)[:2] for scheme in ("per_tensor", "per_channel")]
+            trials[layer.name] = [lambda layer=layer, c=c, s=s: layer.real(layer.integers(c, s), s) for c, s in ways]
+        values = measure(self.model, self.calibration, tensors, trials, executor=self.executor, progress=self.progress) if trials else {}
+        found = [LayerSensitivity(name, *pair) for name, pair in values.items()]
+        schemes = choose(found, allowance(found, self.config.budget))
+        decisions = {layer.name: self._fixed(layer) for layer in self.facts}
+        for kl, layer in zip(found, open_layers, strict=True):
+            scheme, reason = schemes[layer.name]
+            candidate = replace(decisions[layer.name].candidate, scheme=scheme)
+            decisions[layer.name] = Decision(
+                candidate=candidate, reason=reason, kl_per_tensor=kl.per_tensor, kl_per_channel=kl.per_channel
+            )
+        return decisions
+
+    def _with_levers(self, tensors: Mapping[str, TensorQuant], timed: TimedTarget) -> LeverPlan:
+        use = usable_levers(self.config.levers, timed.levers)
+        facts = [layer for layer in self.facts if not layer.in_float]
+        fixed = {layer.name: self._fixed(layer) for layer in self.facts}
+        base = {layer.name: fitted(layer, fixed[layer.name].candidate, tensors)[0] for layer in facts}
+        baseline = self._plan(tensors, fixed, None)
+        inputs = [spec.name for spec in self.model.inputs]
+        chains = residual_chains(facts, tensors, self.origin, inputs) if "shared_residual" in use else ()
+        return LeverSearch(
+            facts=facts, base=base, said=self.said, tensors=tensors, chains=chains, workloads=layer_workloads(self.model, baseline),
+            use=use, levers=timed.levers, cost=timed.cost, calibration=self.calibration, executor=self.executor,
+            budget=self.config.budget, progress=self.progress,
+        ).run()  # fmt: skip
+
+    def _activations(self) -> dict[str, TensorQuant]:
+        """Quantization of every stored tensor; what only moves values has the quantization of what it moves."""
+        config, islands = self.config, self.islands
+        bits = {spec.name: INPUT_BITS for spec in self.model.inputs}
+        for island in islands.islands:
+            if island.layer and (said := self._word(island.layer).activation_bits):
+                bits[island.output] = said
+        needed = dict.fromkeys([name for name in islands.quantized if self.origin[name] == name] + list(self.origin.values()))
+        ranges = calibrate(
+            self.model, self.calibration, list(needed), method=config.range_method, bits=config.activation_bits,
+            executor=self.executor, progress=self.progress,
+        )  # fmt: skip
+        found = ranges.quantize(config.activation_bits, bits)
+        return {name: found[self.origin[name]] for name in islands.quantized}
+
+
+def uses_levers(config: QuantConfig) -> bool:
+    """Whether a plan of this configuration depends on its target."""
+    return config.scheme == "hybrid" and config.levers not in ("none", ())
 
 
 def layer_names(model: Model) -> list[str]:
@@ -87,93 +191,14 @@ def resolve_overrides(overrides: Mapping[str, LayerOverride | str], layers: list
             raise ConfigError(f"override {pattern!r} matches no layer; the layers are {', '.join(layers[:4])}, ... ({len(layers)} in all)")
         parsed = LayerOverride.parse(override) if isinstance(override, str) else override
         for name in matched:
-            before = resolved.get(name, LayerOverride())
-            resolved[name] = LayerOverride(
-                scheme=parsed.scheme or before.scheme,
-                weight_bits=parsed.weight_bits or before.weight_bits,
-                activation_bits=parsed.activation_bits or before.activation_bits,
-            )
+            resolved[name] = parsed.filled_by(resolved.get(name, LayerOverride()))
     return resolved
-
-
-def _activations(
-    model: Model, view: Dataflow, islands: Islands, calibration: CalibrationSet, config: QuantConfig,
-    overrides: Mapping[str, LayerOverride], executor: Executor, progress: ProgressCallback,
-) -> dict[str, TensorQuant]:  # fmt: skip
-    """Quantization of every stored tensor; what only moves values has the quantization of what it moves."""
-    keeps = {island.output: island.inputs[0] for island in islands.islands if island.keeps_scale}
-    own = [name for name in islands.quantized if name not in keeps]
-    needed = dict.fromkeys(own + [_origin(name, keeps) for name in islands.quantized])
-    bits = {spec.name: INPUT_BITS for spec in model.inputs}
-    for island in islands.islands:
-        if island.layer and (said := overrides.get(island.layer, LayerOverride()).activation_bits):
-            bits[island.output] = said
-    ranges = calibrate(
-        model, calibration, list(needed), method=config.range_method, bits=config.activation_bits, executor=executor, progress=progress
-    )
-    found = ranges.quantize(config.activation_bits, bits)
-    return {name: found[_origin(name, keeps)] for name in islands.quantized}
 
 
 def _origin(name: str, keeps: Mapping[str, str]) -> str:
     while name in keeps:
         name = keeps[name]
     return name
-
-
-def _layer_plan(
-    model: Model, view: Dataflow, islands: Islands, layer: LayerStep, scheme: str, bits: int, tensors: Mapping[str, TensorQuant],
-    floors: Mapping[str, np.ndarray], kl: LayerSensitivity | None, reason: str,
-) -> LayerPlan:  # fmt: skip
-    weight = model.params[layer.name]
-    island = next(island for island in islands.islands if island.layer == layer.name)
-    common = {
-        "name": layer.name, "op": _operator(view, layer), "output": island.output, "macs": _macs(view, layer, weight), "reason": reason,
-        "kl_per_tensor": kl.per_tensor if kl else None, "kl_per_channel": kl.per_channel if kl else None,
-    }  # fmt: skip
-    if scheme == "float":
-        return LayerPlan(scheme="float", weight_bits=32, weight_bytes=weight.nbytes, **common)  # type: ignore[arg-type]
-    axis, floor = layer.axis if scheme == "per_channel" else None, floors[layer.name]
-    scale = weight_scale(weight, axis, bits, minimum=floor if axis is not None else float(floor.max()))
-    error = nmse(weight, fake_quantize_weight(weight, scale, axis, bits)) if np.any(weight) else 0.0
-    return LayerPlan(
-        scheme=scheme, weight_scale=tuple(float(s) for s in scale), weight_bits=bits, weight_nmse=error,
-        weight_bytes=-(-weight.size * bits // 8), **common,
-    )  # type: ignore[arg-type]  # fmt: skip
-
-
-def _scale_floors(
-    model: Model, view: Dataflow, islands: Islands, executor: Executor, tensors: Mapping[str, TensorQuant]
-) -> dict[str, np.ndarray]:
-    """Layer -> the smallest weight scale of each channel with which its bias and its accumulator fit their int32; float layers left out."""
-    island_of = {island.layer: island for island in islands.islands if island.layer and island.kind != "float_layer"}
-    floors = {}
-    for layer in executor.layers:
-        if layer.name in island_of:
-            bias, quant = bias_of(view, island_of[layer.name].ops), tensors[layer.input]
-            value = None if bias is None else model.params[bias].reshape(-1)
-            floor = accumulator_scale_floor(model.params[layer.name], layer.axis, value, quant)
-            floors[layer.name] = floor if value is None else np.maximum(floor, bias_scale_floor(value, quant.scale))
-    return floors
-
-
-def bias_of(view: Dataflow, ops: tuple[str, ...]) -> str | None:
-    """The bias parameter of a layer's island, None where it has none."""
-    name = view.operand(ops[1], 1) if len(ops) > 1 and view.nodes[ops[1]].op == "add" else None
-    return name if view.is_param(name) else None
-
-
-def _operator(view: Dataflow, layer: LayerStep) -> str:
-    node = view.nodes[layer.binding]
-    if node.op == "matmul":
-        return "dense"
-    groups = int(node.expr.attrs.groups)
-    return "depthwise_conv2d" if groups > 1 and groups == view.shape(layer.binding)[-1] else "conv2d"
-
-
-def _macs(view: Dataflow, layer: LayerStep, weight: np.ndarray) -> int:
-    out = view.shape(layer.binding)
-    return int(np.prod(out[:-1], dtype=np.int64)) * weight.size
 
 
 def _float_islands(view: Dataflow, islands: Islands) -> tuple[FloatIsland, ...]:

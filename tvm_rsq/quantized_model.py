@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,13 +16,9 @@ from tvm_rsq.executor import Executor
 from tvm_rsq.inputs import check_inputs
 from tvm_rsq.integer_reference import IntegerReference
 from tvm_rsq.model import Model
-from tvm_rsq.passes.annotate_qdq import LayerQuant
-from tvm_rsq.passes.dataflow import Dataflow
-from tvm_rsq.passes.find_islands import find_islands
 from tvm_rsq.plan import QuantPlan
-from tvm_rsq.planner import bias_of
 from tvm_rsq.progress import ProgressCallback, silent
-from tvm_rsq.uniform import quantize_weight
+from tvm_rsq.quantize_layers import quantize_layers
 
 if TYPE_CHECKING:
     from tvm_rsq.compiled_module import CompiledModule
@@ -84,34 +79,3 @@ class QuantizedModel:
         from tvm_rsq.compiler import compile_quantized
 
         return compile_quantized(self, target, tuning=tuning, progress=progress)
-
-
-def quantize_layers(model: Model, plan: QuantPlan) -> Mapping[str, LayerQuant]:
-    """Integer weights and biases of every layer that the plan quantizes."""
-    view = Dataflow(model.module)
-    in_float = {layer.name for layer in plan.layers if layer.scheme == "float"}
-    islands = {island.layer: island for island in find_islands(view, in_float).islands if island.layer}
-    found = {}
-    for layer in plan.layers:
-        if layer.scheme == "float":
-            continue
-        island = islands[layer.name]
-        weight = model.params[layer.name]
-        axis = weight.ndim - 1 if layer.op == "dense" else 0
-        scale = np.asarray(layer.weight_scale, np.float32)
-        input_scale = plan.tensors[view.operand(island.ops[0], 0)].scale
-        bias = bias_of(view, island.ops)
-        found[layer.name] = LayerQuant(
-            weight=quantize_weight(weight, scale, axis if scale.size > 1 else None, layer.weight_bits),
-            scale=scale,
-            axis=axis,
-            input_scale=input_scale,
-            bias=None if bias is None else _integer_bias(model.params[bias], scale, input_scale),
-        )
-    return found
-
-
-def _integer_bias(bias: np.ndarray, scale: np.ndarray, input_scale: float) -> np.ndarray:
-    # The scales leave the rounded bias within 30 bits (see uniform.bias_scale_floor); the product is what annotate_qdq writes.
-    unit = (scale * np.float32(input_scale)).astype(np.float64)
-    return np.clip(np.rint(bias.astype(np.float64) / unit), -(2**31) + 1, 2**31 - 1).astype(np.int32)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_rsq.config import BITS
 from tvm_rsq.errors import ConfigError, ModelError
+from tvm_rsq.layer_override import BITS, WEIGHT_BITS
 from tvm_rsq.plan import TensorQuant
 
 # Below 2^-12 of the layer's largest scale a channel's scale is held: biases are int32 in units of scale_input * scale_weight, and a
@@ -29,7 +29,7 @@ def weight_scale(
     w: any shape -> float32 (w.shape[axis],), or (1,) for axis None (per tensor). Always positive:
     a channel of zeros gets the layer's largest scale, a weight of zeros 2^-8, a faint channel at least 2^-12 of the largest scale.
     minimum, a number or one per channel, is a floor of the caller's (see `bias_scale_floor`).
-    ModelError: w holds NaN or infinity. ConfigError: bits is not 4, 6 or 8.
+    ModelError: w holds NaN or infinity. ConfigError: bits is not 4, 6, 7 or 8.
     """
     levels = _weight_levels(bits)
     peak = _peak(w, axis)
@@ -145,13 +145,13 @@ def fake_quantize(x: np.ndarray, quant: TensorQuant) -> np.ndarray:
     return dequantize_activation(quantize_activation(x, quant), quant)
 
 
-def _check_bits(bits: int) -> None:
-    if bits not in BITS:
-        raise ConfigError(f"{bits!r} bits, expected one of {BITS}")
+def _check_bits(bits: int, allowed: tuple[int, ...] = BITS) -> None:
+    if bits not in allowed:
+        raise ConfigError(f"{bits!r} bits, expected one of {allowed}")
 
 
 def _weight_levels(bits: int) -> int:
-    _check_bits(bits)
+    _check_bits(bits, WEIGHT_BITS)
     return 2 ** (bits - 1) - 1
 
 

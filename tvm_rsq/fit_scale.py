@@ -1,0 +1,63 @@
+"""The scale of a layer's weight under the freedom that the layer was granted.
+
+    float, fixed_point   min-max
+    shift                the effective multiplier s_x * s_w / s_y is 2^-k, 1 <= k <= 30:   s_w = unit * 2^-k,   unit = s_y / s_x
+    accumulate16         the weights are changed to keep a promise (see safe_weights), less the larger the scale
+
+Where there is a choice (the next power up or down, a larger scale) the weights' squared error decides: of each channel, or of all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tvm_rsq.safe_weights import squared_errors
+from tvm_rsq.uniform import weight_scale
+
+EXPONENTS = range(1, 31)
+# Relative to min-max. In descending order: the larger the scale, the fewer weights have to be changed, and the faster it is tried.
+_FACTORS = {
+    0: (1.0,), 1: (1.8, 1.6, 1.4, 1.25, 1.1, 1.0), 2: (2.8, 2.4, 2.1, 1.8, 1.5, 1.25, 1.0), 4: (3.6, 3.0, 2.5, 2.1, 1.75, 1.4, 1.0)
+}  # fmt: skip
+_POWERS = {0: (1.0, 0.5), 1: (2.0, 1.0, 0.5), 2: (4.0, 2.0, 1.0, 0.5), 4: (4.0, 2.0, 1.0)}
+_FEW = 0.02  # channels: the search ends where no more than that still gain
+
+
+def fit_scale(
+    w: np.ndarray, *, per_channel: bool, bits: int, floor: np.ndarray, unit: float | None = None, accumulate16: int = 0
+) -> np.ndarray | None:
+    """float32 (O,), or (1,) per tensor; None where no power of two fits.
+
+    w      float32 (O, run), the order of memory
+    floor  float32 (O,), the smallest scale of each channel
+    unit   s_y / s_x for "shift", None for other arithmetic
+    """
+    axis = 0 if per_channel else None
+    floor = floor if per_channel else floor.max(keepdims=True)
+    base = weight_scale(w, axis, bits, minimum=floor)
+    if unit is None:
+        tried = [base * np.float32(factor) for factor in _FACTORS[accumulate16]]
+    else:
+        # The smallest power that clips nothing, larger ones, and the one below it.
+        power = np.exp2(np.ceil(np.log2(base.astype(np.float64) / unit)))
+        tried = [_within(power * factor, unit) for factor in _POWERS[accumulate16]]
+    if len(tried) == 1:
+        return tried[0]
+    best, least = None, np.full(len(base), np.inf)
+    for scale in tried:
+        allowed = (scale >= floor) & (scale > 0)
+        if not allowed.any():
+            continue
+        errors = squared_errors(w, np.where(allowed, scale, base), bits, accumulate16)
+        errors = np.where(allowed, errors if per_channel else errors.sum(keepdims=True), np.inf)
+        better = errors < least
+        best, least = scale if best is None else np.where(better, scale, best), np.where(better, errors, least)
+        if better.mean() < _FEW:
+            break
+    return best.astype(np.float32) if best is not None and np.isfinite(least).all() else None
+
+
+def _within(power: np.ndarray, unit: float) -> np.ndarray:
+    """float32 unit * power, 0 where the exponent is out of range."""
+    usable = (power >= 2.0 ** -(EXPONENTS.stop - 1)) & (power <= 2.0**-EXPONENTS.start)
+    return np.where(usable, power * unit, 0.0).astype(np.float32)

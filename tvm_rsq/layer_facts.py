@@ -1,0 +1,121 @@
+"""What deciding about one layer needs to know of it, and its weight under every way to compute it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tvm_rsq.executor import Executor
+from tvm_rsq.fit_scale import fit_scale
+from tvm_rsq.layer_override import LayerScheme
+from tvm_rsq.model import Model
+from tvm_rsq.passes.dataflow import Dataflow
+from tvm_rsq.passes.find_islands import Island, Islands
+from tvm_rsq.plan import TensorQuant
+from tvm_rsq.quantize_layers import as_rows, bias_of, from_rows
+from tvm_rsq.safe_weights import fits_blocks, quantize_safely
+from tvm_rsq.targets.workload import RequantizeArithmetic
+from tvm_rsq.uniform import accumulator_scale_floor, bias_scale_floor, dequantize_weight, quantize_weight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One way to compute a layer. Names and meanings as in LayerPlan."""
+
+    scheme: LayerScheme
+    requantize: RequantizeArithmetic = "float"
+    accumulate16: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerFacts:
+    """One layer of a deploy-form network.
+
+    op        "conv2d", "depthwise_conv2d" or "dense"
+    weight    float32; axis counts its output channels, and `inner` channels are read for each output
+    bias      float32 (O,), None without one
+    input, output  tensors; residual: the tensor that its kernel adds, None without one
+    stored    whether the output is stored, that is requantized, rather than wanted in float
+    bits      of the weight's grid
+    """
+
+    name: str
+    op: str
+    weight: np.ndarray
+    axis: int
+    inner: int
+    bias: np.ndarray | None
+    input: str
+    output: str
+    residual: str | None
+    stored: bool
+    in_float: bool
+    bits: int
+    macs: int
+
+    def allows(self, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> bool:
+        """Whether the layer's shape and its tensors permit it; what the weights permit is told by `fit`."""
+        if candidate.requantize != "float" and not self.stored:
+            return False
+        if candidate.requantize == "shift" and self.residual and tensors[self.residual].scale != tensors[self.output].scale:
+            return False
+        return not candidate.accumulate16 or fits_blocks(self.inner, candidate.accumulate16)
+
+    def fit(self, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> np.ndarray | None:
+        """float32 weight scale, (O,) or (1,); None where there is none.   tensors: of its input and output, at least"""
+        source, shift = tensors[self.input], candidate.requantize == "shift"
+        bias = np.zeros(self.weight.shape[self.axis], np.float32) if self.bias is None else self.bias
+        room = np.abs(bias.astype(np.float64))
+        if shift:
+            # The zero points are added to the accumulator before it is shifted: that sum has to fit as well.
+            room = room + 256 * tensors[self.output].scale
+        floor = np.maximum(accumulator_scale_floor(self.weight, self.axis, room, source), bias_scale_floor(bias, source.scale))
+        return fit_scale(
+            as_rows(self.weight, self.axis), per_channel=candidate.scheme == "per_channel", bits=self.bits, floor=floor,
+            unit=tensors[self.output].scale / source.scale if shift else None, accumulate16=candidate.accumulate16,
+        )  # fmt: skip
+
+    def integers(self, candidate: Candidate, scale: np.ndarray) -> np.ndarray:
+        """int8 of the weight's shape under this candidate."""
+        if not candidate.accumulate16:
+            return quantize_weight(self.weight, scale, self.axis if scale.size > 1 else None, self.bits)
+        rows = quantize_safely(as_rows(self.weight, self.axis), scale, self.bits, candidate.accumulate16)
+        return from_rows(rows, self.weight.shape, self.axis)
+
+    def real(self, integers: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """float32: what the integer network computes with."""
+        return dequantize_weight(integers, scale, self.axis if scale.size > 1 else None)
+
+
+def layer_facts(model: Model, executor: Executor, view: Dataflow, islands: Islands, bits: Mapping[str, int]) -> tuple[LayerFacts, ...]:
+    """Of every layer in execution order.   bits: layer -> bits of its weight"""
+    island_of = {island.layer: island for island in islands.islands if island.layer}
+    found = []
+    for layer in executor.layers:
+        island, weight = island_of[layer.name], model.params[layer.name]
+        bias = bias_of(view, island.ops)
+        out = view.shape(layer.binding)
+        found.append(
+            LayerFacts(
+                name=layer.name, op=_operator(view, layer.binding), weight=weight, axis=layer.axis,
+                inner=weight.shape[-1] if layer.axis == 0 else weight.shape[0],
+                bias=None if bias is None else model.params[bias].reshape(-1),
+                input=layer.input, output=island.output, residual=_residual(view, island), stored=island.output in islands.quantized,
+                in_float=island.kind == "float_layer", bits=bits[layer.name], macs=int(np.prod(out[:-1], dtype=np.int64)) * weight.size,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def _residual(view: Dataflow, island: Island) -> str | None:
+    return next((name for op in island.ops[1:] for name in view.nodes[op].operands if name in island.inputs), None)
+
+
+def _operator(view: Dataflow, binding: str) -> str:
+    node = view.nodes[binding]
+    if node.op == "matmul":
+        return "dense"
+    groups = int(node.expr.attrs.groups)
+    return "depthwise_conv2d" if groups > 1 and groups == view.shape(binding)[-1] else "conv2d"

@@ -1,0 +1,67 @@
+"""LayerPlan of every layer, once it is decided how each is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tvm_rsq.layer_facts import Candidate, LayerFacts
+from tvm_rsq.plan import Alternative, LayerPlan, TensorQuant
+from tvm_rsq.uniform import nmse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """How one layer is computed and why; the other fields are those of LayerPlan."""
+
+    candidate: Candidate
+    reason: str
+    kl_per_tensor: float | None = None
+    kl_per_channel: float | None = None
+    time_us: float | None = None
+    considered: tuple[Alternative, ...] = ()
+
+
+def layer_plan(layer: LayerFacts, decision: Decision, tensors: Mapping[str, TensorQuant]) -> LayerPlan:
+    """The layer under its decision, with the scales that its tensors and weights permit."""
+    common = {
+        "name": layer.name, "op": layer.op, "output": layer.output, "macs": layer.macs,
+        "kl_per_tensor": decision.kl_per_tensor, "kl_per_channel": decision.kl_per_channel,
+    }  # fmt: skip
+    if decision.candidate.scheme == "float":
+        size = layer.weight.nbytes
+        return LayerPlan(scheme="float", weight_bits=32, weight_bytes=size, reason=decision.reason, **common)  # type: ignore[arg-type]
+    candidate, scale, lost = fitted(layer, decision.candidate, tensors)
+    error = nmse(layer.weight, layer.real(layer.integers(candidate, scale), scale)) if np.any(layer.weight) else 0.0
+    return LayerPlan(
+        scheme=candidate.scheme, weight_scale=tuple(float(s) for s in scale), weight_bits=layer.bits, weight_nmse=error,
+        weight_bytes=-(-layer.weight.size * layer.bits // 8), requantize=candidate.requantize, accumulate16=candidate.accumulate16,
+        time_us=decision.time_us, considered=decision.considered, reason=", ".join(filter(None, (decision.reason, lost))), **common,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def fitted(layer: LayerFacts, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> tuple[Candidate, np.ndarray, str]:
+    """(candidate, weight scale, ""), or the candidate without what these tensors and weights do not permit, and a phrase that says so."""
+    candidate, lost = permitted(layer, candidate, tensors)
+    scale = layer.fit(candidate, tensors)
+    if scale is None:
+        candidate, lost = replace(candidate, requantize="float"), "no power of two fits"
+        scale = layer.fit(candidate, tensors)
+    assert scale is not None, "a free multiplier always has a scale"
+    return candidate, scale, lost
+
+
+def permitted(layer: LayerFacts, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> tuple[Candidate, str]:
+    """The candidate without what the layer's shape and tensors do not permit, and a phrase that says what was lost."""
+    lost = []
+    if candidate.requantize != "float" and not layer.stored:
+        candidate = replace(candidate, requantize="float")  # nothing is requantized
+    if not layer.allows(replace(candidate, requantize="float"), tensors):
+        candidate = replace(candidate, accumulate16=0)
+        lost.append(f"{layer.inner} channels do not divide into its blocks")
+    if not layer.allows(candidate, tensors):
+        candidate = replace(candidate, requantize="float")
+        lost.append("its residual has another scale")
+    return candidate, ", ".join(lost)

@@ -1,0 +1,220 @@
+"""Which levers every layer of a hybrid plan uses on a target: times first, then divergences, then the choice, then the whole.
+
+    candidates -> times (measured on the target) -> those that save time -> KL of each alone -> the fastest selection within the allowance
+    -> KL of the whole network under it; above the budget, the same with a smaller allowance
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from tvm_rsq.calibration_set import CalibrationSet
+from tvm_rsq.candidates import LayerCost, layer_candidates, workload_of, worthwhile
+from tvm_rsq.choose_candidates import Option, Selection, SharedChain, choose_candidates
+from tvm_rsq.choose_schemes import allowance
+from tvm_rsq.executor import Executor
+from tvm_rsq.layer_facts import Candidate, LayerFacts
+from tvm_rsq.layer_override import LayerOverride
+from tvm_rsq.layer_plans import Decision, permitted
+from tvm_rsq.plan import Alternative, TensorQuant
+from tvm_rsq.progress import Progress, ProgressCallback
+from tvm_rsq.sensitivity import LayerSensitivity, measure, network_divergence
+from tvm_rsq.shared_scales import Chain, share_scale
+from tvm_rsq.targets.levers import Levers
+from tvm_rsq.targets.workload import Conv2DWorkload
+
+FRONTIER = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # budgets
+_TIGHTENED = (1.0, 0.7, 0.5, 0.35, 0.25, 0.12, 0.06, 0.0)  # of the allowance, until the whole network is within the budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontierPoint:
+    """The fastest selection within a budget.   time_us: of all layers; excess: nats, summed over layers; kl: nats, of the whole network"""
+
+    budget: float
+    time_us: float
+    excess: float
+    kl: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeverPlan:
+    """decisions: layer -> its own; tensors: with the scales that chains share; frontier: baseline first, budgets ascending."""
+
+    decisions: Mapping[str, Decision]
+    tensors: Mapping[str, TensorQuant]
+    frontier: tuple[FrontierPoint, ...]
+
+
+class Weight(NamedTuple):
+    """A quantized weight, kept small: int8 integers and their scale."""
+
+    layer: LayerFacts
+    integers: np.ndarray
+    scale: np.ndarray
+
+    def real(self) -> np.ndarray:
+        return self.layer.real(self.integers, self.scale)
+
+
+@dataclass(kw_only=True)
+class LeverSearch:
+    """One search.
+
+    facts      layers that are quantized; base: their baselines; said: the user's word on them
+    chains     residual chains that may share a scale
+    workloads  layer -> what the baseline asks the library for
+    """
+
+    facts: Sequence[LayerFacts]
+    base: Mapping[str, Candidate]
+    said: Mapping[str, LayerOverride]
+    tensors: Mapping[str, TensorQuant]
+    chains: Sequence[Chain]
+    workloads: Mapping[str, Conv2DWorkload]
+    use: frozenset[str]
+    levers: Levers
+    cost: LayerCost
+    calibration: CalibrationSet
+    executor: Executor
+    budget: float
+    progress: ProgressCallback
+    weights: dict[tuple[str, Candidate, float, float], Weight | None] = field(default_factory=dict)
+    wholes: dict[tuple[object, ...], float] = field(default_factory=dict)
+
+    def run(self) -> LeverPlan:
+        chain_of = {layer: chain for chain in self.chains for layer in chain.layers}
+        times = {}
+        for done, layer in enumerate(self.facts):
+            times[layer.name] = self._times(layer, chain_of.get(layer.name))
+            self.progress(Progress(stage="timing", done=done + 1, total=len(self.facts), detail=layer.name))
+        kl = self._divergences(times, chain_of)
+        options = {layer.name: self._options(layer, times[layer.name], kl[layer.name]) for layer in self.facts}
+        chains = [SharedChain(chain=chain, excess=self._chain_excess(chain)) for chain in self.chains]
+        found = [LayerSensitivity(name, math.inf, values[self.base[name]]) for name, values in kl.items()]
+        selection = self._within_budget(options, chains, allowance(found, self.budget))
+        points = [(budget, choose_candidates(options, chains, allowance(found, budget))) for budget in FRONTIER]
+        baseline = Selection(taken={name: choices[0] for name, choices in options.items()})
+        frontier = tuple(
+            FrontierPoint(budget=budget, time_us=s.time_us, excess=s.excess, kl=self._whole(s)) for budget, s in [(0.0, baseline), *points]
+        )
+        decisions = {layer.name: self._decision(layer.name, options, kl, selection) for layer in self.facts}
+        return LeverPlan(decisions=decisions, tensors=self._shared(selection.shared), frontier=frontier)
+
+    def _times(self, layer: LayerFacts, chain: Chain | None) -> dict[tuple[Candidate, bool | None], float]:
+        """(candidate, shared) -> microseconds, of those worth a look; the baseline first."""
+        found: dict[tuple[Candidate, bool | None], float] = {}
+        for shared in (False, True) if chain else (None,):
+            tensors = share_scale(self.tensors, chain) if shared and chain else self.tensors
+            base = self.base[layer.name]
+            candidates = layer_candidates(layer, tensors, self.use, self.levers, base, self.said.get(layer.name, LayerOverride()))
+            kept = worthwhile(candidates, self._timer(layer.name, shared=bool(shared)))
+            found |= {(candidate, shared): time for candidate, time in kept.items()}
+        return found
+
+    def _timer(self, name: str, *, shared: bool) -> Callable[[Candidate], float]:
+        return lambda candidate: self.cost(workload_of(self.workloads[name], candidate, shared=shared))
+
+    def _divergences(
+        self, times: Mapping[str, Mapping[tuple[Candidate, bool | None], float]], chain_of: Mapping[str, Chain]
+    ) -> dict[str, dict[Candidate, float]]:
+        """Layer -> candidate -> KL of the layer alone; infinite where the weights permit no such thing."""
+        wanted, trials = {}, {}
+        for layer in self.facts:
+            base = self.base[layer.name]
+            both = [replace(base, scheme=scheme) for scheme in ("per_channel", "per_tensor")]  # always, for the report
+            # The last one wins: with a shared scale where one is needed.
+            tensors = {c: share_scale(self.tensors, chain_of[layer.name]) if shared else self.tensors for c, shared in times[layer.name]}
+            tensors = {**{c: self.tensors for c in both}, **tensors}
+            made = {c: self._weight(layer, c, used) for c, used in tensors.items()}
+            wanted[layer.name] = [c for c, weight in made.items() if weight is not None]
+            trials[layer.name] = [made[c].real for c in wanted[layer.name]]
+        found = measure(self.executor.model, self.calibration, self.tensors, trials, executor=self.executor, progress=self.progress)
+        return {name: dict(zip(wanted[name], values, strict=True)) for name, values in found.items()}
+
+    def _options(
+        self, layer: LayerFacts, times: Mapping[tuple[Candidate, bool | None], float], kl: Mapping[Candidate, float]
+    ) -> list[Option]:
+        base = self.base[layer.name]
+
+        def excess(candidate: Candidate) -> float:
+            if candidate == base:
+                return 0.0
+            value = kl.get(candidate, math.inf)
+            return max(0.0, value - kl[base]) if math.isfinite(value) else math.inf
+
+        return [Option(candidate=c, time_us=time, excess=excess(c), shared=shared) for (c, shared), time in times.items()]
+
+    def _chain_excess(self, chain: Chain) -> float:
+        """What one scale costs: KL with the chain's tensors alone quantized, beyond what it is with their own scales."""
+        shared = share_scale(self.tensors, chain)
+        own, one = (
+            network_divergence(self.calibration, {name: used[name] for name in chain.tensors}, {}, executor=self.executor)
+            for used in (self.tensors, shared)
+        )
+        return max(0.0, one - own)
+
+    def _within_budget(self, options: Mapping[str, Sequence[Option]], chains: Sequence[SharedChain], nats: float) -> Selection:
+        baseline = Selection(taken={name: choices[0] for name, choices in options.items()})
+        most = (1 + self.budget) * self._whole(baseline)
+        for part in _TIGHTENED:
+            selection = choose_candidates(options, chains, part * nats)
+            if self._whole(selection) <= most:
+                return selection
+        return baseline
+
+    def _whole(self, selection: Selection) -> float:
+        """KL of the network with everything quantized as selected."""
+        key = (*((name, option.candidate) for name, option in selection.taken.items()), selection.shared)
+        if key not in self.wholes:
+            tensors = self._shared(selection.shared)
+            weights = {}
+            for layer in self.facts:
+                candidate, _ = permitted(layer, selection.taken[layer.name].candidate, tensors)
+                found = self._weight(layer, candidate, tensors) or self._weight(layer, replace(candidate, requantize="float"), tensors)
+                weights[layer.name] = found.real()
+            self.wholes[key] = network_divergence(self.calibration, tensors, weights, executor=self.executor)
+        return self.wholes[key]
+
+    def _shared(self, chains: Sequence[Chain]) -> Mapping[str, TensorQuant]:
+        tensors = self.tensors
+        for chain in chains:
+            tensors = share_scale(tensors, chain)
+        return tensors
+
+    def _weight(self, layer: LayerFacts, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> Weight | None:
+        """The layer's weight under a candidate, None where it has no scale."""
+        output = tensors[layer.output].scale if candidate.requantize == "shift" else 0.0
+        key = (layer.name, candidate, tensors[layer.input].scale, output)
+        if key not in self.weights:
+            scale = layer.fit(candidate, tensors)
+            self.weights[key] = None if scale is None else Weight(layer, layer.integers(candidate, scale), scale)
+        return self.weights[key]
+
+    def _decision(
+        self, name: str, options: Mapping[str, Sequence[Option]], kl: Mapping[str, Mapping[Candidate, float]], selection: Selection
+    ) -> Decision:
+        base, taken = options[name][0], selection.taken[name]
+        considered = tuple(
+            Alternative(
+                scheme=o.candidate.scheme, requantize=o.candidate.requantize, accumulate16=o.candidate.accumulate16,
+                shared_residual=bool(o.shared), kl=kl[name].get(o.candidate), time_us=o.time_us,
+            )
+            for o in options[name]
+        )  # fmt: skip
+        return Decision(
+            candidate=taken.candidate, reason=_reason(base, taken, len(options[name])), time_us=taken.time_us, considered=considered,
+            kl_per_tensor=kl[name].get(replace(base.candidate, scheme="per_tensor")),
+            kl_per_channel=kl[name].get(replace(base.candidate, scheme="per_channel")),
+        )  # fmt: skip
+
+
+def _reason(base: Option, taken: Option, count: int) -> str:
+    if taken.candidate == base.candidate and not taken.shared:
+        return "nothing saves 2 % of its time" if count == 1 else "what saves time is beyond budget"
+    return f"{1 - taken.time_us / base.time_us:.0%} of {base.time_us:.3g} us saved, +{taken.excess:.2g} nats"

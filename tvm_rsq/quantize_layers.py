@@ -1,0 +1,82 @@
+"""Integer weights and biases of every layer, as a plan says: what the annotation writes into the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tvm_rsq.errors import ConfigError
+from tvm_rsq.model import Model
+from tvm_rsq.passes.annotate_qdq import LayerQuant
+from tvm_rsq.passes.dataflow import Dataflow
+from tvm_rsq.passes.find_islands import find_islands
+from tvm_rsq.plan import LayerPlan, QuantPlan
+from tvm_rsq.safe_weights import fits_blocks, keeps_promise, quantize_safely
+from tvm_rsq.uniform import quantize_weight
+
+
+def quantize_layers(model: Model, plan: QuantPlan) -> Mapping[str, LayerQuant]:
+    """Weight name -> LayerQuant of every layer that the plan quantizes.   ConfigError: weights that cannot be what the plan promises."""
+    view = Dataflow(model.module)
+    in_float = {layer.name for layer in plan.layers if layer.scheme == "float"}
+    islands = {island.layer: island for island in find_islands(view, in_float).islands if island.layer}
+    found = {}
+    for layer in plan.layers:
+        if layer.scheme == "float":
+            continue
+        island = islands[layer.name]
+        weight = model.params[layer.name]
+        axis = weight.ndim - 1 if layer.op == "dense" else 0
+        scale = np.asarray(layer.weight_scale, np.float32)
+        input_scale = plan.tensors[view.operand(island.ops[0], 0)].scale
+        bias = bias_of(view, island.ops)
+        found[layer.name] = LayerQuant(
+            weight=_integer_weight(weight, scale, axis, layer),
+            scale=scale,
+            axis=axis,
+            input_scale=input_scale,
+            bias=None if bias is None else _integer_bias(model.params[bias], scale, input_scale),
+            requantize=layer.requantize,
+            accumulate16=layer.accumulate16,
+        )
+    return found
+
+
+def as_rows(weight: np.ndarray, axis: int) -> np.ndarray:
+    """(O, run): one output channel's weights a row, in the order in which kernels read them."""
+    rows = weight if axis == 0 else np.moveaxis(weight, axis, 0)
+    return np.ascontiguousarray(rows.reshape(rows.shape[0], -1))
+
+
+def from_rows(rows: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
+    """What `as_rows` was made of, in its shape."""
+    if axis == 0:
+        return rows.reshape(shape)
+    others = tuple(extent for i, extent in enumerate(shape) if i != axis)
+    return np.ascontiguousarray(np.moveaxis(rows.reshape(rows.shape[0], *others), 0, axis))
+
+
+def bias_of(view: Dataflow, ops: tuple[str, ...]) -> str | None:
+    """The bias parameter of a layer's island, None where it has none."""
+    name = view.operand(ops[1], 1) if len(ops) > 1 and view.nodes[ops[1]].op == "add" else None
+    return name if view.is_param(name) else None
+
+
+def _integer_weight(weight: np.ndarray, scale: np.ndarray, axis: int, layer: LayerPlan) -> np.ndarray:
+    d = layer.accumulate16
+    if not d:
+        return quantize_weight(weight, scale, axis if scale.size > 1 else None, layer.weight_bits)
+    inner = weight.shape[0] if layer.op == "dense" else weight.shape[-1]
+    if not fits_blocks(inner, d):
+        raise ConfigError(f"layer {layer.name} reads {inner} channels, expected a multiple of {4 * d} for accumulate16={d}")
+    rows = quantize_safely(as_rows(weight, axis), scale, layer.weight_bits, d)
+    if not keeps_promise(rows, d):
+        raise ConfigError(f"the weights of {layer.name} do not keep the promise of accumulate16={d}; make the plan again")
+    return from_rows(rows, weight.shape, axis)
+
+
+def _integer_bias(bias: np.ndarray, scale: np.ndarray, input_scale: float) -> np.ndarray:
+    # The scales leave the rounded bias within 30 bits (see uniform.bias_scale_floor); the product is what annotate_qdq writes.
+    unit = (scale * np.float32(input_scale)).astype(np.float64)
+    return np.clip(np.rint(bias.astype(np.float64) / unit), -(2**31) + 1, 2**31 - 1).astype(np.int32)
