@@ -15,8 +15,9 @@ from tvm_rsq.compiler import compile_float, compile_quantized
 from tvm_rsq.config import QuantConfig, SynthesisConfig
 from tvm_rsq.errors import CalibrationError, ConfigError
 from tvm_rsq.frontend.load_model import load as load_model
+from tvm_rsq.layer_cost import timed_target
 from tvm_rsq.model import Model
-from tvm_rsq.planner import layer_names, make_plan, resolve_overrides
+from tvm_rsq.planner import layer_names, make_plan, resolve_overrides, uses_levers
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.synthesis import synthesize as synthesize_inputs
@@ -32,6 +33,7 @@ def quantize(
     model: Any,
     config: QuantConfig | None = None,
     *,
+    target: Any = None,
     example_inputs: Any = None,
     calibration: Calibration = None,
     batch: int | None = None,
@@ -42,17 +44,20 @@ def quantize(
     """Decide how every layer of a trained network is quantized.
 
     model           torch.nn.Module (with example_inputs), torch.export.ExportedProgram, onnx.ModelProto, or a path to .onnx / .pt2
+    target          decide for this target: what a layer can be granted to be faster there, by measured time; as in `compile`. None, or a
+                    target that does not run here: for any target, granularity alone
     calibration     None: made from the network alone; a CalibrationSet, the path of one, or an array of real inputs (N, ...)
     batch           fixes a symbolic batch dimension
     should_stop     asked between steps of the synthesis; True ends it early and keeps the best inputs so far
     ModelError, ConfigError, CalibrationError as the parts raise them.
     """
     progress, config = progress or silent, config or QuantConfig()
+    timed = None if target is None or not uses_levers(config) else timed_target(parse_target(target))
     source = _load(model, example_inputs, batch, name, progress)
     deploy = pipeline.prepare(source)
     resolve_overrides(config.overrides, layer_names(deploy))  # before the long work: a mistyped pattern should not cost minutes
     data = _calibration(source, config, calibration, progress, should_stop)
-    plan = make_plan(deploy, data, config, progress)
+    plan = make_plan(deploy, data, config, progress, timed=timed)
     return QuantizedModel(source=source, model=deploy, plan=plan, calibration=data, config=config)
 
 
@@ -86,7 +91,7 @@ def compile(  # noqa: A001 (the name is the library's)
     if tuning is not None:
         check_tuning(tuning, spec)
     quantized = quantize(
-        model, config, example_inputs=example_inputs, calibration=calibration, batch=batch, name=name,
+        model, config, target=spec, example_inputs=example_inputs, calibration=calibration, batch=batch, name=name,
         progress=progress, should_stop=should_stop,
     )  # fmt: skip
     return compile_quantized(quantized, spec, tuning=tuning, progress=progress or silent)
