@@ -26,7 +26,9 @@ from tvm_rsq.targets.linker import link_function
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.tune_config import TuneConfig
-from tvm_rsq.tuning.tune_network import tuned_spec
+from tvm_rsq.tuning.runner import Runner
+from tvm_rsq.tuning.tune import TaskResult
+from tvm_rsq.tuning.tune_network import tune_network, tuned_spec
 
 
 def compile_quantized(
@@ -41,6 +43,14 @@ def compile_quantized(
     library, calls = build(quantized.annotated, spec, progress=progress)
     report = collect_report(quantized, spec.name, calls, len(library))
     return CompiledModule(_contents(quantized.model, spec, library, calls, quantized.plan, report=report))
+
+
+def tune_quantized(
+    quantized: QuantizedModel, target: object, tuning: TuneConfig, *, runner: Runner | None = None, progress: ProgressCallback = silent
+) -> tuple[TaskResult, ...]:
+    """Tune the convolutions of the plan; see tuning.tune.tune.   runner: what times kernels, None for this machine."""
+    spec = parse_target(target)  # type: ignore[arg-type]
+    return tune_network(quantized.annotated, spec, tuning, evaluate_elementwise, runner=runner, progress=progress)
 
 
 def compile_float(model: Model, target: object = "llvm", *, progress: ProgressCallback = silent) -> CompiledModule:

@@ -16,6 +16,7 @@ from tvm_rsq.cli.run import run
 from tvm_rsq.cli.session import command
 from tvm_rsq.cli.synthesize import synthesize
 from tvm_rsq.cli.targets import targets
+from tvm_rsq.cli.tune import tune
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -33,7 +34,7 @@ def _program(
     """Quantize a trained network without data, and compile it to an integer-only library."""
 
 
-for _function in (compile_, run, bench, evaluate, report, quantize, synthesize, targets):
+for _function in (compile_, tune, run, bench, evaluate, report, quantize, synthesize, targets):
     app.command(_function.__name__.strip("_"))(command(_function))
 
 

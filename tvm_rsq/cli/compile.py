@@ -37,6 +37,9 @@ def compile_(
     seed: options.Seed = options.DEFAULTS.seed,
     effort: options.Effort = options.DEFAULTS.effort,
     time_limit: options.TimeLimit = None,
+    tuning: Annotated[
+        Path | None, typer.Option("--tuning", metavar="DIR", help="Make kernels as `tvm-rsq tune --work-dir DIR` found best.")
+    ] = None,
 ) -> None:
     """Quantize MODEL and compile it to an integer library for TARGET.
 
@@ -54,6 +57,7 @@ def compile_(
     with session.progress() as progress:
         module = tvm_rsq.compile(
             network.model, target, config, example_inputs=network.example_inputs, calibration=data, batch=batch,
+            tuning=None if tuning is None else tvm_rsq.TuneConfig(trials=0, work_dir=tuning),
             progress=progress.event, should_stop=session.interrupts.should_stop,
         )  # fmt: skip
     module.save(output)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tvm_rsq.progress import Progress, ProgressCallback, silent
-from tvm_rsq.targets.choice import Choice
+from tvm_rsq.targets.choice import Choice, to_knobs
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.tune_config import TuneConfig
 from tvm_rsq.tuning.cost_model import CostModel
@@ -33,6 +33,21 @@ class TaskResult:
     task: NetworkTask
     decision: Decision
     space: int
+
+    @property
+    def shape(self) -> str:
+        """The convolution in a few characters."""
+        return describe(self.task.task.workload)
+
+    @property
+    def knobs(self) -> dict[str, int | str]:
+        """Of the choice."""
+        return to_knobs(self.decision.choice)
+
+    @property
+    def kept_untuned(self) -> bool:
+        """Whether nothing beat the untuned choice."""
+        return self.decision.us == self.decision.untuned_us
 
     @property
     def untuned_us(self) -> float:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
+from tvm_rsq.errors import ConfigError
 from tvm_rsq.model import Model
 from tvm_rsq.passes.lower_movement import Evaluate
-from tvm_rsq.progress import ProgressCallback, silent
+from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.targets.spec import TargetSpec, host_supports
 from tvm_rsq.threads import thread_count
 from tvm_rsq.tune_config import TuneConfig
@@ -16,8 +16,6 @@ from tvm_rsq.tuning.runner import Runner, check_runs_here
 from tvm_rsq.tuning.tune import TaskResult, tune
 from tvm_rsq.tuning.tuned_library import TunedLibrary
 from tvm_rsq.tuning.work_dir import read_decisions
-
-log = logging.getLogger(__name__)
 
 
 def check_tuning(config: TuneConfig, spec: TargetSpec) -> None:
@@ -42,7 +40,7 @@ def tuned_spec(
 ) -> TargetSpec:  # fmt: skip
     """`spec` with the kernels that tuning chose, after tuning what is missing; trials=0 only reads what the folder holds.
 
-    Errors as `tune`; ConfigError: trials=0 and no such folder.
+    Errors as `tune`; ConfigError: trials=0, and no such folder or nothing in it for this network.
     """
     tasks = network_tasks(model, spec, config.threads or thread_count(), evaluate)
     if config.trials:
@@ -50,6 +48,11 @@ def tuned_spec(
     decisions = read_decisions(config.work_dir)
     elsewhere = bool(host_supports(spec))
     found = {task.task.workload: decisions.get(task.task, any_cpu=elsewhere) for task in tasks}
-    if missing := sum(decision is None for decision in found.values()):
-        log.warning("%d of %d kinds of convolution have no tuning record in %s and stay untuned", missing, len(found), config.work_dir)
-    return replace(spec, library=TunedLibrary(spec.library, {w: decision.choice for w, decision in found.items() if decision}))
+    choices = {workload: decision.choice for workload, decision in found.items() if decision}
+    if tasks and not choices:
+        threads = tasks[0].task.threads
+        raise ConfigError(
+            f"{config.work_dir} holds nothing for this network on {spec.name} with {threads} threads and these kernels; tune it first"
+        )
+    progress(Progress(stage="tuning", done=len(choices), total=len(found), detail=f"{len(choices)} of {len(found)} kinds of convolution"))
+    return replace(spec, library=TunedLibrary(spec.library, choices))
