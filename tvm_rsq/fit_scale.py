@@ -16,9 +16,7 @@ from tvm_rsq.uniform import weight_scale
 
 EXPONENTS = range(1, 31)
 # Relative to min-max. In descending order: the larger the scale, the fewer weights have to be changed, and the faster it is tried.
-_FACTORS = {
-    0: (1.0,), 1: (1.8, 1.6, 1.4, 1.25, 1.1, 1.0), 2: (2.8, 2.4, 2.1, 1.8, 1.5, 1.25, 1.0), 4: (3.6, 3.0, 2.5, 2.1, 1.75, 1.4, 1.0)
-}  # fmt: skip
+_FACTORS = {0: (1.0,), 1: (1.6, 1.3, 1.0), 2: (2.4, 1.9, 1.5, 1.2, 1.0), 4: (3.2, 2.5, 2.0, 1.6, 1.0)}
 _POWERS = {0: (1.0, 0.5), 1: (2.0, 1.0, 0.5), 2: (4.0, 2.0, 1.0, 0.5), 4: (4.0, 2.0, 1.0)}
 _FEW = 0.02  # channels: the search ends where no more than that still gain
 
@@ -43,18 +41,17 @@ def fit_scale(
         tried = [_within(power * factor, unit) for factor in _POWERS[accumulate16]]
     if len(tried) == 1:
         return tried[0]
-    best, least = None, np.full(len(base), np.inf)
-    for scale in tried:
-        allowed = (scale >= floor) & (scale > 0)
-        if not allowed.any():
-            continue
-        errors = squared_errors(w, np.where(allowed, scale, base), bits, accumulate16)
+    tried = [(scale, (scale >= floor) & (scale > 0)) for scale in tried]
+    tried = [(scale, allowed) for scale, allowed in tried if allowed.any()]
+    best, least = base, np.full(len(base), np.inf)
+    every = squared_errors(w, [np.where(allowed, scale, base) for scale, allowed in tried], bits, accumulate16)
+    for (scale, allowed), errors in zip(tried, every, strict=True):
         errors = np.where(allowed, errors if per_channel else errors.sum(keepdims=True), np.inf)
         better = errors < least
-        best, least = scale if best is None else np.where(better, scale, best), np.where(better, errors, least)
+        best, least = np.where(better, scale, best), np.where(better, errors, least)
         if better.mean() < _FEW:
             break
-    return best.astype(np.float32) if best is not None and np.isfinite(least).all() else None
+    return best.astype(np.float32) if np.isfinite(least).all() else None
 
 
 def _within(power: np.ndarray, unit: float) -> np.ndarray:

@@ -17,9 +17,8 @@ log = logging.getLogger(__name__)
 
 
 def timings_path() -> Path:
-    """Where times are kept: the same machine makes the same plan again."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "tvm_rsq" / "timings.jsonl"
+    """Where times are kept, so that a machine makes the same plan again: in $TVM_RSQ_CACHE, else ~/.cache/tvm_rsq."""
+    return Path(os.environ.get("TVM_RSQ_CACHE") or Path.home() / ".cache" / "tvm_rsq").expanduser() / "timings.jsonl"
 
 
 def timed_target(spec: TargetSpec, records: TimingRecords | None = None) -> TimedTarget | None:
