@@ -24,19 +24,18 @@ from tvm_rsq.targets.generic.operands import Operands
 from tvm_rsq.targets.generic.pack import channel_starts, pack_conv
 from tvm_rsq.targets.generic.staging import stage_input
 from tvm_rsq.targets.generic.steps import ConvStep, vector
-from tvm_rsq.targets.generic.tiles import Tile, choose_tile
+from tvm_rsq.targets.generic.tiles import ConvShape, Tile
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 
 
-def conv2d(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: Tile | None = None) -> Kernel:
+def conv2d(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: Tile) -> Kernel:
     """The kernel of `w` made of `step`, which fits its dtype and can be made as narrow as `tile.lanes`.
 
     ValueError: a tile that is larger than the output.
     """
     g = step_geometry(w, step)
-    tile = tile or default_tile(w, step)
     width, channels = _width(g, tile), w.out_channels // w.groups
     if tile.cols > width or tile.lanes > channels:
         raise ValueError(f"tile {tile} is larger than the {width} pixels of a row or {channels} channels; take one of conv2d_space")
@@ -54,13 +53,13 @@ def step_geometry(w: Conv2DWorkload, step: ConvStep) -> ConvGeometry:
     return conv_geometry(w, copied=step.data != w.in_dtype)
 
 
-def default_tile(w: Conv2DWorkload, step: ConvStep) -> Tile:
-    """The untuned choice."""
+def conv_shape(w: Conv2DWorkload, step: ConvStep) -> ConvShape:
+    """The size of `w` as choosing a tile sees it."""
     g = step_geometry(w, step)
-    return choose_tile(
-        step,
+    return ConvShape(
         rows=g.images * g.out_rows,
         cols=g.out_cols,
+        groups=w.groups,
         channels=w.out_channels // w.groups,
         steps=g.taps_h * g.taps_w * g.steps(step),
     )
@@ -76,7 +75,8 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
     starts = channel_starts(channels, tile)
     blocks = len(starts) // tile.vecs
     block_size = g.taps_h * g.taps_w * g.steps(step) * tile.vecs * tile.lanes * step.parts * step.depth
-    segments = -(-width // (tile.cols * tile.segment))
+    tiles = -(-width // tile.cols)
+    segments = -(-tiles // tile.segment)
     rows = g.pixels // width * segments
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
@@ -91,9 +91,10 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
                 line, segment = tirx.floordiv(row, segments), tirx.floormod(row, segments)
                 group, block = tirx.floordiv(group_block, blocks), tirx.floormod(group_block, blocks)
                 acc = T.alloc_buffer((tile.cols * tile.vecs * tile.lanes,), step.acc, scope="local")
-                with T.serial(tile.segment) as t:
+                rest = tiles - segment * tile.segment
+                with T.serial(tirx.min(tile.segment, rest) if tiles % tile.segment else tile.segment) as t:
                     first = (segment * tile.segment + t) * tile.cols
-                    if segments * tile.segment * tile.cols > width:
+                    if width % tile.cols:
                         first = tirx.min(first, width - tile.cols)
                     vecs = []
                     for v in range(tile.vecs):
@@ -103,8 +104,8 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
                         vecs.append(group * channels + start)
                         for x in range(tile.cols):
                             T.buffer_store(acc, operands.start(tile.lanes, vecs[v]), [_index(x * tile.vecs + v, tile.lanes)])
-                    pixels = _pixel_offsets(g, tile, line, first, group * (w.in_channels // w.groups))
-                    _accumulate(acc, data, operands.weight, pixels, group_block * block_size, step, tile, g)
+                    pixels = _pixels(data, g, tile, line, first, group * (w.in_channels // w.groups))
+                    _accumulate(acc, operands.weight, pixels, group_block * block_size, step, tile, g)
                     for x in range(tile.cols):
                         for v in range(tile.vecs):
                             at = (x * tile.vecs + v) * tile.lanes
@@ -112,17 +113,18 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
     return builder.get()
 
 
-def _pixel_offsets(g: ConvGeometry, tile: Tile, line: Expr, first: Expr, channel: Expr) -> Sequence[Expr]:
-    """Where the runs of the tile's pixels start."""
-    if tile.span == "image":
-        # Each in a variable of its own, so that the divisions stay outside the loop.
-        return [T.bind(g.offset(0, first + x) + channel) for x in range(tile.cols)]
-    base = g.row_offset(line) + first * g.col_step + channel
-    return [base + x * g.col_step for x in range(tile.cols)]
+def _pixels(data: Expr, g: ConvGeometry, tile: Tile, line: Expr, first: Expr, channel: Expr) -> Sequence[tuple[Expr, Expr]]:
+    """Where the runs of the tile's pixels start: buffers and indices."""
+    if tile.span == "row":
+        base = g.row_offset(line) + first * g.col_step + channel
+        return [(data, base + x * g.col_step) for x in range(tile.cols)]
+    # A pointer each: LLVM would compute indices of their own in vectors, inside the loop.
+    pointers = [T.bind(tirx.address_of(data[g.offset(0, first + x) + channel])) for x in range(tile.cols)]
+    return [(T.decl_buffer((g.images * g.image_step,), str(data.dtype), data=p), 0) for p in pointers]
 
 
 def _accumulate(
-    acc: Expr, data: Expr, weight: Expr, pixels: Sequence[Expr], weight_base: Expr, step: ConvStep, tile: Tile, g: ConvGeometry
+    acc: Expr, weight: Expr, pixels: Sequence[tuple[Expr, Expr]], weight_base: Expr, step: ConvStep, tile: Tile, g: ConvGeometry
 ) -> None:
     """Emit: acc += the sums of one tile."""
     lanes, part = tile.lanes, tile.lanes * step.depth
@@ -132,8 +134,8 @@ def _accumulate(
         at = kh * g.tap_h_step + kw * g.tap_w_step + s * values
         weight_at = weight_base + ((kh * g.taps_w + kw) * steps + s) * size
         weights = [weight.vload([weight_at + i * part], vector(step.weight, part)) for i in range(tile.vecs * step.parts)]
-        for x in range(tile.cols):
-            pixel = [step.broadcast(data, pixels[x] + at + p * step.depth, lanes) for p in range(step.parts)]
+        for x, (data, base) in enumerate(pixels):
+            pixel = [step.broadcast(data, base + at + p * step.depth, lanes) for p in range(step.parts)]
             for v in range(tile.vecs):
                 position = x * tile.vecs + v
                 old = acc.vload([position * lanes], vector(step.acc, lanes))

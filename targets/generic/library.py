@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm_rsq.targets.choice import Choice
-from tvm_rsq.targets.generic.conv2d import conv2d, default_tile
+from tvm_rsq.targets.generic.conv2d import conv2d
+from tvm_rsq.targets.generic.conv_space import default_tile, direct_choices
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile, default_depthwise_tile, depthwise
 from tvm_rsq.targets.generic.elementwise_library import ElementwiseKernels
 from tvm_rsq.targets.generic.steps import ConvStep, FloatStep, WidenStep
@@ -38,8 +39,7 @@ class GenericLibrary(ElementwiseKernels):
             return depthwise(w, self.form, vector_bytes=self.vector_bytes, tile=choice)
         _fits(w, choice, Tile)
         steps = self._steps(w)
-        if choice is None:
-            return conv2d(w, steps[0], self.form)
+        choice = choice or default_tile(w, steps)
         step = next((s for s in steps if s.name == choice.step), None)
         if step is None:
             names = ", ".join(s.name for s in steps)
@@ -49,7 +49,7 @@ class GenericLibrary(ElementwiseKernels):
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
         if w.is_depthwise:
             return (default_depthwise_tile(w, self.vector_bytes),)
-        return (default_tile(w, self._steps(w)[0]),)
+        return direct_choices(w, self._steps(w))
 
     def _steps(self, w: Conv2DWorkload) -> tuple[ConvStep, ...]:
         """The steps that `w` can be made of, the best first."""

@@ -18,8 +18,9 @@ class ConvStep(Protocol):
     parts   such groups in one step; runs are a whole number of steps where parts > 1
     data, weight, acc    dtypes: of the staged input, of the packed weights, of the accumulator
     lanes   output channels of the widest step;  registers  vectors of that width that the CPU holds
-    scratch    how many of them a step needs besides the accumulators and the weights of one part
-    work    vector instructions of one step on one accumulator
+    scratch    how many of them a step needs besides the accumulators and the weights
+    work, latency    of one step on one accumulator, in multiplications: how many it takes, and how many the CPU starts before a second step
+                     on the same accumulator may follow
     """
 
     name: str
@@ -32,6 +33,7 @@ class ConvStep(Protocol):
     registers: int
     scratch: int
     work: float
+    latency: int
 
     def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
         """The `depth` values at data[index], as the operand for all lanes."""
@@ -66,6 +68,7 @@ class WidenStep:
     acc: str = "int32"
     scratch: int = 3
     work: float = 2
+    latency: int = 4
 
     def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
         return spread(data[index].astype("int32"), lanes)
@@ -89,6 +92,7 @@ class FloatStep:
     acc: str = "float32"
     scratch: int = 3
     work: float = 1
+    latency: int = 10
 
     def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
         return spread(data[index], lanes)

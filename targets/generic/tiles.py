@@ -1,22 +1,36 @@
-"""Which tile a convolution kernel computes at a time. `choose_tile` needs no measurement; a tuner may put any other Tile in its place."""
+"""Which tile a convolution kernel computes at a time: a cost that needs no measurement. A tuner may put any other Tile in its place.
+
+Costs are in multiplications that the CPU could have started meanwhile (two a cycle on most). The constants were fitted once, to a register
+loop and to layers of common shapes on AVX2, and hold for other widths as far as the assembly shows.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from tvm_rsq.targets.generic.steps import ConvStep
 
-# Cycles until a dependent multiply-accumulate may start, times the two that start in a cycle: fewer accumulators leave units idle.
-_ACCUMULATORS_IN_FLIGHT = 10
-# Each tile also computes addresses and enters loops; in multiply-accumulate instructions.
-_TILE_OVERHEAD = 12
-# Among tiles whose costs differ by less, the smallest: it leaves registers to the epilogue (measured: 4 to 15 % on thin 1x1 layers).
-_TOLERANCE = 1.05
-# Weights of one channel block that stay in the first-level cache while the pixels go by.
-_L1_BYTES = 24 * 1024
+# Loads that start while a multiplication starts, and what a load costs though it runs beside the arithmetic.
+_LOADS, _LOAD = 4 / 3, 0.3
+# Widening the weights of a vector. Counting and jumping, for one step.
+_WIDEN, _LOOP = 0.5, 1
+# A byte of weights from the second-level cache, and the first time from the third or from memory.
+_L2_BYTE, _FAR_BYTE = 1 / 64, 1 / 8
+# Addresses and loops of one tile, and more for every pixel whose address is computed by itself.
+_TILE, _PIXEL = 12, 6
+# The epilogue of one vector.
+_EPILOGUE = 8
+# Among tiles whose costs differ by less, the smallest: it leaves registers to the epilogue.
+_TOLERANCE = 1.01
+# Weights of one channel block that stay in the first-level cache while the pixels go by; weights of a layer that stay in the second.
+_L1_BYTES, _L2_BYTES = 24 * 1024, 256 * 1024
+# Parts that a long row is cut into for the threads, and tiles in one of them at least.
+_SEGMENTS, _SEGMENT_TILES = 16, 4
+# Output channels that make it worth to give each thread channels of its own: below, two threads would write to one cache line.
+_CHANNELS_TO_SHARE = 128
+
+_SIZE = {"int8": 1, "uint8": 1, "int16": 2, "float32": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +53,17 @@ class Tile:
     unroll: int = 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvShape:
+    """`rows` x `cols` pixels of `groups` x `channels` channels, each a sum over `steps` steps."""
+
+    rows: int
+    cols: int
+    groups: int
+    channels: int
+    steps: int
+
+
 def lanes_for(channels: int, most: int) -> int:
     """The widest vector, up to `most` lanes and a power of two, that `channels` output channels can fill."""
     return min(most, 1 << (channels.bit_length() - 1))
@@ -49,31 +74,45 @@ def vectors(channels: int, lanes: int) -> int:
     return -(-channels // lanes)
 
 
-def choose_tile(step: ConvStep, *, rows: int, cols: int, channels: int, steps: int) -> Tile:
-    """A tile for `rows` x `cols` pixels of `channels` channels, each summed over `steps` steps."""
-    lanes = lanes_for(channels, step.lanes)
-    vecs = vectors(channels, lanes)
-    costs = {t: _cost(t, cols, vecs, steps) for t in _candidates(cols, vecs, step.registers - step.scratch - 1)}
-    good = [t for t, cost in costs.items() if cost <= _TOLERANCE * min(costs.values())]
-    best = min(good, key=lambda t: (t[0] * t[1], costs[t]))
-    tiles = -(-cols // best[0])
-    # A single long row is cut so that there is something to share between threads, into parts that are not too short for one.
-    segments = 1 if rows > 1 else max(1, min(16, tiles // 4))
-    segment = -(-tiles // segments)
-    block_bytes = best[1] * lanes * steps * step.parts * step.depth * {"int8": 1, "int16": 2, "float32": 4}[step.weight]
-    outer = "channels" if rows == 1 or block_bytes > _L1_BYTES else "rows"
-    return Tile(step=step.name, lanes=lanes, cols=best[0], vecs=best[1], segment=segment, outer=outer)
+def ranked_tiles(step: ConvStep, shape: ConvShape, lanes: int | None = None) -> list[tuple[float, Tile]]:
+    """Cost and tile, for tiles of `lanes` lanes (as wide as possible) that fit into registers: the untuned choice first, then by cost."""
+    lanes = lanes or lanes_for(shape.channels, step.lanes)
+    costs = {}
+    for span in ("row",) if shape.rows == 1 else ("row", "image"):
+        width = shape.cols if span == "row" else shape.rows * shape.cols
+        for n in range(1, min(vectors(shape.channels, lanes), 8) + 1):
+            for m in range(1, min(width, 28) + 1):
+                if m * n + n + step.scratch <= step.registers or m == n == 1:
+                    costs[m, n, span] = _cost(step, shape, lanes, m, n, span)
+    ranked = sorted(costs, key=lambda t: costs[t])
+    good = [t for t in ranked if costs[t] <= _TOLERANCE * costs[ranked[0]]]
+    best = min(good, key=lambda t: t[0] * t[1])
+    return [(costs[t], _tile(step, shape, lanes, *t)) for t in (best, *(t for t in ranked if t != best))]
 
 
-def _candidates(cols: int, vecs: int, registers: int) -> Iterator[tuple[int, int]]:
-    for n in range(1, min(vecs, 8) + 1):
-        for m in range(1, min(cols, 28) + 1):
-            if m * n + n <= registers or (m, n) == (1, 1):
-                yield m, n
+def _tile(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: Literal["row", "image"]) -> Tile:
+    long = shape.rows == 1 or span == "image"
+    tiles = -(-shape.cols * (shape.rows if span == "image" else 1) // m)
+    segments = max(1, min(_SEGMENTS, tiles // _SEGMENT_TILES)) if long else 1
+    far = shape.steps * n * lanes * step.parts * step.depth * _SIZE[step.weight] > _L1_BYTES
+    shared = shape.groups * shape.channels >= _CHANNELS_TO_SHARE or shape.rows * shape.cols == 1
+    outer = "channels" if shared and (long or far) else "rows"
+    return Tile(step=step.name, lanes=lanes, cols=m, vecs=n, segment=-(-tiles // segments), outer=outer, span=span)
 
 
-def _cost(tile: tuple[int, int], cols: int, vecs: int, steps: int) -> float:
-    """Cycles for all tiles, up to a constant: of arithmetic, of loads, or waiting, whichever is longest."""
-    m, n = tile
-    step = max(m * n, m + n, _ACCUMULATORS_IN_FLIGHT)
-    return math.ceil(cols / m) * math.ceil(vecs / n) * (steps * step + m * n * 2 + _TILE_OVERHEAD)
+def _cost(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: str) -> float:
+    blocks = shape.groups * -(-vectors(shape.channels, lanes) // n)
+    weights = n * step.parts
+    fits = m * n + weights + step.scratch <= step.registers
+    # Weights that are not held in registers are read again for every pixel.
+    loads = step.parts * m + weights * (1 if fits else m)
+    one = max(step.work * m * n, loads / _LOADS, step.latency) + _LOAD * loads + _LOOP
+    if _SIZE[step.weight] < _SIZE[step.data]:
+        one += _WIDEN * weights
+    block_bytes = shape.steps * weights * lanes * step.depth * _SIZE[step.weight]
+    tile = shape.steps * one + m * n * _EPILOGUE + _TILE + (_PIXEL * m if span == "image" else 0)
+    if block_bytes > _L1_BYTES:
+        tile += block_bytes * _L2_BYTE
+    far = blocks * block_bytes * _FAR_BYTE if blocks * block_bytes > _L2_BYTES else 0
+    tiles = -(-shape.rows * shape.cols // m) if span == "image" else shape.rows * -(-shape.cols // m)
+    return tiles * blocks * tile + far

@@ -28,6 +28,7 @@ class VnniStep:
     acc: str = "int32"
     scratch: int = 1
     work: float = 1
+    latency: int = 10
 
     def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
         return _quad(data, index, lanes)
@@ -48,12 +49,16 @@ class MaddubsStep:
     data: str = "uint8"
     weight: str = "int8"
     acc: str = "int32"
-    # A broadcast, the int16 sum, and the ones.
-    scratch: int = 3
+    latency: int = 2
+
+    @property
+    def scratch(self) -> int:
+        """The ones, a pixel, and sums in flight."""
+        return 5 if self.parts > 2 else 4
 
     @property
     def work(self) -> float:
-        return 2 * self.parts + 1
+        return self.parts + 1
 
     def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
         return _quad(data, index, lanes)
@@ -80,8 +85,9 @@ class MaddStep:
     parts: int = 1
     data: str = "int16"
     acc: str = "int32"
-    scratch: int = 2
-    work: float = 2
+    scratch: int = 3
+    work: float = 1
+    latency: int = 2
 
     def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
         pair = tirx.reinterpret("int32", data.vload([index], "int16x2"))
@@ -105,7 +111,7 @@ def madd_steps(features: frozenset[str]) -> tuple[MaddStep, ...]:
     name = f"madd{32 * lanes}"
     return (
         MaddStep(lanes=lanes, registers=registers, name=name),
-        MaddStep(lanes=lanes, registers=registers, name=f"{name}_int8", weight="int8", scratch=3, work=2.2),
+        MaddStep(lanes=lanes, registers=registers, name=f"{name}_int8", weight="int8", scratch=4),
     )
 
 

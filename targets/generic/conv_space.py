@@ -1,0 +1,45 @@
+"""The tiles of a direct convolution: the untuned one, by cost, and those worth measuring: near it, and in ways no cost foresees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from tvm_rsq.targets.generic.conv2d import conv_shape
+from tvm_rsq.targets.generic.steps import ConvStep
+from tvm_rsq.targets.generic.tiles import Tile, lanes_for, ranked_tiles
+from tvm_rsq.targets.workload import Conv2DWorkload
+
+# Shapes of tiles that are tried for a step at its full width, and for vectors of half the width.
+_SHAPES, _NARROW_SHAPES = 8, 3
+_MOST = 200
+
+
+def default_tile(w: Conv2DWorkload, steps: Sequence[ConvStep]) -> Tile:
+    """The cheapest of all `steps`."""
+    return min((ranked_tiles(step, conv_shape(w, step))[0] for step in steps), key=lambda ranked: ranked[0])[1]
+
+
+def direct_choices(w: Conv2DWorkload, steps: Sequence[ConvStep]) -> tuple[Tile, ...]:
+    """The tiles of all `steps` that are worth measuring, the untuned choice first."""
+    each = [islice(dict.fromkeys(_tiles(w, step)), _MOST // len(steps)) for step in steps]
+    return tuple(dict.fromkeys([default_tile(w, steps), *(tile for tiles in each for tile in tiles)]))
+
+
+def _tiles(w: Conv2DWorkload, step: ConvStep) -> Iterator[Tile]:
+    shape = conv_shape(w, step)
+    lanes = lanes_for(shape.channels, step.lanes)
+    tiles = [tile for _, tile in ranked_tiles(step, shape)[:_SHAPES]]
+    # Narrower vectors overlap less where the channels do not divide; no instruction has fewer than four lanes.
+    if lanes >= 8 and shape.channels % lanes:
+        tiles += [tile for _, tile in ranked_tiles(step, shape, lanes // 2)[:_NARROW_SHAPES]]
+    for tile in tiles:
+        yield tile
+        yield replace(tile, outer="rows" if tile.outer == "channels" else "channels")
+        if shape.steps > 1:
+            yield replace(tile, unroll=2)
+            yield replace(tile, unroll=min(4, shape.steps))
+    for tile in tiles[:3]:
+        yield replace(tile, segment=max(1, tile.segment // 2))
+        yield replace(tile, segment=2 * tile.segment)

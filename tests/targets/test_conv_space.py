@@ -1,0 +1,212 @@
+"""Every choice of `conv2d_space` gives the same integers; the steps behind the choices, and when each may be taken."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import tvm
+from conv_reference import Arguments, draw_arguments, expected
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_conv2d import spec_that_runs_here, workloads
+from tvm import tirx
+from tvm.ir import Expr
+
+from tvm_rsq.targets.choice import from_knobs, to_knobs
+from tvm_rsq.targets.generic.conv2d import conv2d
+from tvm_rsq.targets.generic.conv_space import direct_choices
+from tvm_rsq.targets.generic.steps import spread, vector
+from tvm_rsq.targets.generic.tiles import Tile
+from tvm_rsq.targets.kernel import Kernel
+from tvm_rsq.targets.parse import parse_target
+from tvm_rsq.targets.spec import TargetSpec
+from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
+
+LAYER = Conv2DWorkload(
+    batch=1, height=5, width=5, in_channels=16, out_channels=24, kernel=(3, 3), padding=(1, 1, 1, 1), input_zero_point=9,
+    epilogue=Epilogue(per_channel=True, zero_point=100),
+)  # fmt: skip
+TINY = replace(LAYER, height=3, width=3, in_channels=4)
+SSSE3 = "x86-64-v2"
+
+
+def run(spec: TargetSpec, kernel: Kernel, w: Conv2DWorkload, a: Arguments) -> np.ndarray:
+    compiled = tvm.compile(tvm.IRModule({"main": kernel.prim_func}), target=spec.tvm_target())
+    inputs = [a.data, kernel.pack_weight(a.weight), a.bias, a.multiplier, a.residual, a.affine]
+    output = tvm.runtime.tensor(np.full((w.batch, w.out_height, w.out_width, w.out_channels), 77, w.epilogue.out))
+    compiled.mod["main"](*[tvm.runtime.tensor(v) for v in inputs if v is not None], output)
+    return output.numpy()
+
+
+def short_weights(w: Conv2DWorkload, rng: np.random.Generator, *, extreme: bool) -> np.ndarray:
+    """Weights that keep the promise of `w.accumulate16`; extreme: up to the last unit of it."""
+    d, run = w.accumulate16, w.kernel[0] * w.kernel[1] * w.in_channels // w.groups
+    # (OC, blocks, pairs of positions 0, 1 and 2, 3, values that are added up)
+    shape = (w.out_channels, run // (4 * d), 2, 2 * d)
+    if extreme:
+        sign = rng.choice([-1, 1], shape[:3])
+        values = np.zeros(shape, "int64")
+        values[..., 0], values[..., 1] = 127 * sign, sign
+        values = rng.permuted(values, axis=-1)
+    else:
+        values = rng.integers(-127, 128, shape)
+        for sign in (1, -1):
+            part = np.maximum(sign * values, 0)
+            values = np.where(sign * values > 0, sign * (part * 128 // np.maximum(part.sum(-1, keepdims=True), 128)), values)
+    ordered = values.reshape(w.out_channels, -1, 2, d, 2).transpose(0, 1, 3, 2, 4)
+    return ordered.reshape(w.out_channels, *w.kernel, w.in_channels // w.groups).astype("int8")
+
+
+@pytest.mark.parametrize("target", ["llvm", SSSE3, "x86-64"])
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(w=workloads(), accumulate16=st.sampled_from([0, 0, 1, 2, 4]), extreme=st.booleans(), seed=st.integers(0, 2**16))
+def test_any_choice_equals_the_reference_bit_for_bit(target, w, accumulate16, extreme, seed):
+    if accumulate16:
+        ins = max(1, w.in_channels // w.groups // 8)
+        w = replace(w, accumulate16=accumulate16, in_channels=4 * accumulate16 * ins * w.groups)
+    spec, rng = spec_that_runs_here(target), np.random.default_rng(seed)
+    a = draw_arguments(w, rng, extreme=extreme)
+    if accumulate16:
+        a = replace(a, weight=short_weights(w, rng, extreme=extreme))
+    space = spec.library.conv2d_space(w)
+    choice = space[rng.integers(len(space))]
+    np.testing.assert_array_equal(run(spec, spec.library.conv2d(w, choice), w, a), expected(w, a))
+
+
+@pytest.mark.parametrize("target", ["llvm", "x86-64", "x86-64-vnni", "alderlake", "aarch64"])
+def test_the_space_holds_different_choices_the_untuned_first(target):
+    library = parse_target(target).library
+    w = Conv2DWorkload(batch=1, height=14, width=14, in_channels=64, out_channels=72, kernel=(3, 3), padding=(1, 1, 1, 1))
+    for layer in (w, replace(w, accumulate16=4), replace(w, groups=4), replace(w, kernel=(1, 1), padding=(0, 0, 0, 0), stride=(2, 2))):
+        space = library.conv2d_space(layer)
+        assert 20 <= len(space) == len(set(space)) <= 200
+        assert library.conv2d(layer, space[0]).name == library.conv2d(layer).name
+        assert [from_knobs(to_knobs(choice)) for choice in space] == list(space)
+
+
+@pytest.mark.parametrize("extreme", [False, True])
+@pytest.mark.parametrize(("target", "lanes"), [("llvm", 8), (SSSE3, 4)])
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_int16_sums_are_exact_at_the_edge_of_the_promise(target, lanes, parts, extreme):
+    spec, rng, w = spec_that_runs_here(target), np.random.default_rng(parts), replace(LAYER, accumulate16=parts)
+    a = replace(draw_arguments(w, rng, extreme=True), weight=short_weights(w, rng, extreme=extreme))
+    if extreme:
+        a.data[:] = 255
+    choice = next(c for c in spec.library.conv2d_space(w) if c.step.startswith("maddubs") and c.step.endswith(f"x{parts}"))
+    assert choice.lanes == lanes
+    np.testing.assert_array_equal(run(spec, spec.library.conv2d(w, choice), w, a), expected(w, a))
+
+
+def test_a_broken_promise_shows():
+    w = replace(LAYER, accumulate16=4)
+    a = draw_arguments(w, np.random.default_rng(0), extreme=True)
+    spec = spec_that_runs_here("haswell")
+    assert (run(spec, spec.library.conv2d(w), w, a) != expected(w, a)).any()
+
+
+@pytest.mark.parametrize(
+    ("target", "in_channels", "step"),
+    [
+        ("haswell", 16, "maddubs256x4"),
+        ("haswell", 24, "maddubs256x2"),
+        ("haswell", 20, "maddubs256x1"),
+        ("haswell", 18, "madd256"),
+        ("skylake-avx512", 16, "maddubs512x4"),
+        (SSSE3, 16, "maddubs128x4"),
+        ("x86-64", 16, "madd128"),
+        ("x86-64-vnni", 16, "vnni512"),
+        ("alderlake", 16, "vnni256"),
+        ("aarch64", 16, "widen"),
+    ],
+)
+def test_the_promise_is_used_where_it_can_be(target, in_channels, step):
+    w = replace(LAYER, in_channels=in_channels, out_channels=64, accumulate16=4)
+    assert parse_target(target).library.conv2d_space(w)[0].step == step
+
+
+def test_a_choice_that_does_not_fit_is_refused():
+    library = parse_target("haswell").library
+    tile = library.conv2d_space(TINY)[0]
+    for wrong, message in ((replace(tile, step="vnni512"), "'vnni512', expected one of madd256"), (replace(tile, cols=10), "larger than")):
+        with pytest.raises(ValueError, match=message):
+            library.conv2d(TINY, wrong)
+    with pytest.raises(ValueError, match="expected one of"):
+        library.conv2d(TINY, replace(tile, step="maddubs256x1"))
+
+
+@dataclass(frozen=True)
+class QuadStep:
+    """Four uint8 x int8 products a lane, as VNNI has them, in arithmetic that every CPU has."""
+
+    lanes: int = 16
+    registers: int = 32
+    name: str = "quad"
+    depth: int = 4
+    parts: int = 1
+    data: str = "uint8"
+    weight: str = "int8"
+    acc: str = "int32"
+    scratch: int = 1
+    work: float = 1
+    latency: int = 10
+
+    def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
+        return spread(tirx.reinterpret("int32", data.vload([index], "uint8x4")), lanes)
+
+    def apply(self, acc: Expr, pixels: Sequence[Expr], weights: Sequence[Expr], lanes: int) -> Expr:
+        dtype = vector("int32", lanes)
+        weight = tirx.reinterpret(dtype, weights[0])
+        for d in range(4):
+            up, down, low, mask = (tirx.const(v, dtype) for v in (24 - 8 * d, 24, 8 * d, 255))
+            acc = acc + ((pixels[0] >> low) & mask) * ((weight << up) >> down)
+        return acc
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(w=workloads(), extreme=st.booleans(), seed=st.integers(0, 2**16))
+def test_the_geometry_of_vnni(w, extreme, seed):
+    spec, rng, step = spec_that_runs_here("llvm"), np.random.default_rng(seed), QuadStep()
+    a = draw_arguments(w, rng, extreme=extreme)
+    space = direct_choices(w, (step,))
+    tile = space[rng.integers(len(space))]
+    np.testing.assert_array_equal(run(spec, conv2d(w, step, spec.library.form, tile), w, a), expected(w, a))
+
+
+@pytest.mark.parametrize(
+    ("target", "tile"),
+    [
+        ("sapphirerapids", dict(step="vnni512", lanes=16, cols=6, vecs=4)),
+        ("znver4", dict(step="vnni512", lanes=16, cols=14, vecs=2)),
+        ("alderlake", dict(step="vnni256", lanes=8, cols=6, vecs=2)),
+        ("haswell", dict(step="madd256", lanes=8, cols=5, vecs=2)),
+    ],
+)
+@pytest.mark.parametrize("span", ["row", "image"])
+def test_the_inner_loop_does_not_touch_the_stack(target, tile, span):
+    w = replace(LAYER, height=14, width=14, in_channels=128, out_channels=64)
+    spec = parse_target(target)
+    kernel = spec.library.conv2d(w, Tile(**tile, segment=2, outer="rows", span=span))
+    assembly = tvm.compile(tvm.IRModule({"main": kernel.prim_func}), target=spec.tvm_target()).mod.inspect_source("asm")
+    loops = inner_loops(assembly, r"vpdpbusd|vpmaddwd")
+    assert loops
+    assert not [line for loop in loops for line in loop if "(%rsp)" in line or "(%rbp)" in line and "mm" in line and "%rbp," not in line]
+    if target == "alderlake":
+        assert "{vex}" in next(line for line in loops[0] if "vpdpbusd" in line)
+
+
+def inner_loops(assembly: str, instruction: str) -> list[list[str]]:
+    """The bodies of the innermost loops that hold `instruction`."""
+    lines = assembly.splitlines()
+    labels = {line[:-1]: i for i, line in enumerate(lines) if re.fullmatch(r"\.LBB\w+:", line)}
+    loops = []
+    for i, line in enumerate(lines):
+        jump = re.match(r"\s+j\w+\s+(\.LBB\w+)", line)
+        start = labels.get(jump.group(1), i) if jump else i
+        body = lines[start + 1 : i]
+        if start < i and re.search(instruction, "\n".join(body)) and not any(re.match(r"\.LBB", b) for b in body):
+            loops.append(body)
+    return loops
