@@ -8,6 +8,7 @@ Channels and columns that do not divide overlap, as in generic/conv2d.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
@@ -30,15 +31,27 @@ _UNROLLED_TAPS = 25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthwiseTile:
-    """cols output pixels x lanes channels are held in registers."""
+    """cols output pixels x lanes channels at a time.
+
+    method   "widen", on any CPU: products as int32 or float32, all sums of a tile in registers
+             "pairs", uint8 on x86-64: two rows at a time by pmaddwd; lanes 16, 32 or 64, a quarter of which fills a vector; cols even
+    strip, segment    "pairs": output rows and columns that share one staged input
+    blocks            "pairs": blocks of `lanes` channels that a parallel task computes one after the other
+    """
 
     lanes: int
     cols: int
+    method: Literal["widen", "pairs"] = "widen"
+    strip: int = 1
+    segment: int = 1
+    blocks: int = 1
 
 
 def depthwise(w: Conv2DWorkload, form: RequantizeForm, *, vector_bytes: int, tile: DepthwiseTile | None = None) -> Kernel:
-    """The kernel of the depthwise workload `w` on a CPU with vectors of `vector_bytes`."""
+    """The kernel of the depthwise workload `w` on a CPU with vectors of `vector_bytes`.   ValueError: a tile of another method."""
     tile = tile or default_depthwise_tile(w, vector_bytes)
+    if tile.method != "widen":
+        raise ValueError(f"choice {tile} does not fit {w} here, expected method='widen'; take one of conv2d_space")
     kind = "float" if w.in_dtype == "float32" else "widen"
     return Kernel(name=f"depthwise_{kind}_{tile.cols}x{tile.lanes}", prim_func=_prim_func(w, tile, form), pack_weight=pack_depthwise)
 
@@ -67,7 +80,7 @@ def _prim_func(w: Conv2DWorkload, tile: DepthwiseTile, form: RequantizeForm) -> 
             with T.parallel(g.images * g.out_rows) as line:
                 image, out_row = tirx.floordiv(line, g.out_rows), tirx.floormod(line, g.out_rows)
                 with T.serial(blocks) as block, T.serial(tiles) as t:
-                    acc = T.alloc_buffer((tile.cols * lanes,), acc_dtype, scope="local")
+                    acc = T.alloc_buffer((tile.cols * lanes,), acc_dtype)
                     channel = tirx.min(block * lanes, channels - lanes) if blocks * lanes > channels else block * lanes
                     col = tirx.min(t * tile.cols, g.out_cols - tile.cols) if tiles * tile.cols > g.out_cols else t * tile.cols
                     base = image * g.image_step + out_row * g.row_step + col * g.col_step + channel

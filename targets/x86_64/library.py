@@ -1,18 +1,18 @@
-"""The kernels of an x86-64 CPU: the generic ones over the best multiply-accumulate that its features offer."""
+"""The kernels of an x86-64 CPU: the generic ones, and its own, over the best multiply-accumulate that its features offer."""
 
 from __future__ import annotations
 
-from tvm_rsq.targets.generic.library import GenericLibrary
 from tvm_rsq.targets.levers import x86_levers
 from tvm_rsq.targets.numerics import RequantizeForm
+from tvm_rsq.targets.x86_64.kernels import X86Library
 from tvm_rsq.targets.x86_64.steps import madd_steps, maddubs_steps, vnni_step
 
 
-def x86_library(features: frozenset[str], form: RequantizeForm) -> GenericLibrary:
+def x86_library(features: frozenset[str], form: RequantizeForm) -> X86Library:
     """For a CPU with these LLVM features."""
     wide = "avx512f" in features
     vnni = vnni_step(features)
-    return GenericLibrary(
+    return X86Library(
         form,
         vector_bytes=64 if wide else 32 if "avx2" in features else 16,
         registers=32 if wide else 16,
@@ -21,4 +21,5 @@ def x86_library(features: frozenset[str], form: RequantizeForm) -> GenericLibrar
         # No instruction of these comes narrower than 128 bits.
         narrowest=4,
         levers=x86_levers(features),
+        integer_bytes=64 if "avx512bw" in features else 32 if "avx2" in features else 16,
     )

@@ -1,20 +1,28 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import tvm
 from conv_reference import draw_arguments, expected, run_kernel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_conv2d import TARGETS, epilogues, spec_that_runs_here
 
-from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.targets.generic.depthwise import DepthwiseTile
+from tvm_rsq.targets.kernel import Kernel
+from tvm_rsq.targets.parse import parse_target
+from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
+from tvm_rsq.targets.x86_64.depthwise_pairs import depthwise_pairs
+from tvm_rsq.targets.x86_64.row_pairs import RowPairs
 
 
 @st.composite
-def depthwise_workloads(draw) -> Conv2DWorkload:
-    channels = draw(st.sampled_from([2, 3, 8, 16, 20, 32, 50]))
+def depthwise_workloads(draw, *, least_channels: int = 2, dilated: bool = True) -> Conv2DWorkload:
+    channels = draw(st.sampled_from([c for c in (2, 3, 8, 16, 20, 32, 50, 72) if c >= least_channels]))
     kernel = draw(st.sampled_from([(3, 3), (3, 3), (5, 5), (1, 1), (7, 7), (2, 3), (4, 1)]))
-    dilation = draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (1, 2)]))
+    dilation = draw(st.sampled_from([(1, 1), (1, 1), (1, 2), *([(2, 2)] if dilated else [])]))
     least = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     return Conv2DWorkload(
         batch=draw(st.integers(1, 2)),
@@ -24,7 +32,7 @@ def depthwise_workloads(draw) -> Conv2DWorkload:
         out_channels=channels,
         groups=channels,
         kernel=kernel,
-        stride=draw(st.sampled_from([(1, 1), (2, 2), (2, 1)])),
+        stride=draw(st.sampled_from([(1, 1), (2, 2), (2, 1), (3, 3)])),
         padding=draw(st.sampled_from([(0, 0, 0, 0), (1, 1, 1, 1), (0, 2, 1, 0)])),
         dilation=dilation,
         input_zero_point=draw(st.sampled_from([0, 7, 255])),
@@ -38,3 +46,79 @@ def depthwise_workloads(draw) -> Conv2DWorkload:
 def test_equal_to_the_reference_bit_for_bit(target, w, extreme, seed):
     a = draw_arguments(w, np.random.default_rng(seed), extreme=extreme)
     np.testing.assert_array_equal(run_kernel(spec_that_runs_here(target), w, a), expected(w, a))
+
+
+@pytest.mark.parametrize(("target", "lanes"), [("haswell", 32), ("haswell", 16), ("x86-64", 16)])
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(data=st.data(), extreme=st.booleans())
+def test_every_tile_of_pairs_computes_the_same(target, lanes, data, extreme):
+    w = data.draw(depthwise_workloads(least_channels=lanes, dilated=False).filter(lambda w: w.out_width >= 2))
+    if data.draw(st.booleans()):
+        requantize = data.draw(st.sampled_from(["shift", "fixed_point"]))
+        w = replace(w, epilogue=Epilogue(requantize=requantize, per_channel=w.epilogue.per_channel, qmin=3, qmax=200))
+    segment = data.draw(st.integers(2, w.out_width))
+    tile = DepthwiseTile(
+        method="pairs", lanes=lanes, cols=data.draw(st.sampled_from([c for c in (2, 4, 6) if c <= segment])),
+        strip=data.draw(st.integers(1, w.out_height)), segment=segment, blocks=data.draw(st.integers(1, -(-w.in_channels // lanes))),
+    )  # fmt: skip
+    spec = spec_that_runs_here(target)
+    a = draw_arguments(w, np.random.default_rng(0), extreme=extreme)
+    np.testing.assert_array_equal(_run(spec, depthwise_pairs(w, spec.form, tile), w, a), expected(w, a))
+
+
+PLAIN = Conv2DWorkload(
+    batch=1, height=9, width=9, in_channels=72, out_channels=72, groups=72, kernel=(3, 3), padding=(1, 1, 1, 1),
+    epilogue=Epilogue(zero_point=3, per_channel=True, bounded=True),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["haswell", "x86-64"])
+def test_the_whole_space_computes_the_same(target):
+    spec = spec_that_runs_here(target)
+    a = draw_arguments(PLAIN, np.random.default_rng(0), extreme=False)
+    space = spec.library.conv2d_space(PLAIN)
+    assert [choice.method for choice in space] == ["pairs"] * (len(space) - 1) + ["widen"]
+    assert spec.library.conv2d(PLAIN).name == spec.library.conv2d(PLAIN, space[0]).name
+    for choice in space:
+        np.testing.assert_array_equal(_run(spec, spec.library.conv2d(PLAIN, choice), PLAIN, a), expected(PLAIN, a))
+
+
+def test_weights_are_packed_as_pairs_of_rows():
+    tile = DepthwiseTile(method="pairs", lanes=16, cols=2, strip=2, segment=9)
+    weight = np.arange(72 * 9).astype("int8").reshape(72, 3, 3, 1)
+    packed = depthwise_pairs(PLAIN, "fma", tile).pack_weight(weight).reshape(5, 4, 2, 2, 3, 4, 2)
+    # Block 1, vector 2 holds channels 16 + 8 ... 16 + 11; the last block moves back to channel 56.
+    upper, lower = weight[16 + 9, :, :, 0], np.zeros(3)
+    np.testing.assert_array_equal(packed[1, 2, 0, :, :, 1].transpose(0, 2, 1).reshape(4, 3), [*upper, lower])
+    np.testing.assert_array_equal(packed[1, 2, 1, :, :, 1].transpose(0, 2, 1).reshape(4, 3), [lower, *upper])
+    np.testing.assert_array_equal(packed[4, 0, 0, 0, 1, 0], weight[56, :2, 1, 0])
+    assert RowPairs.of(PLAIN, tile).staged_planes == 2
+
+
+@pytest.mark.parametrize("change", [{"lanes": 24}, {"lanes": 128}, {"cols": 3}, {"strip": 10}, {"segment": 10}, {"blocks": 6}])
+def test_a_tile_that_does_not_fit_is_refused(change):
+    tile = replace(DepthwiseTile(method="pairs", lanes=16, cols=2, strip=2, segment=9), **change)
+    with pytest.raises(ValueError, match="take one of conv2d_space"):
+        depthwise_pairs(PLAIN, "fma", tile)
+
+
+def test_pairs_are_refused_where_there_is_no_pmaddwd():
+    with pytest.raises(ValueError, match="expected method='widen'"):
+        parse_target("aarch64").library.conv2d(PLAIN, DepthwiseTile(method="pairs", lanes=16, cols=2, segment=9))
+
+
+@pytest.mark.parametrize(("target", "instruction"), [("sapphirerapids", "vpdpwssd"), ("skylake-avx512", "vpmaddwd"), ("x86-64", "pmaddwd")])
+def test_uses_the_instruction_that_the_cpu_has(target, instruction):
+    spec = parse_target(target)
+    module = tvm.IRModule({"main": spec.library.conv2d(PLAIN).prim_func})
+    assembly = tvm.compile(module, target=spec.tvm_target()).mod.inspect_source("asm")
+    assert instruction in assembly
+    assert "fmaf" not in assembly
+
+
+def _run(spec, kernel: Kernel, w: Conv2DWorkload, a) -> np.ndarray:
+    compiled = tvm.compile(tvm.IRModule({"main": kernel.prim_func}), target=spec.tvm_target())
+    inputs = [a.data, kernel.pack_weight(a.weight), a.bias, a.multiplier, a.residual, a.affine]
+    output = tvm.runtime.tensor(np.full((w.batch, w.out_height, w.out_width, w.out_channels), 77, w.epilogue.out))
+    compiled.mod["main"](*[tvm.runtime.tensor(v) for v in inputs if v is not None], output)
+    return output.numpy()
