@@ -10,11 +10,14 @@ from tvm_rsq.targets.workload import Conv2DWorkload
 from tvm_rsq.targets.x86_64.row_pairs import RowPairs
 
 # The staged input stays in the first-level cache, beside weights and output.
-_STAGED_BYTES = 24 * 1024
-# Cycles (Zen 3): of a vector instruction; to stage a column of a plane; to load a vector's weights and enter its loop; to begin an area.
-_INSTRUCTION, _STAGE, _LOOP, _AREA = 0.4, 5.0, 12.0, 150.0
+_STAGED_BYTES = 20 * 1024
+# With the input of all the blocks of a task it should stay there as well.
+_L1_BYTES = 28 * 1024
+# Cycles (Zen 3): of a vector instruction; to stage a column of a plane, also from beyond the first-level cache; to load a vector's weights
+# and enter its loop; to begin an area.
+_INSTRUCTION, _STAGE, _STAGE_FAR, _LOOP, _AREA = 0.4, 5.0, 7.5, 12.0, 150.0
 # Tasks to share among threads, where there are enough blocks of channels.
-_TASKS = 16
+_TASKS = 8
 # Larger filters would unroll to too much code.
 _MOST_TAPS = 81
 
@@ -50,5 +53,7 @@ def _cost(w: Conv2DWorkload, tile: DepthwiseTile) -> float:
     a_column = _INSTRUCTION * (2 * pairs.planes * w.kernel[1] + 5)
     tiles = math.ceil(tile.segment / tile.cols)
     a_vector = _LOOP + tiles * (tile.cols * a_column + 3.0)
-    area = _AREA + tile.strip * 4 * a_vector + _STAGE * pairs.staged_planes * pairs.cols_in
+    source_bytes = 2 * pairs.staged_planes * pairs.cols_in * tile.blocks * tile.lanes
+    stage = _STAGE if 2 * pairs.staged_size + source_bytes <= _L1_BYTES else _STAGE_FAR
+    area = _AREA + tile.strip * 4 * a_vector + stage * pairs.staged_planes * pairs.cols_in
     return pairs.strips * pairs.segments * area
