@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tvm import te, tirx
 from tvm.ir import Expr
 
 from tvm_rsq.targets import numerics
+from tvm_rsq.targets.generic.flat_kernel import Argument, flat_kernel
 from tvm_rsq.targets.generic.te_kernel import clip_float, injective_kernel
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_elementwise import AddWorkload, MultiplyWorkload
@@ -16,35 +17,28 @@ from tvm_rsq.targets.workloads_elementwise import AddWorkload, MultiplyWorkload
 
 def make_add(workload: AddWorkload, *, form: numerics.RequantizeForm) -> Kernel:
     """prim_func(left carrier, right carrier, affine float32 (3,), output); affine from `add_affine`, which also makes it a difference."""
-    left, right = _operands(workload)
-    affine = te.placeholder((3,), "float32", name="affine")
 
-    def element(*index: Expr) -> Expr:
-        a = left[broadcast_index(index, workload.left_shape)].astype("float32")
-        b = right[broadcast_index(index, workload.right_shape)].astype("float32")
-        addend = numerics.fma(b, affine[1], affine[2], form=form)
+    def element(left: Expr, right: Expr, affine: Expr) -> Expr:
+        addend = numerics.fma(right.astype("float32"), affine[1], affine[2], form=form)
+        a = left.astype("float32")
         if workload.out == "float32":
             return clip_float(numerics.fma(a, affine[0], addend, form=form), workload.low, workload.high)
         return numerics.quantize(a, affine[0], addend, workload.qmin, workload.qmax, form=form, dtype=workload.out)
 
-    output = te.compute(np.broadcast_shapes(workload.left_shape, workload.right_shape), element, name="output")
-    return injective_kernel("add", [left, right, affine], output)
+    return _binary_kernel("add", workload, Argument("affine", (3,), "float32"), element)
 
 
 def make_multiply(workload: MultiplyWorkload, *, form: numerics.RequantizeForm) -> Kernel:
     """prim_func(left carrier, right carrier, multiplier float32 (1,), output)."""
-    left, right = _operands(workload)
-    multiplier = te.placeholder((1,), "float32", name="multiplier")
 
-    def element(*index: Expr) -> Expr:
-        a = left[broadcast_index(index, workload.left_shape)].astype("int32") - tirx.const(workload.left_zero_point, "int32")
-        b = right[broadcast_index(index, workload.right_shape)].astype("int32") - tirx.const(workload.right_zero_point, "int32")
+    def element(left: Expr, right: Expr, multiplier: Expr) -> Expr:
+        a = left.astype("int32") - tirx.const(workload.left_zero_point, "int32")
+        b = right.astype("int32") - tirx.const(workload.right_zero_point, "int32")
         if workload.out == "float32":
             return clip_float((a * b).astype("float32") * multiplier[0], workload.low, workload.high)
         return numerics.requantize(a * b, multiplier[0], workload.zero_point, workload.qmin, workload.qmax, form=form, dtype=workload.out)
 
-    output = te.compute(np.broadcast_shapes(workload.left_shape, workload.right_shape), element, name="output")
-    return injective_kernel("multiply", [left, right, multiplier], output)
+    return _binary_kernel("multiply", workload, Argument("multiplier", (1,), "float32"), element)
 
 
 def add_affine(
@@ -69,9 +63,20 @@ def add_affine(
 def broadcast_index(index: Sequence[Expr], shape: Sequence[int]) -> tuple[Expr, ...]:
     """The index into an operand of `shape` at output position `index`, by numpy's rules."""
     trailing = index[len(index) - len(shape) :]
-    return tuple(tirx.const(0, "int32") if extent == 1 else i for i, extent in zip(trailing, shape, strict=True))
+    return tuple(tirx.const(0, "int32") if int(extent) == 1 else i for i, extent in zip(trailing, shape, strict=True))
 
 
-def _operands(workload: AddWorkload | MultiplyWorkload) -> tuple[te.Tensor, te.Tensor]:
-    left = te.placeholder(workload.left_shape, workload.dtype, name="left")
-    return left, te.placeholder(workload.right_shape, workload.dtype, name="right")
+def _binary_kernel(name: str, workload: AddWorkload | MultiplyWorkload, parameter: Argument, element: Callable[..., Expr]) -> Kernel:
+    """prim_func(left, right, parameter, output), output = element(left, right, parameter) of the broadcast operands."""
+    shapes = {"left": workload.left_shape, "right": workload.right_shape}
+    shape = np.broadcast_shapes(*shapes.values())
+    operands = [Argument(key, value, workload.dtype) for key, value in shapes.items()]
+    if workload.left_shape == workload.right_shape:
+        return flat_kernel(name, operands, [parameter], Argument("output", shape, workload.out), element)
+    left, right, extra = (te.placeholder(a.shape, a.dtype, name=a.name) for a in (*operands, parameter))
+    output = te.compute(
+        shape,
+        lambda *index: element(left[broadcast_index(index, left.shape)], right[broadcast_index(index, right.shape)], extra),
+        name="output",
+    )
+    return injective_kernel(name, [left, right, extra], output)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tvm import te, tirx
+from tvm import tirx
 
-from tvm_rsq.targets.generic.te_kernel import injective_kernel
+from tvm_rsq.targets.generic.flat_kernel import Argument, flat_kernel
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_elementwise import ClampWorkload, LookupWorkload
 
@@ -14,16 +14,14 @@ def make_lookup(workload: LookupWorkload) -> Kernel:
 
     One scalar load an element: generic vector code has no table instruction.
     """
-    q = te.placeholder(workload.shape, workload.dtype, name="q")
-    table = te.placeholder((256,), workload.out, name="table")
     least = tirx.const(-128 if workload.dtype == "int8" else 0, "int32")
-    output = te.compute(workload.shape, lambda *index: table[q[index].astype("int32") - least], name="output")
-    return injective_kernel("lookup", [q, table], output)
+    q, table = Argument("q", workload.shape, workload.dtype), Argument("table", (256,), workload.out)
+    output = Argument("output", workload.shape, workload.out)
+    return flat_kernel("lookup", [q], [table], output, lambda q, table: table[q.astype("int32") - least], lanes=1)
 
 
 def make_clamp(workload: ClampWorkload) -> Kernel:
     """prim_func(q carrier shape, output carrier shape): a relu or clip whose input and output share their scale."""
-    q = te.placeholder(workload.shape, workload.dtype, name="q")
     low, high = tirx.const(workload.qmin, workload.dtype), tirx.const(workload.qmax, workload.dtype)
-    output = te.compute(workload.shape, lambda *index: tirx.max(tirx.min(q[index], high), low), name="output")
-    return injective_kernel("clamp", [q], output)
+    q, output = (Argument(name, workload.shape, workload.dtype) for name in ("q", "output"))
+    return flat_kernel("clamp", [q], [], output, lambda q: tirx.max(tirx.min(q, high), low), lanes=64)

@@ -5,13 +5,14 @@ The permutation of `make_quantize` makes the NHWC integer image of an NCHW float
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tvm import te
 from tvm.ir import Expr
 
 from tvm_rsq.targets import numerics
+from tvm_rsq.targets.generic.flat_kernel import Argument, flat_kernel
 from tvm_rsq.targets.generic.te_kernel import injective_kernel
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_elementwise import DequantizeWorkload, QuantizeWorkload, RequantizeWorkload
@@ -19,44 +20,33 @@ from tvm_rsq.targets.workloads_elementwise import DequantizeWorkload, QuantizeWo
 
 def make_quantize(workload: QuantizeWorkload, *, form: numerics.RequantizeForm) -> Kernel:
     """prim_func(x float32 shape, inv_scale float32 (1,), output carrier permuted shape); inv_scale = float32(1 / scale)."""
-    x = te.placeholder(workload.shape, "float32", name="x")
-    inv_scale = te.placeholder((1,), "float32", name="inv_scale")
-    source = _source_index(workload.permutation, len(workload.shape))
 
-    def element(*index: Expr) -> Expr:
-        return numerics.quantize(
-            x[source(index)], inv_scale[0], workload.zero_point, workload.qmin, workload.qmax, form=form, dtype=workload.dtype
-        )
+    def element(x: Expr, inv_scale: Expr) -> Expr:
+        return numerics.quantize(x, inv_scale[0], workload.zero_point, workload.qmin, workload.qmax, form=form, dtype=workload.dtype)
 
-    output = te.compute(permuted(workload.shape, workload.permutation), element, name="output")
-    return injective_kernel("quantize", [x, inv_scale], output)
+    x, inv_scale = Argument("x", workload.shape, "float32"), Argument("inv_scale", (1,), "float32")
+    return _permuted_kernel("quantize", x, inv_scale, workload.permutation, workload.dtype, element)
 
 
 def make_dequantize(workload: DequantizeWorkload) -> Kernel:
     """prim_func(q carrier shape, scale float32 (1,), output float32 permuted shape)."""
-    q = te.placeholder(workload.shape, workload.dtype, name="q")
-    scale = te.placeholder((1,), "float32", name="scale")
-    source = _source_index(workload.permutation, len(workload.shape))
-    output = te.compute(
-        permuted(workload.shape, workload.permutation),
-        lambda *index: numerics.dequantize(q[source(index)], scale[0], workload.zero_point),
-        name="output",
-    )
-    return injective_kernel("dequantize", [q, scale], output)
+
+    def element(q: Expr, scale: Expr) -> Expr:
+        return numerics.dequantize(q, scale[0], workload.zero_point)
+
+    q, scale = Argument("q", workload.shape, workload.dtype), Argument("scale", (1,), "float32")
+    return _permuted_kernel("dequantize", q, scale, workload.permutation, "float32", element)
 
 
 def make_requantize(workload: RequantizeWorkload, *, form: numerics.RequantizeForm) -> Kernel:
     """prim_func(q carrier shape, affine float32 (2,), output carrier shape); affine from `requantize_affine`."""
-    q = te.placeholder(workload.shape, workload.dtype, name="q")
-    affine = te.placeholder((2,), "float32", name="affine")
-    output = te.compute(
-        workload.shape,
-        lambda *index: numerics.quantize(
-            q[index].astype("float32"), affine[0], affine[1], workload.qmin, workload.qmax, form=form, dtype=workload.dtype
-        ),
-        name="output",
-    )
-    return injective_kernel("requantize", [q, affine], output)
+
+    def element(q: Expr, affine: Expr) -> Expr:
+        x = q.astype("float32")
+        return numerics.quantize(x, affine[0], affine[1], workload.qmin, workload.qmax, form=form, dtype=workload.dtype)
+
+    q, affine = Argument("q", workload.shape, workload.dtype), Argument("affine", (2,), "float32")
+    return _permuted_kernel("requantize", q, affine, None, workload.dtype, element)
 
 
 def requantize_affine(scale_in: float, zero_point_in: int, scale_out: float, zero_point_out: int) -> np.ndarray:
@@ -70,7 +60,14 @@ def permuted(shape: Sequence[int], permutation: Sequence[int] | None) -> tuple[i
     return tuple(shape) if permutation is None else tuple(shape[axis] for axis in permutation)
 
 
-def _source_index(permutation: tuple[int, ...] | None, rank: int):  # noqa: ANN202  (a closure over index tuples)
-    if permutation is None:
-        return lambda index: index
-    return lambda index: tuple(index[permutation.index(axis)] for axis in range(rank))
+def _permuted_kernel(
+    name: str, x: Argument, parameter: Argument, permutation: tuple[int, ...] | None, dtype: str, element: Callable[[Expr, Expr], Expr]
+) -> Kernel:
+    """prim_func(x, parameter, output), output[i] = element(numpy.transpose(x, permutation)[i], parameter)."""
+    shape = permuted(x.shape, permutation)
+    if permutation is None or permutation == tuple(range(len(shape))):
+        return flat_kernel(name, [x], [parameter], Argument("output", shape, dtype), element)
+    source, extra = (te.placeholder(a.shape, a.dtype, name=a.name) for a in (x, parameter))
+    order = [permutation.index(axis) for axis in range(len(shape))]
+    output = te.compute(shape, lambda *index: element(source[tuple(index[axis] for axis in order)], extra), name="output")
+    return injective_kernel(name, [source, extra], output)

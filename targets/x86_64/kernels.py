@@ -9,15 +9,18 @@ from tvm_rsq.targets.generic.depthwise import DepthwiseTile
 from tvm_rsq.targets.generic.library import GenericLibrary
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.targets.workloads_elementwise import LookupWorkload
 from tvm_rsq.targets.x86_64.depthwise_choices import depthwise_choices
 from tvm_rsq.targets.x86_64.depthwise_pairs import depthwise_pairs
+from tvm_rsq.targets.x86_64.lookup_shuffle import make_lookup_shuffle
 
 
 @dataclass(frozen=True, slots=True)
 class X86Library(GenericLibrary):
-    """A `KernelLibrary`. integer_bytes: the widest vector with int16 arithmetic, 16, 32 or 64 bytes."""
+    """A `KernelLibrary`. integer_bytes: the widest vector with int16 arithmetic, 16, 32 or 64 bytes; table_lanes: `lookup_lanes`."""
 
     integer_bytes: int = 16
+    table_lanes: int = 0
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
         pairs = depthwise_choices(w, self.integer_bytes)
@@ -29,3 +32,6 @@ class X86Library(GenericLibrary):
 
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
         return depthwise_choices(w, self.integer_bytes) + GenericLibrary.conv2d_space(self, w)
+
+    def lookup(self, w: LookupWorkload) -> Kernel:
+        return make_lookup_shuffle(w, self.table_lanes)
