@@ -15,10 +15,10 @@ from tvm_rsq.tuning.task import TuningTask, tuning_task
 
 # The untuned choice first; a tuner that learns finds out that 6 columns of 2 vectors are best.
 SPACE = tuple(
-    Tile(lanes=8, cols=cols, vecs=vecs, segment=segment, outer=outer)
+    Tile(step="any", lanes=8, cols=cols, vecs=vecs, segment=segment, outer=outer)
     for vecs in (1, 2, 3, 4) for cols in (1, 2, 3, 4, 6, 8, 12) for segment in (1, 2, 4) for outer in ("rows", "channels")
 )  # fmt: skip
-BEST = Tile(lanes=8, cols=6, vecs=2, segment=4, outer="channels")
+BEST = Tile(step="any", lanes=8, cols=6, vecs=2, segment=4, outer="channels")
 
 
 def cost(choice: Tile) -> float:

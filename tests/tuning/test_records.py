@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 from tvm.s_tir.meta_schedule.utils import shash2hex
 
 from tests.tuning.fake_runner import SPACE, TableRunner, network_task, spec, workload
 from tvm_rsq.errors import ConfigError
+from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
+from tvm_rsq.tuning import runner as runner_module
 from tvm_rsq.tuning.json_lines import append_line, read_lines
+from tvm_rsq.tuning.kernel_arguments import kernel_arguments
 from tvm_rsq.tuning.measure_kernel import TimingRecords, kernel_time_us
+from tvm_rsq.tuning.runner import LocalRunner
+from tvm_rsq.tuning.runner import _compile as compile_kernel
 from tvm_rsq.tuning.specification import annotate, choice_of, specification
 from tvm_rsq.tuning.task import TuningTask, describe, normalise, tuning_task
 from tvm_rsq.tuning.work_dir import Decision, open_work_dir, read_decisions
@@ -111,3 +117,47 @@ def test_a_time_is_measured_once(tmp_path):
 def test_a_kernel_is_timed_here():
     w = Conv2DWorkload(batch=1, height=4, width=4, in_channels=8, out_channels=8, kernel=(1, 1), epilogue=Epilogue(residual=True))
     assert 0.05 < kernel_time_us(parse_target("llvm"), w) < 1e5
+
+
+WORKLOADS = {
+    "shift": Epilogue(requantize="shift", residual=True, shared_residual=True, per_channel=True),
+    "fixed_point": Epilogue(requantize="fixed_point", residual=True),
+    "float32": Epilogue(out="float32"),
+}
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_arguments_fit_their_kernel_and_keep_its_promises(name):
+    w = replace(workload(), in_dtype="float32" if name == "float32" else "uint8", accumulate16=0, epilogue=WORKLOADS[name])
+    kernel = parse_target("llvm").library.conv2d(w)
+    arguments = kernel_arguments(w, kernel)
+    for tensor, param in zip(arguments, kernel.prim_func.params, strict=True):
+        assert (tuple(tensor.shape), str(tensor.dtype)) == (tuple(int(n) for n in param.ty.shape), str(param.ty.dtype))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_weights_keep_the_promise_of_sums_in_16_bits(at_once):
+    w = replace(workload(), accumulate16=at_once)
+    seen = []
+    kernel = Kernel(
+        name="k", prim_func=parse_target("llvm").library.conv2d(workload()).prim_func, pack_weight=lambda a: seen.append(a) or a
+    )
+    kernel_arguments(w, kernel)
+    pairs = seen[0].reshape(-1, at_once, 2, 2).astype(int)  # blocks of 4 * at_once values: positions 0, 1 and 2, 3 mod 4
+    assert np.maximum(pairs, 0).sum(axis=(1, 3)).max() <= 128 and np.minimum(pairs, 0).sum(axis=(1, 3)).min() >= -128
+
+
+def test_kernels_are_kept_until_their_arguments_fill_the_memory(monkeypatch):
+    here = parse_target("llvm")
+    runner = LocalRunner(here)
+    task = tuning_task(here, workload(2), 1)
+    choice, *_ = here.library.conv2d_space(task.workload)
+    compiled = []
+    monkeypatch.setattr(runner_module, "_compile", lambda *args: compiled.append(args) or compile_kernel(*args))
+    for _ in range(2):
+        assert all(time > 0 for time in runner.times(task, [choice], 2)[0])
+    assert len(compiled) == 1
+    monkeypatch.setattr(runner_module, "_KEPT_BYTES", 1)
+    runner.times(replace(task, threads=2), [choice], 1)
+    runner.times(task, [choice], 1)
+    assert len(compiled) == 3

@@ -17,7 +17,7 @@ from tvm_rsq.tune_config import TuneConfig
 from tvm_rsq.tuning.tune import tune
 from tvm_rsq.tuning.work_dir import open_work_dir, read_decisions
 
-WORSE = Tile(lanes=8, cols=12, vecs=4, segment=1, outer="rows")
+WORSE = Tile(step="any", lanes=8, cols=12, vecs=4, segment=1, outer="rows")
 
 
 def run(folder, runner, *tasks, trials=60, space=SPACE, **settings):

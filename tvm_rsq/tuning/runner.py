@@ -7,9 +7,10 @@ more than everything that is measured.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import tvm
@@ -23,7 +24,8 @@ from tvm_rsq.threads import VARIABLE
 from tvm_rsq.tuning.kernel_arguments import kernel_arguments
 from tvm_rsq.tuning.task import TuningTask
 
-_SLICE_S = 2e-3  # one sample runs so long, or one call where that is longer
+_SLICE_S = 3e-3  # one sample runs so long, or one call where that is longer
+_KEPT_BYTES = 256e6  # of the arguments of kernels that may be asked for again
 
 
 class Runner(Protocol):
@@ -41,12 +43,13 @@ class LocalRunner:
     """A Runner on this machine.   TargetError: this machine cannot run code for `spec`."""
 
     spec: TargetSpec
+    _loaded: OrderedDict[tuple[TuningTask, Choice], _LoadedKernel] = field(default_factory=OrderedDict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_runs_here(self.spec)
 
     def times(self, task: TuningTask, choices: Sequence[Choice], rounds: int) -> list[list[float]]:
-        kernels = [self._load(task, choice) for choice in choices]
+        kernels = [self._load(task, choice) for choice in reversed(choices)][::-1]  # the untuned one last, as the one to keep
         found: list[list[float]] = [[] for _ in kernels]
         with _threads(task.threads):
             for kernel in kernels:
@@ -57,8 +60,15 @@ class LocalRunner:
         return found
 
     def _load(self, task: TuningTask, choice: Choice) -> _LoadedKernel:
-        kernel = self.spec.library.conv2d(task.workload, choice)
-        return _LoadedKernel(_compile(kernel, self.spec), kernel_arguments(task.workload, kernel))
+        """The kernel, kept for the next trial: the untuned one takes part in all of a task's, and compiling is most of a trial's cost."""
+        found = self._loaded.pop((task, choice), None)
+        if found is None:
+            kernel = self.spec.library.conv2d(task.workload, choice)
+            found = _LoadedKernel(_compile(kernel, self.spec), kernel_arguments(task.workload, kernel))
+        self._loaded[task, choice] = found
+        while len(self._loaded) > 1 and sum(kernel.bytes for kernel in self._loaded.values()) > _KEPT_BYTES:
+            self._loaded.popitem(last=False)
+        return found
 
 
 def check_runs_here(spec: TargetSpec) -> None:
@@ -69,6 +79,7 @@ def check_runs_here(spec: TargetSpec) -> None:
 
 class _LoadedKernel:
     def __init__(self, module: tvm.runtime.Module, arguments: list[tvm.runtime.Tensor]) -> None:
+        self.bytes = sum(array.numpy().nbytes for array in arguments)
         self._module = module
         self._arguments = arguments
         self._number = 1

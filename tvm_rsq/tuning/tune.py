@@ -23,7 +23,7 @@ from tvm_rsq.tuning.work_dir import Decision, WorkDir, open_work_dir
 
 log = logging.getLogger(__name__)
 
-_ROUNDS = 5  # samples of a trial
+_ROUNDS = 7  # samples of a trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
