@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ FOLDERS = {"tvm_rsq": "tvm_rsq", "tvm_rsq.passes": "passes", "tvm_rsq.targets": 
 # before tvm and torch are imported, since both read it once
 for _variable in ("TVM_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_variable, str(len(os.sched_getaffinity(0))))
+# Times of kernels that tests measure are no one else's.
+os.environ["TVM_RSQ_TIMINGS"] = str(Path(tempfile.mkdtemp(prefix="tvm-rsq-test-")) / "timings.jsonl")
 
 
 def pytest_sessionstart() -> None:

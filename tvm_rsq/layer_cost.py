@@ -17,8 +17,9 @@ log = logging.getLogger(__name__)
 
 
 def timings_path() -> Path:
-    """Where times are kept, so that a machine makes the same plan again: in $TVM_RSQ_CACHE, else ~/.cache/tvm_rsq."""
-    return Path(os.environ.get("TVM_RSQ_CACHE") or Path.home() / ".cache" / "tvm_rsq").expanduser() / "timings.jsonl"
+    """Where times are kept, so that a machine makes the same plan again: the file $TVM_RSQ_TIMINGS, else ~/.cache/tvm_rsq/timings.jsonl."""
+    named = os.environ.get("TVM_RSQ_TIMINGS")
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "tvm_rsq" / "timings.jsonl"
 
 
 def timed_target(spec: TargetSpec, records: TimingRecords | None = None) -> TimedTarget | None:

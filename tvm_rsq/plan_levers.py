@@ -23,6 +23,7 @@ from tvm_rsq.layer_override import LayerOverride
 from tvm_rsq.layer_plans import Decision, permitted
 from tvm_rsq.plan import Alternative, TensorQuant
 from tvm_rsq.progress import Progress, ProgressCallback
+from tvm_rsq.report.formats import duration, nats, percent
 from tvm_rsq.sensitivity import LayerSensitivity, measure, network_divergence
 from tvm_rsq.shared_scales import Chain, share_scale
 from tvm_rsq.targets.levers import Levers
@@ -217,4 +218,4 @@ class LeverSearch:
 def _reason(base: Option, taken: Option, count: int) -> str:
     if taken.candidate == base.candidate and not taken.shared:
         return "nothing saves 2 % of its time" if count == 1 else "what saves time is beyond budget"
-    return f"{1 - taken.time_us / base.time_us:.0%} of {base.time_us:.3g} us saved, +{taken.excess:.2g} nats"
+    return f"{percent(1 - taken.time_us / base.time_us, 0)} of {duration(base.time_us)} saved, +{nats(taken.excess)} nats"

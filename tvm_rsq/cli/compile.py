@@ -16,7 +16,7 @@ from tvm_rsq.cli.invocation import command_line
 from tvm_rsq.cli.model_argument import read_model
 from tvm_rsq.cli.paths import refuse_overwriting, writable
 from tvm_rsq.cli.session import Session
-from tvm_rsq.cli.show import layer_table, plan_summary
+from tvm_rsq.cli.show import frontier_table, layer_table, plan_summary
 from tvm_rsq.report import formats
 
 
@@ -31,6 +31,8 @@ def compile_(
     activation_bits: options.ActivationBits = options.DEFAULTS.activation_bits,
     scheme: options.SchemeOption = options.DEFAULTS.scheme,
     budget: options.Budget = options.DEFAULTS.budget,
+    levers: options.Levers = "auto",
+    requantize: options.Requantize = options.DEFAULTS.requantize,
     range_method: options.RangeMethodOption = options.DEFAULTS.range_method,
     override: options.Overrides = None,
     calibration: options.Calibration = None,
@@ -47,7 +49,7 @@ def compile_(
     """
     config = options.quant_config(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
-        overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
+        overrides=override, levers=levers, requantize=requantize, seed=seed, effort=effort, time_limit_s=time_limit,
     )  # fmt: skip
     refuse_overwriting(output, model)
     network = read_model(model)
@@ -86,6 +88,7 @@ def compile_(
         layer_table(module.plan.layers),
         Text(),
         plan_summary(module.plan),
+        *frontier_table(module.plan),
         Text(f"weights {formats.size(before)} -> {formats.size(after)} ({formats.ratio(before / after if after else None)} smaller)"),
         Text(f"{output}: {formats.size(size)} for {module.target}" + (f"; report in {report}" if report else "")),
     )

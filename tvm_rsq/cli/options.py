@@ -39,6 +39,19 @@ Budget = Annotated[
     float,
     typer.Option(rich_help_panel=_QUANTIZATION, help="How much more hybrid may diverge from FP32 than per-channel does: 0.05 is 5 %."),
 ]
+Levers = Annotated[
+    str,
+    typer.Option(
+        metavar="WHICH",
+        rich_help_panel=_QUANTIZATION,
+        help="What hybrid may give up where the target is faster for it: auto, none, or some of per_tensor,shift,accumulate16,"
+        "shared_residual.",
+    ),
+]
+Requantize = Annotated[
+    Literal["float", "fixed_point"],
+    typer.Option(rich_help_panel=_QUANTIZATION, help="How accumulators become bytes; fixed_point is TVM's own 64-bit product."),
+]
 RangeMethodOption = Annotated[
     RangeMethod, typer.Option("--range-method", rich_help_panel=_QUANTIZATION, help="How activation ranges are found.")
 ]
@@ -48,7 +61,8 @@ Overrides = Annotated[
         "--override",
         metavar="GLOB=WHAT",
         rich_help_panel=_QUANTIZATION,
-        help="per_tensor, per_channel, float, weight_bits=4 or activation_bits=4 for the layers that match. Repeatable; later ones win.",
+        help="per_tensor, per_channel, float, weight_bits=4, activation_bits=4, requantize=shift or accumulate16=2 for the layers that "
+        "match. Repeatable; later ones win.",
     ),
 ]
 
@@ -72,13 +86,15 @@ TimeLimit = Annotated[
 def quant_config(
     *, weight_bits: int = DEFAULTS.weight_bits, activation_bits: int = DEFAULTS.activation_bits, scheme: Scheme = DEFAULTS.scheme,
     budget: float = DEFAULTS.budget, range_method: RangeMethod = DEFAULTS.range_method, overrides: list[str] | None = None,
+    levers: str = "auto", requantize: Literal["float", "fixed_point"] = "float",
     seed: int = DEFAULTS.seed, effort: Literal["instant", "best"] = DEFAULTS.effort, **synthesis: object,
 ) -> QuantConfig:  # fmt: skip
     """The configuration of these options; `synthesis` are fields of SynthesisConfig. BadParameter: a value that is not allowed."""
     try:
         return QuantConfig(
             weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
-            overrides=dict(_override(text) for text in overrides or ()), seed=seed, effort=effort,
+            overrides=dict(_override(text) for text in overrides or ()), seed=seed, effort=effort, requantize=requantize,
+            levers=levers if levers in ("auto", "none") else tuple(name.strip() for name in levers.split(",")),  # type: ignore[arg-type]
             synthesis=SynthesisConfig(**synthesis),  # type: ignore[arg-type]
         )  # fmt: skip
     except ConfigError as error:

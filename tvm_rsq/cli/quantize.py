@@ -14,7 +14,7 @@ from tvm_rsq.cli.arrays import read_calibration
 from tvm_rsq.cli.model_argument import read_model
 from tvm_rsq.cli.paths import refuse_overwriting, writable
 from tvm_rsq.cli.session import Session
-from tvm_rsq.cli.show import layer_table, plan_summary
+from tvm_rsq.cli.show import frontier_table, layer_table, plan_summary
 
 
 def quantize(
@@ -27,11 +27,17 @@ def quantize(
             metavar="NPZ", callback=writable, rich_help_panel="Calibration data", help="Keep the calibration set, for `--calibration`."
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", "-t", help="Decide for this target, by times measured here. Without it, granularity alone."),
+    ] = None,
     batch: options.Batch = None,
     weight_bits: options.WeightBits = options.DEFAULTS.weight_bits,
     activation_bits: options.ActivationBits = options.DEFAULTS.activation_bits,
     scheme: options.SchemeOption = options.DEFAULTS.scheme,
     budget: options.Budget = options.DEFAULTS.budget,
+    levers: options.Levers = "auto",
+    requantize: options.Requantize = options.DEFAULTS.requantize,
     range_method: options.RangeMethodOption = options.DEFAULTS.range_method,
     override: options.Overrides = None,
     calibration: options.Calibration = None,
@@ -45,7 +51,7 @@ def quantize(
     """
     config = options.quant_config(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
-        overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
+        overrides=override, levers=levers, requantize=requantize, seed=seed, effort=effort, time_limit_s=time_limit,
     )  # fmt: skip
     refuse_overwriting(output, model)
     network = read_model(model)
@@ -54,7 +60,7 @@ def quantize(
 
     with session.progress() as progress:
         quantized = tvm_rsq.quantize(
-            network.model, config, example_inputs=network.example_inputs, calibration=data, batch=batch,
+            network.model, config, target=target, example_inputs=network.example_inputs, calibration=data, batch=batch,
             progress=progress.event, should_stop=session.interrupts.should_stop,
         )  # fmt: skip
     if save_calibration is not None:
@@ -77,4 +83,5 @@ def quantize(
         layer_table(quantized.plan.layers),
         Text(),
         plan_summary(quantized.plan),
+        *frontier_table(quantized.plan),
     )

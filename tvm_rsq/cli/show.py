@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -32,22 +33,50 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, left:
 
 
 def layer_table(layers: Sequence[LayerPlan]) -> Table:
-    """Layer, op, scheme, bits, scale, divergences, error, size and reason: what each layer became and why."""
-    made = table(
-        ("layer", "op", "scheme", "bits", "scale", "KL per tensor", "KL per channel", "weight error", "weights", "reason"),
-        (
-            (
-                layer.name, layer.op, Text(layer.scheme.replace("_", "-"), STYLES[layer.scheme]),
-                "32" if layer.scheme == "float" else str(layer.weight_bits), formats.scales(layer.weight_scale),
-                formats.nats(layer.kl_per_tensor), formats.nats(layer.kl_per_channel), formats.nats(layer.weight_nmse),
-                formats.size(layer.weight_bytes), layer.reason,
-            )
-            for layer in layers
-        ),
-        left=3,
-    )  # fmt: skip
+    """Layer, op, scheme, bits, scale, divergences, error, size and reason: what each layer became and why.
+
+    Where any layer uses a lever or was timed, also how it requantizes, its accumulate16 and its time.
+    """
+    levers = any(layer.requantize != "float" or layer.accumulate16 or layer.time_us is not None for layer in layers)
+    columns: list[tuple[str, Callable[[LayerPlan], str | Text]]] = [
+        ("layer", lambda layer: layer.name),
+        ("op", lambda layer: layer.op),
+        ("scheme", lambda layer: Text(layer.scheme.replace("_", "-"), STYLES[layer.scheme])),
+        ("bits", lambda layer: "32" if layer.scheme == "float" else str(layer.weight_bits)),
+        ("scale", lambda layer: formats.scales(layer.weight_scale)),
+        ("KL per tensor", lambda layer: formats.nats(layer.kl_per_tensor)),
+        ("KL per channel", lambda layer: formats.nats(layer.kl_per_channel)),
+        ("weight error", lambda layer: formats.nats(layer.weight_nmse)),
+        ("weights", lambda layer: formats.size(layer.weight_bytes)),
+        *([
+            ("requantize", lambda layer: layer.requantize.replace("_", "-")),
+            ("accumulate16", lambda layer: str(layer.accumulate16 or formats.MISSING)),
+            ("time", lambda layer: formats.duration(layer.time_us)),
+        ] if levers else []),
+        ("reason", lambda layer: layer.reason),
+    ]  # fmt: skip
+    made = table([name for name, _ in columns], ([cell(layer) for _, cell in columns] for layer in layers), left=3)
     made.columns[-1].justify = "left"
     return made
+
+
+def frontier_table(plan: QuantPlan) -> list[RenderableType]:
+    """An empty line and the latency that every budget buys, of a plan that was made for a target; nothing for other plans."""
+    points = plan.provenance.get("frontier", ())
+    if not points:
+        return []
+    base = points[0]["time_us"]
+    rows = (
+        (
+            "none" if i == 0 else formats.percent(point["budget"], 0), formats.duration(point["time_us"]),
+            f"{point['time_us'] / base:.3f}", formats.nats(point["excess"]), formats.nats(point["kl"]),
+        )
+        for i, point in enumerate(points)
+    )  # fmt: skip
+    target = printable(str(plan.provenance.get("target", "")))
+    title = f"layers' kernels on {target}, by budget (this plan: {plan.provenance['budget']:.0%})"
+    columns = ("budget", "latency", "of per channel", "KL added, layer by layer", "KL of the whole")
+    return [Text(), table(columns, rows, title=title)]
 
 
 def plan_summary(plan: QuantPlan) -> Text:

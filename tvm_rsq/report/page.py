@@ -52,7 +52,9 @@ def render(data: ReportData) -> str:
         latency=charts.latency(data.latencies),
         bars=charts.time_bars(data),
         pictures=[png.encode(picture) for picture in data.images[:MOST_PICTURES]],
-        provenance=_flat(data.plan.provenance),
+        levers=any(layer.requantize != "float" or layer.accumulate16 for layer in data.plan.layers),
+        frontier=data.plan.provenance.get("frontier", ()),
+        provenance=_flat({key: value for key, value in data.plan.provenance.items() if key != "frontier"}),
     )
 
 

@@ -90,5 +90,8 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 def chosen_kl(layer: LayerPlan) -> float | None:
-    """The divergence that the chosen scheme costs, in nats; None where it was not measured or nothing was quantized."""
+    """The divergence that the chosen way costs, in nats; None where it was not measured or nothing was quantized."""
+    for way in layer.considered:
+        if (way.scheme, way.requantize, way.accumulate16) == (layer.scheme, layer.requantize, layer.accumulate16):
+            return way.kl
     return {"per_tensor": layer.kl_per_tensor, "per_channel": layer.kl_per_channel}.get(layer.scheme)
