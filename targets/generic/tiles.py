@@ -21,8 +21,6 @@ _L2_BYTE, _FAR_BYTE = 1 / 64, 1 / 8
 _TILE, _PIXEL = 12, 6
 # The epilogue of one vector.
 _EPILOGUE = 8
-# Among tiles whose costs differ by less, the smallest: it leaves registers to the epilogue.
-_TOLERANCE = 1.01
 # Weights of one channel block that stay in the first-level cache while the pixels go by; weights of a layer that stay in the second.
 _L1_BYTES, _L2_BYTES = 24 * 1024, 256 * 1024
 # Parts that a long row is cut into for the threads, and tiles in one of them at least.
@@ -75,7 +73,7 @@ def vectors(channels: int, lanes: int) -> int:
 
 
 def ranked_tiles(step: ConvStep, shape: ConvShape, lanes: int | None = None) -> list[tuple[float, Tile]]:
-    """Cost and tile, for tiles of `lanes` lanes (as wide as possible) that fit into registers: the untuned choice first, then by cost."""
+    """Cost and tile, for tiles of `lanes` lanes (as wide as possible) that fit into registers, the cheapest first."""
     lanes = lanes or lanes_for(shape.channels, step.lanes)
     costs = {}
     for span in ("row",) if shape.rows == 1 else ("row", "image"):
@@ -84,10 +82,7 @@ def ranked_tiles(step: ConvStep, shape: ConvShape, lanes: int | None = None) -> 
             for m in range(1, min(width, 28) + 1):
                 if m * n + n + step.scratch <= step.registers or m == n == 1:
                     costs[m, n, span] = _cost(step, shape, lanes, m, n, span)
-    ranked = sorted(costs, key=lambda t: costs[t])
-    good = [t for t in ranked if costs[t] <= _TOLERANCE * costs[ranked[0]]]
-    best = min(good, key=lambda t: t[0] * t[1])
-    return [(costs[t], _tile(step, shape, lanes, *t)) for t in (best, *(t for t in ranked if t != best))]
+    return [(costs[t], _tile(step, shape, lanes, *t)) for t in sorted(costs, key=lambda t: costs[t])]
 
 
 def _tile(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: Literal["row", "image"]) -> Tile:
@@ -96,7 +91,7 @@ def _tile(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: Li
     segments = max(1, min(_SEGMENTS, tiles // _SEGMENT_TILES)) if long else 1
     far = shape.steps * n * lanes * step.parts * step.depth * _SIZE[step.weight] > _L1_BYTES
     shared = shape.groups * shape.channels >= _CHANNELS_TO_SHARE or shape.rows * shape.cols == 1
-    outer = "channels" if shared and (long or far) else "rows"
+    outer = "channels" if shared and far else "rows"
     return Tile(step=step.name, lanes=lanes, cols=m, vecs=n, segment=-(-tiles // segments), outer=outer, span=span)
 
 
