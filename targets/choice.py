@@ -11,10 +11,11 @@ from typing import TypeAlias
 
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile
 from tvm_rsq.targets.generic.tiles import Tile
+from tvm_rsq.targets.generic.winograd_tile import WinogradTile
 
-Choice: TypeAlias = Tile | DepthwiseTile
+Choice: TypeAlias = Tile | WinogradTile | DepthwiseTile
 
-_ALGORITHMS: Mapping[str, type] = {"direct": Tile, "depthwise": DepthwiseTile}
+_ALGORITHMS: Mapping[str, type] = {"direct": Tile, "winograd": WinogradTile, "depthwise": DepthwiseTile}
 
 
 def to_knobs(choice: Choice) -> dict[str, int | str]:

@@ -5,7 +5,7 @@
             for kh, kw, step of the run:  every accumulator += pixel * weights
             epilogue, straight from the registers into the output
 
-What does not divide is not masked: the last tile of a row and the last vector of the channels move back to overlap their neighbours, and
+What does not divide is not masked: the last tile of a row and the last block of the channels move back to overlap their neighbours, and
 store the same values again. So the output must not share memory with an input (a residual, say).
 """
 
@@ -20,8 +20,9 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
+from tvm_rsq.targets.generic.narrow import Narrow
 from tvm_rsq.targets.generic.operands import Operands
-from tvm_rsq.targets.generic.pack import channel_starts, pack_conv
+from tvm_rsq.targets.generic.pack import pack_conv
 from tvm_rsq.targets.generic.staging import stage_input
 from tvm_rsq.targets.generic.steps import ConvStep, vector
 from tvm_rsq.targets.generic.tiles import ConvShape, Tile
@@ -30,7 +31,7 @@ from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 
 
-def conv2d(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: Tile) -> Kernel:
+def conv2d(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: Tile, narrow: Narrow) -> Kernel:
     """The kernel of `w` made of `step`, which fits its dtype and can be made as narrow as `tile.lanes`.
 
     ValueError: a tile that is larger than the output.
@@ -45,7 +46,7 @@ def conv2d(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: Tile) 
 
     kind = "dense" if g.pixels == 1 and w.kernel == (1, 1) else "conv2d"
     name = f"{kind}_{step.name}_{tile.cols}x{tile.vecs}x{tile.lanes}"
-    return Kernel(name=name, prim_func=_prim_func(w, g, step, tile, form), pack_weight=pack)
+    return Kernel(name=name, prim_func=_prim_func(w, g, step, tile, form, narrow), pack_weight=pack)
 
 
 def step_geometry(w: Conv2DWorkload, step: ConvStep) -> ConvGeometry:
@@ -70,10 +71,9 @@ def _width(g: ConvGeometry, tile: Tile) -> int:
     return g.out_cols if tile.span == "row" else g.pixels
 
 
-def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, form: RequantizeForm) -> PrimFunc:
+def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, form: RequantizeForm, narrow: Narrow) -> PrimFunc:
     channels, width = w.out_channels // w.groups, _width(g, tile)
-    starts = channel_starts(channels, tile)
-    blocks = len(starts) // tile.vecs
+    blocks = -(-channels // (tile.vecs * tile.lanes))
     block_size = g.taps_h * g.taps_w * g.steps(step) * tile.vecs * tile.lanes * step.parts * step.depth
     tiles = -(-width // tile.cols)
     segments = -(-tiles // tile.segment)
@@ -81,7 +81,7 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
             T.func_attr({"tirx.noalias": True, "global_symbol": "main"})
-            operands = Operands(w, (w.groups * blocks * block_size,), step.weight, form)
+            operands = Operands(w, (w.groups * blocks * block_size,), step.weight, form, narrow)
             data = stage_input(operands.data, w, g, dtype=step.data, depth=step.depth * step.parts)
             with T.parallel(rows * w.groups * blocks) as task:
                 if tile.outer == "rows":
@@ -96,21 +96,29 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
                     first = (segment * tile.segment + t) * tile.cols
                     if width % tile.cols:
                         first = tirx.min(first, width - tile.cols)
-                    vecs = []
+                    start = group * channels + _block_start(block, tile, channels)
+                    # Less channels than a block has: the last vector overlaps its neighbour.
+                    vecs = [start + min(v * tile.lanes, channels - tile.lanes) for v in range(tile.vecs)]
                     for v in range(tile.vecs):
-                        start = (block * tile.vecs + v) * tile.lanes
-                        if len(starts) * tile.lanes > channels:
-                            start = tirx.min(start, channels - tile.lanes)
-                        vecs.append(group * channels + start)
                         for x in range(tile.cols):
                             T.buffer_store(acc, operands.start(tile.lanes, vecs[v]), [_index(x * tile.vecs + v, tile.lanes)])
                     pixels = _pixels(data, g, tile, line, first, group * (w.in_channels // w.groups))
                     _accumulate(acc, operands.weight, pixels, group_block * block_size, step, tile, g)
+                    # Vectors that overlap are no neighbours.
+                    joined = tile.vecs if tile.vecs * tile.lanes <= channels else 1
                     for x in range(tile.cols):
-                        for v in range(tile.vecs):
+                        for v in range(0, tile.vecs, joined):
                             at = (x * tile.vecs + v) * tile.lanes
-                            operands.store(acc, tile.lanes, at, line * width + first + x, vecs[v])
+                            operands.store(acc, tile.lanes, at, line * width + first + x, vecs[v], joined)
     return builder.get()
+
+
+def _block_start(block: Expr, tile: Tile, channels: int) -> Expr | int:
+    """First channel of a block, of `channels`; see pack.channel_starts."""
+    size = tile.vecs * tile.lanes
+    if channels <= size:
+        return 0
+    return tirx.min(block * size, channels - size) if channels % size else block * size
 
 
 def _pixels(data: Expr, g: ConvGeometry, tile: Tile, line: Expr, first: Expr, channel: Expr) -> Sequence[tuple[Expr, Expr]]:

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.generic.conv2d import conv2d
-from tvm_rsq.targets.generic.conv_space import default_tile, direct_choices
+from tvm_rsq.targets.generic.conv_algorithms import default_choice, winograd_tiles
+from tvm_rsq.targets.generic.conv_space import direct_choices
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile, default_depthwise_tile, depthwise
 from tvm_rsq.targets.generic.elementwise_library import ElementwiseKernels
+from tvm_rsq.targets.generic.narrow import ClipNarrow, Narrow
 from tvm_rsq.targets.generic.steps import ConvStep, FloatStep, WidenStep
 from tvm_rsq.targets.generic.tiles import Tile
+from tvm_rsq.targets.generic.winograd import winograd
+from tvm_rsq.targets.generic.winograd_tile import WinogradTile
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.numerics import RequantizeForm
@@ -23,6 +27,7 @@ class GenericLibrary(ElementwiseKernels):
 
     integer_steps are what it multiplies with, the best first, none narrower than `narrowest` lanes; short_steps add up in int16 first,
     which a workload's accumulate16 has to allow, the one with the most parts first. Fewer channels than `narrowest` are widened.
+    word_step, int16 x int16, is for Winograd; winograd_untuned says that it may be taken without having been measured.
     """
 
     form: RequantizeForm
@@ -31,25 +36,36 @@ class GenericLibrary(ElementwiseKernels):
     integer_steps: tuple[ConvStep, ...] = (WidenStep(),)
     short_steps: tuple[ConvStep, ...] = ()
     narrowest: int = 1
+    word_step: ConvStep | None = None
+    winograd_untuned: bool = False
+    narrow: Narrow = ClipNarrow()
     levers: Levers = Levers()
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
         if w.is_depthwise:
             _fits(w, choice, DepthwiseTile)
-            return depthwise(w, self.form, vector_bytes=self.vector_bytes, tile=choice)
+            return depthwise(w, self.form, vector_bytes=self.vector_bytes, narrow=self.narrow, tile=choice)
+        steps, word_step = self._steps(w), self._word_step(w)
+        choice = choice or default_choice(w, steps, word_step if self.winograd_untuned else None)
+        if isinstance(choice, WinogradTile) and word_step is not None:
+            return winograd(w, word_step, self.form, choice)
         _fits(w, choice, Tile)
-        steps = self._steps(w)
-        choice = choice or default_tile(w, steps)
         step = next((s for s in steps if s.name == choice.step), None)
         if step is None:
             names = ", ".join(s.name for s in steps)
             raise ValueError(f"step is {choice.step!r}, expected one of {names} for {w}; take one of conv2d_space")
-        return conv2d(w, step, self.form, choice)
+        return conv2d(w, step, self.form, choice, self.narrow)
 
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
         if w.is_depthwise:
             return (default_depthwise_tile(w, self.vector_bytes),)
-        return direct_choices(w, self._steps(w))
+        steps, word_step = self._steps(w), self._word_step(w)
+        untuned = default_choice(w, steps, word_step if self.winograd_untuned else None)
+        return tuple(dict.fromkeys([untuned, *winograd_tiles(w, word_step), *direct_choices(w, steps)]))
+
+    def _word_step(self, w: Conv2DWorkload) -> ConvStep | None:
+        """What Winograd may be made of for `w`, if anything."""
+        return self.word_step if w.out_channels >= self.narrowest else None
 
     def _steps(self, w: Conv2DWorkload) -> tuple[ConvStep, ...]:
         """The steps that `w` can be made of, the best first."""

@@ -6,14 +6,14 @@ import numpy as np
 
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry
 from tvm_rsq.targets.generic.steps import ConvStep
-from tvm_rsq.targets.generic.tiles import Tile, vectors
+from tvm_rsq.targets.generic.tiles import Tile
 
 
 def pack_conv(weight: np.ndarray, *, groups: int, geometry: ConvGeometry, tile: Tile, step: ConvStep) -> np.ndarray:
     """OHWI -> (groups, blocks, taps_h, taps_w, steps, vecs, parts, lanes, depth), flattened.
 
-    Runs are filled up with zeros to whole steps. The last vector of a group's channels overlaps its neighbour, and vectors beyond it, up to
-    a whole block, repeat it: the kernel then stores the same values again and needs no mask.
+    Runs are filled up with zeros to whole steps. The last block of a group's channels overlaps its neighbour, and where there are less
+    channels than in a block, its vectors overlap each other: the kernel then stores the same values again and needs no mask.
     """
     channels = weight.shape[0] // groups
     starts = channel_starts(channels, tile)
@@ -28,8 +28,10 @@ def pack_conv(weight: np.ndarray, *, groups: int, geometry: ConvGeometry, tile: 
 
 def channel_starts(channels: int, tile: Tile) -> np.ndarray:
     """First channel of every vector of a whole number of blocks."""
-    count = -(-vectors(channels, tile.lanes) // tile.vecs) * tile.vecs
-    return np.minimum(np.arange(count) * tile.lanes, channels - tile.lanes)
+    size = tile.vecs * tile.lanes
+    inside = np.minimum(np.arange(tile.vecs) * tile.lanes, channels - tile.lanes)
+    blocks = np.minimum(np.arange(-(-channels // size)) * size, max(0, channels - size))
+    return np.add.outer(blocks, inside).reshape(-1)
 
 
 def pack_depthwise(weight: np.ndarray) -> np.ndarray:

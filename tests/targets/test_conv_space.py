@@ -17,8 +17,7 @@ from tvm import tirx
 from tvm.ir import Expr
 
 from tvm_rsq.targets.choice import from_knobs, to_knobs
-from tvm_rsq.targets.generic.conv2d import conv2d
-from tvm_rsq.targets.generic.conv_space import direct_choices
+from tvm_rsq.targets.generic.library import GenericLibrary
 from tvm_rsq.targets.generic.steps import spread, vector
 from tvm_rsq.targets.generic.tiles import Tile
 from tvm_rsq.targets.kernel import Kernel
@@ -32,6 +31,11 @@ LAYER = Conv2DWorkload(
 )  # fmt: skip
 TINY = replace(LAYER, height=3, width=3, in_channels=4)
 SSSE3 = "x86-64-v2"
+
+
+def direct(spec: TargetSpec, w: Conv2DWorkload, step: str) -> Tile:
+    """The first of the space that is made of `step`."""
+    return next(c for c in spec.library.conv2d_space(w) if isinstance(c, Tile) and c.step == step)
 
 
 def run(spec: TargetSpec, kernel: Kernel, w: Conv2DWorkload, a: Arguments) -> np.ndarray:
@@ -96,7 +100,7 @@ def test_int16_sums_are_exact_at_the_edge_of_the_promise(target, lanes, parts, e
     a = replace(draw_arguments(w, rng, extreme=True), weight=short_weights(w, rng, extreme=extreme))
     if extreme:
         a.data[:] = 255
-    choice = next(c for c in spec.library.conv2d_space(w) if c.step.startswith("maddubs") and c.step.endswith(f"x{parts}"))
+    choice = direct(spec, w, f"maddubs{32 * lanes}x{parts}")
     assert choice.lanes == lanes
     np.testing.assert_array_equal(run(spec, spec.library.conv2d(w, choice), w, a), expected(w, a))
 
@@ -105,7 +109,7 @@ def test_a_broken_promise_shows():
     w = replace(LAYER, accumulate16=4)
     a = draw_arguments(w, np.random.default_rng(0), extreme=True)
     spec = spec_that_runs_here("haswell")
-    assert (run(spec, spec.library.conv2d(w), w, a) != expected(w, a)).any()
+    assert (run(spec, spec.library.conv2d(w, direct(spec, w, "maddubs256x4")), w, a) != expected(w, a)).any()
 
 
 @pytest.mark.parametrize(
@@ -124,13 +128,22 @@ def test_a_broken_promise_shows():
     ],
 )
 def test_the_promise_is_used_where_it_can_be(target, in_channels, step):
-    w = replace(LAYER, in_channels=in_channels, out_channels=64, accumulate16=4)
+    w = replace(LAYER, in_channels=in_channels, out_channels=64, stride=(2, 2), accumulate16=4)
     assert parse_target(target).library.conv2d_space(w)[0].step == step
 
 
+@pytest.mark.parametrize(("target", "algorithm"), [("haswell", "winograd"), ("x86-64-vnni", "direct"), ("aarch64", "direct")])
+def test_winograd_is_the_untuned_choice_where_it_was_measured(target, algorithm):
+    w = replace(LAYER, height=28, width=28, in_channels=64, out_channels=64)
+    library = parse_target(target).library
+    assert to_knobs(library.conv2d_space(w)[0])["algorithm"] == algorithm
+    for other in (replace(w, stride=(2, 2)), replace(w, kernel=(1, 1)), replace(w, groups=2), replace(w, height=1, padding=(1, 1, 1, 1))):
+        assert to_knobs(library.conv2d_space(other)[0])["algorithm"] == "direct"
+
+
 def test_a_choice_that_does_not_fit_is_refused():
-    library = parse_target("haswell").library
-    tile = library.conv2d_space(TINY)[0]
+    spec = parse_target("haswell")
+    library, tile = spec.library, direct(spec, TINY, "madd256")
     for wrong, message in ((replace(tile, step="vnni512"), "'vnni512', expected one of madd256"), (replace(tile, cols=10), "larger than")):
         with pytest.raises(ValueError, match=message):
             library.conv2d(TINY, wrong)
@@ -169,11 +182,12 @@ class QuadStep:
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(w=workloads(), extreme=st.booleans(), seed=st.integers(0, 2**16))
 def test_the_geometry_of_vnni(w, extreme, seed):
-    spec, rng, step = spec_that_runs_here("llvm"), np.random.default_rng(seed), QuadStep()
+    spec, rng = spec_that_runs_here("llvm"), np.random.default_rng(seed)
+    library = GenericLibrary(spec.library.form, vector_bytes=64, registers=32, integer_steps=(QuadStep(),))
     a = draw_arguments(w, rng, extreme=extreme)
-    space = direct_choices(w, (step,))
-    tile = space[rng.integers(len(space))]
-    np.testing.assert_array_equal(run(spec, conv2d(w, step, spec.library.form, tile), w, a), expected(w, a))
+    space = library.conv2d_space(w)
+    choice = space[rng.integers(len(space))]
+    np.testing.assert_array_equal(run(spec, library.conv2d(w, choice), w, a), expected(w, a))
 
 
 @pytest.mark.parametrize(
