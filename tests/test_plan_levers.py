@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -48,10 +49,14 @@ def cost(w: Conv2DWorkload) -> float:
     )
 
 
+def times_us(workloads: Sequence[Conv2DWorkload]) -> list[float]:
+    return [cost(w) for w in workloads]
+
+
 def plan_of(offered: Levers | None = ALL, **config) -> tuple[QuantizedModel, QuantPlan]:
     source = network()
     model, settings = pipeline.prepare(source), QuantConfig(**config)
-    plan = make_plan(model, DATA, settings, timed=offered and TimedTarget(name="made up", levers=offered, cost=cost))
+    plan = make_plan(model, DATA, settings, timed=offered and TimedTarget(name="made up", levers=offered, cost=times_us))
     return QuantizedModel(source=source, model=model, plan=plan, calibration=DATA, config=settings), plan
 
 

@@ -16,7 +16,8 @@ from tvm_rsq.plan import TensorQuant
 from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.workload import Conv2DWorkload
 
-LayerCost = Callable[[Conv2DWorkload], float]  # microseconds of one call
+# Microseconds of one call of each kernel. Those of one list are measured in turns, so that they can be compared with the first.
+LayerCost = Callable[[Sequence[Conv2DWorkload]], Sequence[float]]
 
 WORTHWHILE = 0.98
 
@@ -51,23 +52,27 @@ def workload_of(w: Conv2DWorkload, candidate: Candidate, *, shared: bool) -> Con
     return replace(w, accumulate16=candidate.accumulate16, epilogue=e)
 
 
-def worthwhile(candidates: Sequence[Candidate], time_us: Callable[[Candidate], float]) -> dict[Candidate, float]:
+def worthwhile(candidates: Sequence[Candidate], times_us: Callable[[Sequence[Candidate]], Sequence[float]]) -> dict[Candidate, float]:
     """Candidate -> its time, those that save nothing over a more accurate one left out; the first is always kept.
 
     Shorter lists cost fewer measurements: first the block lengths, then, at the fastest of them, the other levers, then the combinations.
     """
-    base = candidates[0]
-    plain = [c for c in candidates if (c.scheme, c.requantize) == (base.scheme, base.requantize)]
-    times = {c: time_us(c) for c in plain}
+    base, times = candidates[0], {}
+
+    def measure(wanted: Sequence[Candidate]) -> None:
+        missing = [c for c in wanted if c not in times]
+        times.update(zip(missing, times_us(missing) if missing else (), strict=True))
+
+    measure([c for c in candidates if (c.scheme, c.requantize) == (base.scheme, base.requantize)])
     kept = _saving(times)
     fastest = min(kept, key=lambda c: times[c])
-    others = [c for c in candidates if c.accumulate16 == fastest.accumulate16 and c not in times]
-    times |= {c: time_us(c) for c in others}
-    forms = {(c.scheme, c.requantize) for c in _saving({c: times[c] for c in [fastest, *others]})}
+    others = [c for c in candidates if c.accumulate16 == fastest.accumulate16]
+    measure(others)
+    forms = {(c.scheme, c.requantize) for c in _saving({c: times[c] for c in others})}
     lengths = {c.accumulate16 for c in kept}
-    rest = [c for c in candidates if (c.scheme, c.requantize) in forms and c.accumulate16 in lengths and c not in times]
-    times |= {c: time_us(c) for c in rest}
-    return {c: times[c] for c in candidates if c in times and (c == base or c in _saving(times))}
+    measure([c for c in candidates if (c.scheme, c.requantize) in forms and c.accumulate16 in lengths])
+    saving = _saving(times)
+    return {c: times[c] for c in candidates if c == base or c in saving}
 
 
 def _saving(times: Mapping[Candidate, float]) -> set[Candidate]:

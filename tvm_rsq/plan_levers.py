@@ -118,8 +118,11 @@ class LeverSearch:
             found |= {(candidate, shared): time for candidate, time in kept.items()}
         return found
 
-    def _timer(self, name: str, *, shared: bool) -> Callable[[Candidate], float]:
-        return lambda candidate: self.cost(workload_of(self.workloads[name], candidate, shared=shared))
+    def _timer(self, name: str, *, shared: bool) -> Callable[[Sequence[Candidate]], Sequence[float]]:
+        """Times against the one baseline, whatever is shared."""
+        w = self.workloads[name]
+        base = workload_of(w, self.base[name], shared=w.epilogue.shared_residual)
+        return lambda wanted: self.cost([base, *(workload_of(w, candidate, shared=shared) for candidate in wanted)])[1:]
 
     def _divergences(
         self, times: Mapping[str, Mapping[tuple[Candidate, bool | None], float]], chain_of: Mapping[str, Chain]

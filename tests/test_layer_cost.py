@@ -1,0 +1,58 @@
+"""Times of kernels: measured in turns against the first, from the record ever after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from tvm_rsq import layer_cost
+from tvm_rsq.layer_cost import timed_target, timings_path
+from tvm_rsq.targets.parse import parse_target
+from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.tuning.measure_kernel import TimingRecords
+
+FIRST = Conv2DWorkload(batch=1, height=4, width=4, in_channels=8, out_channels=8, kernel=(1, 1))
+BLOCKS = replace(FIRST, accumulate16=1)
+
+
+@dataclass
+class SlowingMachine:
+    """Takes 10 us, or 6 for blocks, and every round longer."""
+
+    spec: object
+    calls: list[Conv2DWorkload] = field(default_factory=list)
+
+    def times(self, task, choices, rounds):
+        assert len(choices) == rounds == 1
+        self.calls.append(task.workload)
+        load = 1 + (len(self.calls) - 1) // 2
+        return [[load * (6.0 if task.workload.accumulate16 else 10.0)]]
+
+
+def test_ratios_of_one_round_and_no_second_measurement(tmp_path, monkeypatch):
+    machines = []
+    monkeypatch.setattr(layer_cost, "LocalRunner", lambda spec: machines.append(SlowingMachine(spec)) or machines[-1])
+    records = TimingRecords(tmp_path / "t.jsonl")
+    cost = timed_target(parse_target("llvm"), records).cost
+    assert cost([FIRST, BLOCKS, FIRST]) == pytest.approx([10.0, 6.0, 10.0])
+    asked = len(machines[0].calls)
+    assert machines[0].calls[:4] == [FIRST, BLOCKS, FIRST, BLOCKS], "in turns"
+    assert timed_target(parse_target("llvm"), TimingRecords(tmp_path / "t.jsonl")).cost([BLOCKS, FIRST]) == pytest.approx([6.0, 10.0])
+    assert len(machines[0].calls) == asked and machines[1].calls == []
+
+
+def test_a_target_that_does_not_run_here_is_not_timed():
+    assert timed_target(parse_target("aarch64")) is None
+
+
+def test_where_times_are_kept(monkeypatch):
+    monkeypatch.setenv("TVM_RSQ_TIMINGS", "/somewhere/t.jsonl")
+    assert str(timings_path()) == "/somewhere/t.jsonl"
+    monkeypatch.delenv("TVM_RSQ_TIMINGS")
+    assert timings_path().name == "timings.jsonl"
+
+
+def test_a_real_kernel_takes_time(tmp_path):
+    first, second = timed_target(parse_target("llvm"), TimingRecords(tmp_path / "t.jsonl")).cost([FIRST, replace(FIRST, out_channels=16)])
+    assert 0 < first < 1e5 and 0 < second < 1e5
