@@ -1,10 +1,10 @@
-"""Depthwise convolution by pmaddwd: two rows of a column at a time, exact in int32.
+"""Depthwise convolution by pmaddwd or vpdpwssd: two rows of a column at a time, exact in int32.
 
     parallel over (strip of output rows, segment of columns, blocks of channels)
         for each block of channels:
             stage    input rows 2j and 2j + 1 of the strip, interleaved: int16 pairs (upper, lower), padded with the zero point
             for each output row, each of the four vectors of the block (its weights in registers), each tile of `cols` columns:
-                every sum += pmaddwd(pair, (upper weight, lower weight)), then the epilogue
+                every sum += step(pair, (upper weight, lower weight)), then the epilogue
 
 Where the first or last row of a filter has no partner in its plane, the partner's weight is 0. Every staged pair serves all columns and
 rows that it belongs to. Everything is interleaved within 128 bits, as unpack and pack instructions do: vector i of a block is channels
@@ -23,23 +23,25 @@ from tvm.tirx import PrimFunc
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile
 from tvm_rsq.targets.generic.operands import Operands
 from tvm_rsq.targets.generic.staging import flat
+from tvm_rsq.targets.generic.steps import ConvStep
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 from tvm_rsq.targets.x86_64.depthwise_row import DepthwiseRow
 from tvm_rsq.targets.x86_64.row_pairs import RowPairs, overlapping
 
-_MADD = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
 
+def depthwise_pairs(w: Conv2DWorkload, form: RequantizeForm, tile: DepthwiseTile, step: ConvStep) -> Kernel:
+    """The kernel of the uint8 depthwise workload `w`, which has no dilation along H; step sums pairs of int16 products.
 
-def depthwise_pairs(w: Conv2DWorkload, form: RequantizeForm, tile: DepthwiseTile) -> Kernel:
-    """The kernel of the uint8 depthwise workload `w`, which has no dilation along H.   ValueError: a tile that does not fit it."""
+    ValueError: a tile that does not fit the workload, or the step.
+    """
     pairs = RowPairs.of(w, tile)
     in_range = tile.cols <= tile.segment <= w.out_width and tile.strip <= w.out_height and tile.blocks <= pairs.blocks
-    if tile.cols % 2 or tile.lanes > w.in_channels or tile.lanes not in (16, 32, 64) or not in_range:
+    if tile.cols % 2 or tile.lanes > w.in_channels or tile.lanes not in (16, 32, 64) or tile.lanes > 4 * step.lanes or not in_range:
         raise ValueError(f"choice {tile} does not fit {w}; take one of conv2d_space")
     name = f"depthwise_pairs_{tile.cols}x{tile.lanes}_{tile.strip}x{tile.segment}"
-    return Kernel(name=name, prim_func=_prim_func(w, pairs, tile, form), pack_weight=lambda weight: _pack(weight, pairs, tile))
+    return Kernel(name=name, prim_func=_prim_func(w, pairs, tile, form, step), pack_weight=lambda weight: _pack(weight, pairs, tile))
 
 
 def _pack(weight: np.ndarray, pairs: RowPairs, tile: DepthwiseTile) -> np.ndarray:
@@ -55,7 +57,7 @@ def _pack(weight: np.ndarray, pairs: RowPairs, tile: DepthwiseTile) -> np.ndarra
     return np.ascontiguousarray(picked.reshape(shape).transpose(1, 2, 0, 4, 6, 3, 5)).reshape(-1)
 
 
-def _prim_func(w: Conv2DWorkload, pairs: RowPairs, tile: DepthwiseTile, form: RequantizeForm) -> PrimFunc:
+def _prim_func(w: Conv2DWorkload, pairs: RowPairs, tile: DepthwiseTile, form: RequantizeForm, step: ConvStep) -> PrimFunc:
     filter_size = pairs.planes * w.kernel[1] * (tile.lanes // 2)
     tiles, groups = -(-tile.segment // tile.cols), -(-pairs.blocks // tile.blocks)
     with IRBuilder() as builder:
@@ -84,24 +86,28 @@ def _prim_func(w: Conv2DWorkload, pairs: RowPairs, tile: DepthwiseTile, form: Re
                             col = overlapping(t, tile.cols, tile.segment)
                             weight_at = ((block * 4 + vec) * pairs.parities + parity) * filter_size
                             staged_at = plane_at + col * (w.stride[1] * (tile.lanes // 2)) + vec * (pairs.staged_size // 4)
-                            sums = [row.start(vec)] * tile.cols
-                            row.finish(_summed(sums, staged, staged_at, operands.weight, weight_at, w, pairs), vec, t, first + col)
+                            sums = _Sums([row.start(vec)] * tile.cols, step, pairs)
+                            sums.add(staged, staged_at, operands.weight, weight_at)
+                            row.finish(sums.values, vec, t, first + col)
                         row.store(lambda t: first + overlapping(t, tile.cols, tile.segment))  # noqa: B023
     return builder.get()
 
 
-def _summed(
-    sums: list[Expr], staged: Expr, staged_at: Expr, weight: Expr, weight_at: Expr, w: Conv2DWorkload, pairs: RowPairs
-) -> list[Expr]:
-    """`sums` of adjacent columns, plus all products of one vector of channels."""
-    size = pairs.tile.lanes // 2
-    sums = list(sums)
-    for plane in range(pairs.planes):
-        for position in range((len(sums) - 1) * w.stride[1] + (w.kernel[1] - 1) * w.dilation[1] + 1):
-            pair = staged.vload([staged_at + (plane * pairs.cols_in + position) * size], f"int16x{size}")
-            for x in range(len(sums)):
-                kw, rest = divmod(position - x * w.stride[1], w.dilation[1])
-                if rest == 0 and 0 <= kw < w.kernel[1]:
-                    weights = weight.vload([weight_at + (plane * w.kernel[1] + kw) * size], f"int16x{size}")
-                    sums[x] = sums[x] + tirx.call_llvm_pure_intrin(f"int32x{size // 2}", _MADD[size // 2], pair, weights)
-    return sums
+class _Sums:
+    """The sums of adjacent columns over one vector of channels."""
+
+    def __init__(self, values: list[Expr], step: ConvStep, pairs: RowPairs) -> None:
+        self.values, self.step, self.pairs = values, step, pairs
+
+    def add(self, staged: Expr, staged_at: Expr, weight: Expr, weight_at: Expr) -> None:
+        """All products of the filter, whose first plane begins at staged_at."""
+        w, lanes = self.pairs.workload, self.pairs.tile.lanes // 4
+        cols, dilation = len(self.values), w.dilation[1]
+        for plane in range(self.pairs.planes):
+            for position in range((cols - 1) * w.stride[1] + (w.kernel[1] - 1) * dilation + 1):
+                pair = staged.vload([staged_at + (plane * self.pairs.cols_in + position) * 2 * lanes], f"int16x{2 * lanes}")
+                for x in range(cols):
+                    kw, rest = divmod(position - x * w.stride[1], dilation)
+                    if rest == 0 and 0 <= kw < w.kernel[1]:
+                        weights = weight.vload([weight_at + (plane * w.kernel[1] + kw) * 2 * lanes], f"int16x{2 * lanes}")
+                        self.values[x] = self.step.apply(self.values[x], [pair], [weights], lanes)

@@ -27,7 +27,7 @@ class X86Library(GenericLibrary):
         if choice is None and pairs:
             choice = pairs[0]
         if isinstance(choice, DepthwiseTile) and choice.method == "pairs" and pairs:
-            return depthwise_pairs(w, self.form, choice)
+            return depthwise_pairs(w, self.form, choice, self.word_step)
         return GenericLibrary.conv2d(self, w, choice)
 
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
