@@ -6,10 +6,12 @@ from tvm.ir import assert_structural_equal
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from tests.passes.annotated_case import quantized
 from tests.passes.islands_network import Network, model, weights
 from tvm_rsq.passes.annotate_qdq import LayerQuant, annotate_qdq
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
+from tvm_rsq.passes.fold_islands import fold_islands
 from tvm_rsq.plan import TensorQuant
 
 
@@ -95,3 +97,15 @@ def test_the_islands_are_the_same_before_and_after():
         tensors = {name: TensorQuant(scale=0.1, zero_point=3, bits=bits) for name in islands.quantized}
         mod, _ = annotate_qdq(Network, weights(), layers, tensors)
         assert find_islands(Dataflow(mod)) == islands
+
+
+def test_what_qdq_cannot_say_is_in_attributes_of_main_and_of_the_islands():
+    plain = quantized(model()).annotated.module
+    assert not {"rsq.requantize", "rsq.accumulate16"} & set(dict(plain["main"].attrs)), "defaults leave no trace"
+    found = quantized(model(), overrides={"w": "requantize=shift", "w3": "accumulate16=4"}).annotated.module
+    attrs = dict(found["main"].attrs)
+    assert dict(attrs["rsq.requantize"]) == {"w": "shift"} and {k: int(v) for k, v in attrs["rsq.accumulate16"].items()} == {"w3": 4}
+    folded = fold_islands(found)
+    functions = {str(f.attrs["rsq.layer"]): dict(f.attrs) for var, f in folded.functions.items() if var.name_hint != "main"}
+    assert functions["w"]["rsq.requantize"] == "shift" and "rsq.accumulate16" not in functions["w"]
+    assert int(functions["w3"]["rsq.accumulate16"]) == 4 and "rsq.requantize" not in functions["w3"]

@@ -9,7 +9,7 @@ from tvm.script import relax as R
 
 from tests.passes.annotated_case import island
 from tests.passes.islands_network import Network
-from tvm_rsq.passes.lower_layer import lower_layer
+from tvm_rsq.passes.lower_layer import layer_workload, lower_layer
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workload import Conv2DWorkload
 
@@ -114,3 +114,54 @@ def test_what_a_layer_computes():
     real = (q - workload.input_zero_point) * view.affine("features_q").scale @ (params["w3"] * view.affine("w3").scale)
     bias_real = params["b3"] * view.affine("w3").scale.astype(np.float64) * view.affine("features_q").scale
     np.testing.assert_allclose(acc * multiplier, real + bias_real, rtol=1e-5, atol=1e-6)
+
+
+def test_a_shift_has_exponents_and_everything_else_in_the_bias():
+    view, params, call, workload = lower(Network, "hidden", overrides={"w": "requantize=shift"})
+    _, _, bias, exponents = call.arguments
+    assert workload.epilogue.requantize == "shift" and exponents.dtype == np.int32 and exponents.shape == (8,)
+    effective = view.affine("w").scale.astype(np.float64) * view.affine("image_q").scale / view.output.scale
+    np.testing.assert_allclose(effective, 2.0**-exponents, rtol=1e-6)
+    plain = params["b"] - workload.input_zero_point * params["w"].astype(np.int64).sum((1, 2, 3))
+    np.testing.assert_array_equal(bias, plain + 2 ** (exponents - 1) + view.output.zero_point * 2**exponents)
+
+
+def test_fixed_point_has_pairs_and_its_residual_too():
+    view, _, call, workload = lower(Network, "bounded", requantize="fixed_point")
+    assert workload.epilogue.requantize == "fixed_point" and call.arguments[3].shape == (2, 8) and call.arguments[3].dtype == np.int32
+    y, s = call.arguments[5]
+    hidden = view.affine("hidden_q")
+    assert y * 2.0**-s == pytest.approx(hidden.scale / view.output.scale, rel=1e-8)
+    assert workload.epilogue.residual_zero_point == hidden.zero_point and workload.epilogue.bounded
+
+
+def test_a_layer_that_leaves_in_float_is_not_requantized():
+    _, _, _, workload = lower(Network, "logits", requantize="fixed_point")
+    assert workload.epilogue.requantize == "float" and workload.epilogue.out == "float32"
+
+
+def test_what_the_scales_or_weights_do_not_keep_is_refused():
+    view, params = island(Network, "hidden")
+    view.requantize = "shift"
+    with pytest.raises(ValueError, match="not powers of two"):
+        lower_layer(view, params, Recorder())
+    view, params = island(Network, "bounded")
+    view.requantize = "shift"
+    with pytest.raises(ValueError, match="residual of another scale"):
+        lower_layer(view, params, Recorder())
+    view, params = island(Network, "logits")
+    view.accumulate16 = 1
+    with pytest.raises(ValueError, match="promise of accumulate16=1"):
+        lower_layer(view, {**params, "w3": np.full_like(params["w3"], 127)}, Recorder())
+    assert layer_workload(view, {**params, "w3": np.full_like(params["w3"], 64)}).accumulate16 == 1
+    view.requantize, view.accumulate16 = "shift", 0
+    with pytest.raises(ValueError, match="leaves in float"):
+        layer_workload(view, params)
+
+
+def test_bounded_is_what_the_weights_say():
+    view, params = island(Network, "hidden")
+    assert layer_workload(view, params).epilogue.bounded
+    huge = params["b"].copy()
+    huge[3] = 2**30
+    assert not layer_workload(view, {**params, "b": huge}).epilogue.bounded
