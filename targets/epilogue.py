@@ -7,22 +7,59 @@ import math
 from tvm import tirx
 from tvm.ir import Expr
 
-from tvm_rsq.targets.numerics import RequantizeForm, fma, requantize
+from tvm_rsq.targets.numerics import RequantizeForm, clip_rounded, fixed_point, fma, rounded
 from tvm_rsq.targets.workload import Epilogue
 
 
-def finish(
-    total: Expr, multiplier: Expr, residual: Expr | None, affine: tuple[Expr, Expr] | None, e: Epilogue, form: RequantizeForm
-) -> Expr:
-    """The output value of int32 `total` = acc + bias, by the formulas of `Epilogue`.
+def check_epilogue(e: Epilogue) -> None:
+    """ValueError: a combination that has no formula."""
+    if e.out == "float32" and (e.requantize != "float" or e.shared_residual):
+        raise ValueError(f'{e} has no formula, expected requantize="float" and shared_residual=False with out="float32"')
+    if e.requantize == "shift" and e.residual and not e.shared_residual:
+        raise ValueError(f'{e} has no formula, expected shared_residual=True with requantize="shift"; requantize the residual first')
 
-    multiplier float32; residual uint8 and affine (r0, r1) float32 exactly when `e.residual`.
+
+def has_affine(e: Epilogue) -> bool:
+    """Whether the kernel has a residual_affine argument."""
+    return e.residual and not e.shared_residual
+
+
+def is_clipped(e: Epilogue) -> bool:
+    """Whether `quantized` comes clipped: int32 may not hold what is not `bounded`. A shift cannot leave int32."""
+    return not e.bounded and e.requantize != "shift"
+
+
+def quantized(
+    total: Expr, multiplier: tuple[Expr, ...], residual: Expr | None, affine: tuple[Expr, Expr] | None, e: Epilogue, form: RequantizeForm
+) -> Expr:
+    """int32: q of `Epilogue` for out="uint8", before the clip to qmin, qmax unless `is_clipped(e)`.
+
+    total int32 = acc + bias; multiplier (m,), (k,) or (y, s); residual uint8 when `e.residual`; affine (r0, r1) or (y_r, s_r) when
+    `has_affine(e)`.
     """
-    addend = fma(residual.astype("float32"), *affine, form=form) if e.residual else None
-    if e.out == "uint8":
-        return requantize(total, multiplier, e.zero_point if addend is None else addend, e.qmin, e.qmax, form=form)
+    r = residual.astype("int32") if e.residual else None
+    if e.requantize == "shift":
+        q = total >> multiplier[0]
+        return q + r if e.residual else q
+    if e.requantize == "fixed_point":
+        return _fixed_point(total, multiplier, r, affine, e)
+    addend: Expr | int = e.zero_point
+    if e.shared_residual and e.residual:
+        addend = r + tirx.const(e.zero_point - e.residual_zero_point, "int32")
+    elif e.residual:
+        addend = fma(r.astype("float32"), *affine, form=form)
     x = total.astype("float32")
-    return clip(x * multiplier if addend is None else fma(x, multiplier, addend, form=form), e)
+    if e.bounded:
+        return rounded(x, multiplier[0], addend, form=form)
+    return clip_rounded(x, multiplier[0], addend, e.qmin, e.qmax, form=form)
+
+
+def dequantized(total: Expr, multiplier: Expr, residual: Expr | None, affine: tuple[Expr, Expr] | None, e: Epilogue, form) -> Expr:
+    """float32: y of `Epilogue` for out="float32"; arguments as `quantized` has them."""
+    x = total.astype("float32")
+    if not e.residual:
+        return clip(x * multiplier, e)
+    return clip(fma(x, multiplier, fma(residual.astype("float32"), *affine, form=form), form=form), e)
 
 
 def finish_float(total: Expr, residual: Expr | None, e: Epilogue) -> Expr:
@@ -37,3 +74,16 @@ def clip(x: Expr, e: Epilogue) -> Expr:
     if not math.isinf(e.low):
         x = tirx.max(x, tirx.const(e.low, "float32"))
     return x
+
+
+def _fixed_point(total: Expr, multiplier: tuple[Expr, ...], r: Expr | None, affine: tuple[Expr, Expr] | None, e: Epilogue) -> Expr:
+    # Where |q| < 2^21, int32 holds it whatever its terms overflow to.
+    dtype = "int32" if e.bounded else "int64"
+    q = fixed_point(total, *multiplier).astype(dtype)
+    if e.residual:
+        r = r - tirx.const(e.residual_zero_point, "int32")
+        q = q + (r if e.shared_residual else fixed_point(r, *affine)).astype(dtype)
+    q = q + tirx.const(e.zero_point, dtype)
+    if e.bounded:
+        return q
+    return tirx.max(tirx.min(q, tirx.const(e.qmax, dtype)), tirx.const(e.qmin, dtype)).astype("int32")

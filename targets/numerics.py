@@ -71,15 +71,39 @@ def quantize(
 
     x may be infinite, not NaN.
     """
-    if not isinstance(addend, int):
-        return _round_and_clip(fma(x, inv_scale, addend, form=form), qmin, qmax, dtype)
-    if form == "fma":
-        total = tirx.call_llvm_pure_intrin("float32", "llvm.fma", x, inv_scale, tirx.const(MAGIC + addend, "float32"))
-        return _clip_bits(total, qmin, qmax, dtype)
-    total = x.astype("float64") * inv_scale.astype("float64") + tirx.const(_MAGIC64 + addend, "float64")
-    # Clipped while still a float64: SSE2 has min and max for those and not for 64-bit integers.
-    clipped = tirx.max(tirx.min(total, tirx.const(_MAGIC64 + qmax, "float64")), tirx.const(_MAGIC64 + qmin, "float64"))
-    return tirx.reinterpret("int64", clipped).astype("int32").astype(dtype)
+    return clip_rounded(x, inv_scale, addend, qmin, qmax, form=form).astype(dtype)
+
+
+def rounded(x: Expr, scale: Expr, addend: Expr | int, *, form: RequantizeForm) -> Expr:
+    """int32 rne(x * scale + addend), which the caller knows to be less than 2^21 in size; x and scale are float32.
+
+    addend an int or int32, less than 2^21 in size:    one rounding, straight to the integer
+    addend float32:                                    rne(fma(x, scale, addend))
+    """
+    total = _magic_sum(x, scale, addend, form)
+    if str(total.ty) == "float64":
+        # The low 32 bits are the integer's: those of 1.5 * 2^52 are zero.
+        return tirx.reinterpret("int64", total).astype("int32")
+    return tirx.reinterpret("int32", total) - tirx.const(MAGIC_BITS, "int32")
+
+
+def clip_rounded(x: Expr, scale: Expr, addend: Expr | int, qmin: int, qmax: int, *, form: RequantizeForm) -> Expr:
+    """int32 clip(rne(x * scale + addend)), as `rounded`, of any size; x may be infinite, not NaN."""
+    total = _magic_sum(x, scale, addend, form)
+    if str(total.ty) == "float64":
+        # Clipped while still a float64: SSE2 has min and max for those and not for 64-bit integers.
+        clipped = tirx.max(tirx.min(total, tirx.const(_MAGIC64 + qmax, "float64")), tirx.const(_MAGIC64 + qmin, "float64"))
+        return tirx.reinterpret("int64", clipped).astype("int32")
+    bits = tirx.reinterpret("int32", total)
+    clipped = tirx.max(tirx.min(bits, tirx.const(MAGIC_BITS + qmax, "int32")), tirx.const(MAGIC_BITS + qmin, "int32"))
+    return clipped - tirx.const(MAGIC_BITS, "int32")
+
+
+def fixed_point(x: Expr, y: Expr, s: Expr) -> Expr:
+    """int64 (x * y + 2^(s-1)) >> s: x * y / 2^s, rounded half up. All int32, 2^30 <= y < 2^31, 1 <= s <= 62."""
+    wide = s.astype("int64")
+    half = tirx.const(1, "int64") << (wide - tirx.const(1, "int64"))
+    return (x.astype("int64") * y.astype("int64") + half) >> wide
 
 
 def dequantize(q: Expr, scale: Expr, zero_point: int) -> Expr:
@@ -87,15 +111,18 @@ def dequantize(q: Expr, scale: Expr, zero_point: int) -> Expr:
     return (q.astype("int32") - tirx.const(zero_point, "int32")).astype("float32") * scale
 
 
-def _round_and_clip(x: Expr, qmin: int, qmax: int, dtype: str) -> Expr:
-    """clip(rne(x)) of a float32."""
-    return _clip_bits(x + tirx.const(MAGIC, "float32"), qmin, qmax, dtype)
-
-
-def _clip_bits(total: Expr, qmin: int, qmax: int, dtype: str) -> Expr:
-    bits = tirx.reinterpret("int32", total)
-    clipped = tirx.max(tirx.min(bits, tirx.const(MAGIC_BITS + qmax, "int32")), tirx.const(MAGIC_BITS + qmin, "int32"))
-    return clipped.astype(dtype)
+def _magic_sum(x: Expr, scale: Expr, addend: Expr | int, form: RequantizeForm) -> Expr:
+    """x * scale + addend + MAGIC as float32, or with _MAGIC64 as float64: rounded to the integer in its low bits."""
+    if not isinstance(addend, int) and str(tirx.convert(addend).ty) == "float32":
+        return fma(x, scale, addend, form=form) + tirx.const(MAGIC, "float32")
+    if form == "fma":
+        if isinstance(addend, int):
+            shifted = tirx.const(MAGIC + addend, "float32")
+        else:
+            shifted = tirx.reinterpret("float32", addend + tirx.const(MAGIC_BITS, "int32"))
+        return tirx.call_llvm_pure_intrin("float32", "llvm.fma", x, scale, shifted)
+    shifted = tirx.const(_MAGIC64, "float64") + (float(addend) if isinstance(addend, int) else addend.astype("float64"))
+    return x.astype("float64") * scale.astype("float64") + shifted
 
 
 def _sum_rounded_to_odd(a: Expr, b: Expr) -> Expr:

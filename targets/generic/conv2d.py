@@ -20,7 +20,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
-from tvm_rsq.targets.generic.narrow import Narrow
+from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.operands import Operands
 from tvm_rsq.targets.generic.pack import pack_conv
 from tvm_rsq.targets.generic.staging import stage_input
@@ -31,7 +31,7 @@ from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 
 
-def conv2d(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: Tile, narrow: Narrow) -> Kernel:
+def conv2d(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: Tile, narrow: Narrow = CLIP) -> Kernel:
     """The kernel of `w` made of `step`, which fits its dtype and can be made as narrow as `tile.lanes`.
 
     ValueError: a tile that is larger than the output.

@@ -16,6 +16,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
+from tvm_rsq.targets.generic.narrow import Narrow
 from tvm_rsq.targets.generic.operands import Operands
 from tvm_rsq.targets.generic.pack import pack_depthwise
 from tvm_rsq.targets.generic.staging import stage_input
@@ -47,13 +48,14 @@ class DepthwiseTile:
     blocks: int = 1
 
 
-def depthwise(w: Conv2DWorkload, form: RequantizeForm, *, vector_bytes: int, tile: DepthwiseTile | None = None) -> Kernel:
+def depthwise(w: Conv2DWorkload, form: RequantizeForm, *, vector_bytes: int, narrow: Narrow, tile: DepthwiseTile | None = None) -> Kernel:
     """The kernel of the depthwise workload `w` on a CPU with vectors of `vector_bytes`.   ValueError: a tile of another method."""
     tile = tile or default_depthwise_tile(w, vector_bytes)
     if tile.method != "widen":
         raise ValueError(f"choice {tile} does not fit {w} here, expected method='widen'; take one of conv2d_space")
     kind = "float" if w.in_dtype == "float32" else "widen"
-    return Kernel(name=f"depthwise_{kind}_{tile.cols}x{tile.lanes}", prim_func=_prim_func(w, tile, form), pack_weight=pack_depthwise)
+    name = f"depthwise_{kind}_{tile.cols}x{tile.lanes}"
+    return Kernel(name=name, prim_func=_prim_func(w, tile, form, narrow), pack_weight=pack_depthwise)
 
 
 def default_depthwise_tile(w: Conv2DWorkload, vector_bytes: int) -> DepthwiseTile:
@@ -65,7 +67,7 @@ def default_depthwise_tile(w: Conv2DWorkload, vector_bytes: int) -> DepthwiseTil
     return DepthwiseTile(lanes=lanes, cols=cols)
 
 
-def _prim_func(w: Conv2DWorkload, tile: DepthwiseTile, form: RequantizeForm) -> PrimFunc:
+def _prim_func(w: Conv2DWorkload, tile: DepthwiseTile, form: RequantizeForm, narrow: Narrow) -> PrimFunc:
     channels, lanes = w.in_channels, tile.lanes
     g = conv_geometry(w)
     blocks, tiles = -(-channels // lanes), -(-g.out_cols // tile.cols)
@@ -75,7 +77,7 @@ def _prim_func(w: Conv2DWorkload, tile: DepthwiseTile, form: RequantizeForm) -> 
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
             T.func_attr({"tirx.noalias": True, "global_symbol": "main"})
-            operands = Operands(w, (w.kernel[0], w.kernel[1], channels), weight_dtype, form)
+            operands = Operands(w, (w.kernel[0], w.kernel[1], channels), weight_dtype, form, narrow)
             data = stage_input(operands.data, w, g, dtype=w.in_dtype, depth=1)
             with T.parallel(g.images * g.out_rows) as line:
                 image, out_row = tirx.floordiv(line, g.out_rows), tirx.floormod(line, g.out_rows)

@@ -10,7 +10,7 @@ from tvm_rsq.targets.generic.conv_algorithms import default_choice, winograd_til
 from tvm_rsq.targets.generic.conv_space import direct_choices
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile, default_depthwise_tile, depthwise
 from tvm_rsq.targets.generic.elementwise_library import ElementwiseKernels
-from tvm_rsq.targets.generic.narrow import ClipNarrow, Narrow
+from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.steps import ConvStep, FloatStep, WidenStep
 from tvm_rsq.targets.generic.tiles import Tile
 from tvm_rsq.targets.generic.winograd import winograd
@@ -38,7 +38,7 @@ class GenericLibrary(ElementwiseKernels):
     narrowest: int = 1
     word_step: ConvStep | None = None
     winograd_untuned: bool = False
-    narrow: Narrow = ClipNarrow()
+    narrow: Narrow = CLIP
     levers: Levers = Levers()
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:

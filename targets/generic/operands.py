@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
-from tvm_rsq.targets.epilogue import finish, finish_float
+from tvm_rsq.targets.epilogue import check_epilogue, dequantized, finish_float, has_affine, is_clipped, quantized
+from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.staging import flat
 from tvm_rsq.targets.generic.steps import vector
 from tvm_rsq.targets.numerics import RequantizeForm
@@ -15,21 +17,32 @@ from tvm_rsq.targets.workload import Conv2DWorkload
 class Operands:
     """The arguments of a convolution's prim_func, declared in the protocol's order, and the epilogue over them. Use inside a builder.
 
-    The packed weights have `weight_shape` and `weight_dtype`.
+    The packed weights have `weight_shape` and `weight_dtype`; `narrow` makes the bytes of a quantized output.
+    ValueError: an epilogue that has no formula.
     """
 
-    def __init__(self, w: Conv2DWorkload, weight_shape: tuple[int, ...], weight_dtype: str, form: RequantizeForm) -> None:
+    def __init__(
+        self,
+        w: Conv2DWorkload,
+        weight_shape: tuple[int, ...],
+        weight_dtype: str,
+        form: RequantizeForm,
+        narrow: Narrow = CLIP,
+    ) -> None:
+        check_epilogue(w.epilogue)
         e, out = w.epilogue, (w.batch, w.out_height, w.out_width, w.out_channels)
-        self.workload, self.form, self.is_float = w, form, w.in_dtype == "float32"
+        self.workload, self.form, self.narrow, self.is_float = w, form, narrow, w.in_dtype == "float32"
         self.data = T.arg("data", T.buffer((w.batch, w.height, w.width, w.in_channels), w.in_dtype))
         self.weight = T.arg("weight", T.buffer(weight_shape, weight_dtype))
         self.bias = T.arg("bias", T.buffer((w.out_channels,), "float32" if self.is_float else "int32"))
+        pair = (2,) if e.requantize == "fixed_point" else ()
+        dtype = "float32" if e.requantize == "float" else "int32"
         if not self.is_float:
-            self.multiplier = T.arg("multiplier", T.buffer((w.out_channels if e.per_channel else 1,), "float32"))
+            self.multiplier = T.arg("multiplier", T.buffer((*pair, w.out_channels if e.per_channel else 1), dtype))
         if e.residual:
             residual = T.arg("residual", T.buffer(out, w.in_dtype))
-            if not self.is_float:
-                self.affine = T.arg("residual_affine", T.buffer((2,), "float32"))
+            if not self.is_float and has_affine(e):
+                self.affine = T.arg("residual_affine", T.buffer((2,), dtype))
         output = T.arg("output", T.buffer(out, e.out))
         size = w.batch * w.out_height * w.out_width * w.out_channels
         self.output = flat(output, size, e.out)
@@ -39,21 +52,43 @@ class Operands:
         """What the sum for output channels `channel`... starts from: the bias, so that the epilogue need not add it."""
         return self.bias.vload([channel], vector(str(self.bias.dtype), lanes))
 
-    def store(self, acc: Expr, lanes: int, first: int, pixel: Expr, channel: Expr) -> None:
-        """acc[first : first + lanes] -> output channels `channel`... of the `pixel`-th pixel."""
-        if lanes == 1:
-            self._store_one(acc[first], pixel, channel)
-            return
-        with T.vectorized(lanes) as lane:
-            self._store_one(acc[first + lane], pixel, channel + lane)
+    def store(self, acc: Expr, lanes: int, first: int, pixel: Expr, channel: Expr, vecs: int = 1) -> None:
+        """acc[first : first + vecs * lanes] -> output channels `channel`... of the `pixel`-th pixel. Those of acc are lost.
 
-    def _store_one(self, acc: Expr, pixel: Expr, channel: Expr) -> None:
-        e, index = self.workload.epilogue, pixel * self.workload.out_channels + channel
+        vecs > 1 hands over neighbours, which take fewer instructions together.
+        """
+        index = pixel * self.workload.out_channels + channel
+        in_place = self.workload.epilogue.out == "uint8"
+        for at in range(0, vecs * lanes, lanes):
+            target, base = (acc, first + at) if in_place else (self.output, index + at)
+            if lanes == 1:
+                T.buffer_store(target, self._finish(acc[first + at], index + at, channel + at), [base])
+                continue
+            with T.vectorized(lanes) as lane:
+                T.buffer_store(target, self._finish(acc[first + at + lane], index + at + lane, channel + at + lane), [base + lane])
+        if in_place:
+            self._store_bytes(acc, lanes, first, index, vecs)
+
+    def _finish(self, total: Expr, index: Expr, channel: Expr) -> Expr:
+        """The int32 or float32 value of output[index]."""
+        e = self.workload.epilogue
         residual = self.residual[index] if e.residual else None
         if self.is_float:
-            value = finish_float(acc, residual, e)
-        else:
-            multiplier = self.multiplier[channel if e.per_channel else 0]
-            affine = (self.affine[0], self.affine[1]) if e.residual else None
-            value = finish(acc, multiplier, residual, affine, e, self.form)
-        T.buffer_store(self.output, value, [index])
+            return finish_float(total, residual, e)
+        column = channel if e.per_channel else 0
+        affine = (self.affine[0], self.affine[1]) if has_affine(e) else None
+        if e.out == "float32":
+            return dequantized(total, self.multiplier[column], residual, affine, e, self.form)
+        rows = (0, 1) if e.requantize == "fixed_point" else ()
+        multiplier = tuple(self.multiplier[row, column] for row in rows) if rows else (self.multiplier[column],)
+        return quantized(total, multiplier, residual, affine, e, self.form)
+
+    def _store_bytes(self, acc: Expr, lanes: int, first: int, index: Expr, vecs: int) -> None:
+        e, at = self.workload.epilogue, 0
+        qmin, qmax = (0, 255) if is_clipped(e) else (e.qmin, e.qmax)
+        for width, count in self.narrow.groups(lanes, vecs):
+            vectors = [acc.vload([first + at + i * width], vector("int32", width)) for i in range(count)]
+            size = width * count
+            where = index + at if size == 1 else tirx.Ramp(index + at, 1, size)
+            T.buffer_store(self.output, self.narrow.apply(vectors, width, qmin, qmax), [where])
+            at += size

@@ -8,7 +8,7 @@ import numpy as np
 import tvm
 
 from tvm_rsq.targets.spec import TargetSpec
-from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,28 @@ def draw_arguments(w: Conv2DWorkload, rng: np.random.Generator, *, extreme: bool
         return Arguments(*normal[:3], None, normal[3] if e.residual else None, None)
     data = rng.choice([0, 255], data_shape) if extreme else rng.integers(0, 256, data_shape)
     weight = rng.choice([-127, 127], weight_shape) if extreme else rng.integers(-127, 128, weight_shape)
-    multiplier = rng.uniform(0.5, 1.5, w.out_channels if e.per_channel else 1) / (np.sqrt(fan_in) * 100)
+    multiplier, rest, affine = _draw_requantization(w, rng, np.sqrt(fan_in) * 100)
     return Arguments(
         data.astype("uint8"),
         weight.astype("int8"),
-        rng.integers(-1000, 1000, w.out_channels).astype("int32"),
-        multiplier.astype("float32"),
+        (rng.integers(-1000, 1000, w.out_channels) + rest).astype("int32"),
+        multiplier,
         rng.integers(0, 256, out_shape).astype("uint8") if e.residual else None,
-        np.array([0.37, -3.3], "float32") if e.residual else None,
+        affine if e.residual and not e.shared_residual else None,
     )
+
+
+def _draw_requantization(w: Conv2DWorkload, rng: np.random.Generator, spread: float) -> tuple[np.ndarray, np.ndarray | int, np.ndarray]:
+    """(multiplier near 1 / spread, what the bias holds for it, residual_affine) of int or float arithmetic."""
+    e = w.epilogue
+    n = w.out_channels if e.per_channel else 1
+    if e.requantize == "float":
+        return (rng.uniform(0.5, 1.5, n) / spread).astype("float32"), 0, np.array([0.37, -3.3], "float32")
+    bits = rng.integers(-1, 2, n) + round(np.log2(spread))
+    if e.requantize == "shift":
+        return bits.astype("int32"), 2 ** (bits - 1) + (e.zero_point - e.residual_zero_point) * 2**bits, np.array([])
+    y = rng.integers(2**30, 2**31, n)
+    return np.array([y, bits + 31], "int32"), 0, np.array([rng.integers(2**30, 2**31), rng.integers(31, 34)], "int32")
 
 
 def expected(w: Conv2DWorkload, a: Arguments) -> np.ndarray:
@@ -48,16 +61,40 @@ def expected(w: Conv2DWorkload, a: Arguments) -> np.ndarray:
     e, acc = w.epilogue, _accumulate(w, a) + a.bias
     if w.in_dtype == "float32":
         return np.clip(acc + (a.residual if e.residual else 0), e.low, e.high)
+    return finished(e, acc.astype("int32"), a.multiplier, a.residual, a.affine)
+
+
+def finished(e: Epilogue, total: np.ndarray, multiplier: np.ndarray, residual: np.ndarray | None, affine: np.ndarray | None) -> np.ndarray:
+    """The output for int32 totals (..., OC) by the formulas of `Epilogue`: uint8 or float32."""
+    if e.requantize != "float":
+        r = residual.astype("int64") if e.residual else 0
+        if e.requantize == "shift":
+            q = (total >> multiplier) + r
+        else:
+            q = _fixed_point(total, *multiplier) + e.zero_point
+            if e.residual:
+                r = r - e.residual_zero_point
+                q = q + (r if e.shared_residual else _fixed_point(r, *affine))
+        return np.clip(q, e.qmin, e.qmax).astype("uint8")
     wide = np.longdouble
-    x = acc.astype("float32").astype(wide) * a.multiplier.astype(wide)
-    if e.residual:
-        addend = (a.residual.astype(wide) * wide(a.affine[0]) + wide(a.affine[1])).astype("float32")
+    x = total.astype("float32").astype(wide) * multiplier.astype(wide)
+    if e.residual and e.shared_residual:
+        y = x + (e.zero_point - e.residual_zero_point + residual.astype(wide))
+    elif e.residual:
+        addend = (residual.astype(wide) * wide(affine[0]) + wide(affine[1])).astype("float32")
         y = (x + addend).astype("float32")
     else:
         y = x + e.zero_point if e.out == "uint8" else x.astype("float32")
     if e.out == "uint8":
         return np.clip(np.rint(y), e.qmin, e.qmax).astype("uint8")
     return np.clip(y, np.float32(e.low), np.float32(e.high))
+
+
+def _fixed_point(x: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """floor(x * y / 2^s + 1/2) in Python's integers."""
+    exact = np.asarray(x).astype(object) * np.asarray(y).astype(object)
+    twos = 2 ** np.asarray(s).astype(object)
+    return (2 * exact + twos) // (2 * twos)
 
 
 def run_kernel(spec: TargetSpec, w: Conv2DWorkload, a: Arguments) -> np.ndarray:

@@ -1,0 +1,39 @@
+"""Narrow: how a kernel turns int32 vectors into bytes, in the form that a CPU has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tvm import tirx
+from tvm.ir import Expr
+
+from tvm_rsq.targets.generic.steps import vector
+
+
+class Narrow(Protocol):
+    """clip(value, qmin, qmax) as uint8, of neighbouring int32 vectors at a time."""
+
+    def groups(self, lanes: int, vecs: int) -> Sequence[tuple[int, int]]:
+        """(lanes, vectors) of each group that is narrowed at a time: together the `vecs` x `lanes` neighbouring values, in order."""
+        ...
+
+    def apply(self, vectors: Sequence[Expr], lanes: int, qmin: int, qmax: int) -> Expr:
+        """One group, uint8 x (len(vectors) * lanes). The vectors are int32 x lanes; 0 <= qmin <= qmax <= 255."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClipNarrow:
+    """Clipped as int32, then truncated, a vector at a time: LLVM knows the pattern where a CPU has an instruction for it."""
+
+    def groups(self, lanes: int, vecs: int) -> Sequence[tuple[int, int]]:
+        return ((lanes, 1),) * vecs
+
+    def apply(self, vectors: Sequence[Expr], lanes: int, qmin: int, qmax: int) -> Expr:
+        low, high = (tirx.const(q, vector("int32", lanes)) for q in (qmin, qmax))
+        return tirx.max(tirx.min(vectors[0], high), low).astype(vector("uint8", lanes))
+
+
+CLIP: Narrow = ClipNarrow()
