@@ -250,7 +250,17 @@ def test_evaluate_refuses_options_that_an_artifact_cannot_follow(library, here, 
     assert done.exit_code == 2 and option[0] in done.stderr and library == []
 
 
-def test_bench_measures_in_turns_and_reports(library, here):
+@pytest.fixture
+def peak(monkeypatch):
+    """The peak of a core, which would take seconds to measure: 400 GMAC/s."""
+    from tvm_rsq.targets.peak import Peak
+
+    made = Peak(name="step", form="6x2", gmacs=400.0, exact=True)
+    monkeypatch.setattr("tvm_rsq.targets.peak.measure_peak", lambda spec: made)
+    return made
+
+
+def test_bench_measures_in_turns_and_reports(library, here, peak):
     done = invoke(
         "bench", "net.rsq", "--fp32", "net.onnx", "--layers", "--repeat", 3, "--warmup", 1, "--report", "r.html", "--json", "j.json"
     )
@@ -259,6 +269,36 @@ def test_bench_measures_in_turns_and_reports(library, here):
     builds = json.loads((here / "j.json").read_text())["builds"]
     assert [b["build"] for b in builds] == ["net.rsq", "FP32"] and all(len(b["times_us"]) == 3 for b in builds)
     assert "Latency" in (here / "r.html").read_text()
+
+
+def test_bench_compiles_a_network_and_profiles_it(library, here, peak, monkeypatch):
+    monkeypatch.setenv("TVM_NUM_THREADS", "1")
+    done = invoke("bench", "net.onnx", "--target", "llvm -mcpu=haswell", "--scheme", "per_channel", "--repeat", 2, "--json", "j.json")
+    assert done.exit_code == 0 and "50.0 %" in done.stdout and "total" in done.stdout  # 200 of 400 GMAC/s
+    ((_, (model, target, config), _),) = library
+    assert (str(model), target, config.scheme) == ("net.onnx", "llvm -mcpu=haswell", "per_channel")
+    record = json.loads((here / "j.json").read_text())
+    assert record["peak"]["gmacs"] == 400 and record["layers"][0]["fraction_of_peak"] == pytest.approx(0.5)
+    assert invoke("bench", "net.onnx", "--no-layers", "--repeat", 1, "--json", "-", "-q").stdout.count('"kernel"') == 0
+
+
+def test_bench_says_when_a_layer_beats_the_peak(library, here, peak, monkeypatch):
+    monkeypatch.setenv("TVM_NUM_THREADS", "1")
+    object.__setattr__(peak, "gmacs", 150.0)
+    done = invoke("bench", "net.rsq", "--layers", "--repeat", 1)
+    assert done.exit_code == 0 and "features.0.weight beyond the peak of 150 GMAC/s" in done.stderr
+
+
+def test_bench_compares_artifacts_and_networks_in_the_order_given(library, here, peak):
+    done = invoke("bench", "net.onnx", "net.rsq", "--repeat", 1, "--json", "-", "-q")
+    assert [b["build"] for b in json.loads(done.stdout)["builds"]] == ["net.onnx", "net.rsq"]
+    assert [name for name, _, _ in library] == ["load", "compile"]
+
+
+def test_bench_refuses_compiling_options_for_artifacts(library, here):
+    done = invoke("bench", "net.rsq", "--scheme", "per_tensor", "--batch", 2)
+    assert done.exit_code == 2 and "--batch, --scheme cannot change" in " ".join(done.stderr.replace("│", " ").split()) and library == []
+    assert invoke("bench", "absent.onnx").exit_code == 1
 
 
 def test_targets_lists_presets_and_this_machine():

@@ -1,4 +1,4 @@
-"""`tvm-rsq bench`: latency of artifacts, in turns."""
+"""`tvm-rsq bench`: latency of artifacts and networks, in turns, and where the time goes."""
 
 from __future__ import annotations
 
@@ -10,60 +10,109 @@ from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
 from tvm_rsq.cli import options
+from tvm_rsq.cli.arrays import read_calibration
 from tvm_rsq.cli.invocation import command_line
-from tvm_rsq.cli.model_argument import read_model
+from tvm_rsq.cli.latency_tables import gmacs, latency_table, profile_table
+from tvm_rsq.cli.model_argument import SUFFIXES, read_model
 from tvm_rsq.cli.session import Session
-from tvm_rsq.cli.show import table
 from tvm_rsq.errors import ArtifactError
-from tvm_rsq.report import formats
 
 if TYPE_CHECKING:
-    from tvm_rsq.report.data import LatencyRow, LayerTime
+    from tvm_rsq.report.data import LayerTime
+    from tvm_rsq.targets.peak import Peak
+
+
+_OF_COMPILING = (
+    "target", "batch", "weight_bits", "activation_bits", "scheme", "budget", "range_method", "override", "calibration", "effort",
+    "time_limit", "tuning",
+)  # fmt: skip
 
 
 def bench(
     session: Session,
-    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Files that `tvm-rsq compile` wrote.")],
+    context: typer.Context,
+    networks: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Files that `tvm-rsq compile` wrote; or .onnx, .pt2 or package.module:callable, which is compiled here.",
+        ),
+    ],
     fp32: Annotated[
-        str | None, typer.Option("--fp32", metavar="MODEL", help="Build this network in FP32 too, for the first artifact's target.")
+        str | None, typer.Option("--fp32", metavar="MODEL", help="Build this network in FP32 too, for the first build's target.")
     ] = None,
-    layers: Annotated[bool, typer.Option("--layers", help="Profile the first artifact kernel by kernel.")] = False,
+    layers: Annotated[
+        bool | None,
+        typer.Option("--layers/--no-layers", help="Profile the first build kernel by kernel. Default: where it is compiled here."),
+    ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Measured runs of each.")] = 50,
     warmup: Annotated[int, typer.Option(min=0, help="Runs of each before that.")] = 5,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the runtime. Default: TVM_NUM_THREADS, or every core.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random inputs.")] = 0,
+    seed: options.Seed = options.DEFAULTS.seed,
     report: options.ReportOption = None,
+    target: options.TargetOption = "llvm",
+    batch: options.Batch = None,
+    weight_bits: options.WeightBits = options.DEFAULTS.weight_bits,
+    activation_bits: options.ActivationBits = options.DEFAULTS.activation_bits,
+    scheme: options.SchemeOption = options.DEFAULTS.scheme,
+    budget: options.Budget = options.DEFAULTS.budget,
+    range_method: options.RangeMethodOption = options.DEFAULTS.range_method,
+    override: options.Overrides = None,
+    calibration: options.Calibration = None,
+    effort: options.Effort = options.DEFAULTS.effort,
+    time_limit: options.TimeLimit = None,
+    tuning: Annotated[
+        Path | None, typer.Option("--tuning", metavar="DIR", help="Make kernels as `tvm-rsq tune --work-dir DIR` found best.")
+    ] = None,
 ) -> None:
-    """Measure the latency of artifacts, numpy in and numpy out, in turns; show median and spread.
+    """Measure latency, numpy in and numpy out, in turns; show median and spread, and what each kernel makes of the core's peak.
 
-    Example:  tvm-rsq bench net.rsq --fp32 net.onnx --layers --report report.html
+    Example:  tvm-rsq bench net.onnx --threads 1; tvm-rsq bench net.rsq --fp32 net.onnx --layers --report report.html
     """
     if threads is not None:
         os.environ["TVM_NUM_THREADS"] = str(threads)
-    network = None if fp32 is None else read_model(fp32)
+    sources = {name: None if _is_artifact(name) else read_model(name) for name in networks}
+    if not any(sources.values()):
+        _refuse_options(context)
+    config = options.quant_config(
+        weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
+        overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
+    )  # fmt: skip
+    baseline = None if fp32 is None else read_model(fp32)
+    data = read_calibration(calibration)
     import tvm_rsq
     from tvm_rsq.benchmark import is_unstable, measure, random_inputs
     from tvm_rsq.report.data import LatencyRow
     from tvm_rsq.threads import thread_count
 
-    modules = {str(path): tvm_rsq.load(path) for path in artifacts}
-    first = modules[str(artifacts[0])]
-    if report is not None and first.report is None:
-        raise ArtifactError(f"{artifacts[0]} carries no report, expected one in the first artifact; name a quantized build first")
-    sizes = {str(path): path.stat().st_size for path in artifacts}
     with session.progress() as progress:
-        if network is not None:
+        modules = {name: tvm_rsq.load(Path(name)) for name, source in sources.items() if source is None}
+        for name, source in sources.items():
+            if source is not None:
+                modules[name] = tvm_rsq.compile(
+                    source.model, target, config, example_inputs=source.example_inputs, calibration=data, batch=batch,
+                    tuning=None if tuning is None else tvm_rsq.TuneConfig(trials=0, work_dir=tuning, threads=threads),
+                    progress=progress.event, should_stop=session.interrupts.should_stop,
+                )  # fmt: skip
+        modules = {name: modules[name] for name in sources}
+        first = modules[networks[0]]
+        if report is not None and first.report is None:
+            raise ArtifactError(f"{networks[0]} carries no report, expected one in the first build; name a quantized build first")
+        if baseline is not None:
             modules["FP32"] = tvm_rsq.build_float(
-                network.model, dict(first.contents.target), example_inputs=network.example_inputs, batch=first.inputs[0].shape[0],
+                baseline.model, dict(first.contents.target), example_inputs=baseline.example_inputs, batch=first.inputs[0].shape[0],
                 progress=progress.event,
             )  # fmt: skip
         calls = {name: partial(module.run, *random_inputs(module.inputs, seed)) for name, module in modules.items()}
         times = measure(calls, repeat=repeat, warmup=warmup, progress=progress.event)
-        profile = first.profile(*random_inputs(first.inputs, seed), repeat=repeat) if layers else ()
+        profiled = sources[networks[0]] is not None if layers is None else layers
+        profile = first.profile(*random_inputs(first.inputs, seed), repeat=repeat) if profiled else ()
+        peak = _peak(dict(first.contents.target)) if any(entry.macs for entry in profile) else None
     used = thread_count()
+    sizes = {name: Path(name).stat().st_size for name, source in sources.items() if source is None}  # the others are in no file
     rows = tuple(
         LatencyRow(build=name, times_us=found, artifact_bytes=sizes.get(name, 0), target=modules[name].target, threads=used)
         for name, found in times.items()
@@ -71,6 +120,10 @@ def bench(
     unstable = [row.build for row in rows if is_unstable(row.times_us)]
     if unstable:
         session.note(f"warning: unstable times for {', '.join(unstable)}; close other programs, or raise --repeat")
+    most = None if peak is None else peak.gmacs * used
+    speeds = {entry.layer: gmacs(entry.macs, entry.time_us) or 0.0 for entry in profile}
+    if most is not None and (beyond := [layer for layer, speed in speeds.items() if speed > most]):
+        session.note(f"note: {', '.join(beyond)} beyond the peak of {most:.0f} GMAC/s, which was measured in a slow moment")
     if report is not None:
         from tvm_rsq.report import page
 
@@ -79,42 +132,37 @@ def bench(
     session.result(
         {
             "builds": [{**asdict(row), "median_us": median(row.times_us), "unstable": row.build in unstable} for row in rows],
-            "layers": [asdict(entry) for entry in profile],
+            "peak": None if peak is None else asdict(peak),
+            "layers": [_layer(entry, most) for entry in profile],
             "report": None if report is None else str(report),
         },
-        _latencies(rows, baseline="FP32" if network is not None else rows[0].build),
-        *([_profile(profile)] if profile else []),
+        latency_table(rows, baseline="FP32" if baseline is not None else rows[0].build),
+        *([profile_table(profile, most)] if profile else []),
+        *([Text(f"peak: {peak.gmacs:.3g} GMAC/s a core ({peak.name}, {peak.form})")] if peak is not None else []),
     )
 
 
-def _latencies(rows: tuple[LatencyRow, ...], baseline: str) -> Table:
-    from tvm_rsq.report.summary import quantile
-
-    base = next(median(row.times_us) for row in rows if row.build == baseline)
-    return table(
-        ("build", "median", "5 %", "95 %", "fastest", f"vs {baseline}", "file", "threads"),
-        (
-            (
-                row.build, formats.duration(median(row.times_us)), formats.duration(quantile(row.times_us, 0.05)),
-                formats.duration(quantile(row.times_us, 0.95)), formats.duration(min(row.times_us)),
-                formats.ratio(base / median(row.times_us)), formats.size(row.artifact_bytes or None), str(row.threads),
-            )
-            for row in rows
-        ),
-    )  # fmt: skip
+def _is_artifact(name: str) -> bool:
+    """Whether `name` is meant as a compiled file: it has no suffix of a network, and is no package.module:callable."""
+    path = Path(name)
+    return path.suffix.lower() not in SUFFIXES and (path.exists() or ":" not in name)
 
 
-def _profile(entries: tuple[LayerTime, ...]) -> Table:
-    total = sum(entry.time_us for entry in entries) or 1.0
-    return table(
-        ("layer", "kernel", "time", "share", "GMAC/s"),
-        (
-            (
-                entry.layer, entry.kernel, formats.duration(entry.time_us), formats.percent(entry.time_us / total),
-                f"{entry.macs / entry.time_us / 1e3:.3g}" if entry.macs and entry.time_us > 0 else formats.MISSING,
-            )
-            for entry in entries
-        ),
-        left=2,
-        title="\nkernels of the first artifact",
-    )  # fmt: skip
+def _layer(entry: LayerTime, peak: float | None) -> dict[str, object]:
+    speed = gmacs(entry.macs, entry.time_us)
+    return {**asdict(entry), "gmacs": speed, "fraction_of_peak": None if speed is None or peak is None else speed / peak}
+
+
+def _peak(target: dict[str, object]) -> Peak:
+    from tvm_rsq.targets import peak
+    from tvm_rsq.targets.parse import parse_target
+
+    return peak.measure_peak(parse_target(target))
+
+
+def _refuse_options(context: typer.Context) -> None:
+    """BadParameter: options that decide how to compile, while everything named is compiled already."""
+    given = [name for name in _OF_COMPILING if getattr(context.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"]
+    if given:
+        names = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise typer.BadParameter(f"{names} cannot change what artifacts hold; name a network, or leave it out")
