@@ -1,0 +1,51 @@
+"""Times of several builds in turns, such that none is disturbed by the one before it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from tvm_rsq.benchmark import measure
+
+# Calls in a row of one build, after those that bring its weights back into the caches.
+_IN_A_ROW, _WARMUP = 5, 2
+# Worker threads spin for a while after their last task, TVM's for some 0.2 s, and take a core from whoever runs next.
+_SLICE_S, _IDLE, _PATIENCE_S = 0.02, 0.1, 2.0
+
+
+def in_turns(
+    builds: Mapping[str, Callable[[], object]], repeat: int, *, quiet: Callable[[], None] | None = None
+) -> dict[str, tuple[float, ...]]:
+    """Build -> at least `repeat` wall-clock times of one call, in microseconds: A A A B B B C C C, B B B C C C A A A, ...
+
+    quiet  called before every turn; None: nothing runs on between turns, which is so with one thread
+    """
+    names = list(builds)
+    times: dict[str, tuple[float, ...]] = dict.fromkeys(names, ())
+    for i in range(-(-repeat // _IN_A_ROW)):
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            if quiet is not None:
+                quiet()
+            times[name] += measure({name: builds[name]}, repeat=_IN_A_ROW, warmup=_WARMUP)[name]
+    return times
+
+
+def wait_until_idle() -> None:
+    """Return when no thread of this process spins any more, or after two seconds."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        used = time.process_time()
+        time.sleep(_SLICE_S)
+        if time.process_time() - used < _IDLE * _SLICE_S:
+            return
+
+
+def bound_in_turns(builds: Mapping[str, Callable[[], float]], repeat: int, *, quiet: Callable[[], None] | None = None) -> dict[str, tuple]:
+    """The same of calls that time themselves, one in a row: each has its own warm-up."""
+    times: dict[str, tuple[float, ...]] = dict.fromkeys(builds, ())
+    for _ in range(repeat):
+        for name, call in builds.items():
+            if quiet is not None:
+                quiet()
+            times[name] += (call(),)
+    return times
