@@ -41,7 +41,7 @@ def kernel_time_us(
     spec: TargetSpec, workload: Conv2DWorkload, choice: Choice | None = None, *, threads: int = 1,
     records: TimingRecords | None = None, runner: Runner | None = None,
 ) -> float:  # fmt: skip
-    """Microseconds of one call, the least of several samples with warm caches: from `records`, else measured and put there.
+    """Microseconds of one call, the least of several samples with warm data and cold weights: from `records`, else measured and put there.
 
     choice  None: the untuned one
     runner  None: this machine
