@@ -13,7 +13,7 @@ from tvm_rsq.targets.workload import Conv2DWorkload
 
 # Shapes of tiles that are tried for a step at its full width, and for vectors of half the width.
 _SHAPES, _NARROW_SHAPES = 8, 3
-_MOST = 200
+_MOST = 180
 
 
 def default_tile(w: Conv2DWorkload, steps: Sequence[ConvStep]) -> Tile:

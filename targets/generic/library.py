@@ -48,7 +48,7 @@ class GenericLibrary(ElementwiseKernels):
         steps, word_step = self._steps(w), self._word_step(w)
         choice = choice or default_choice(w, steps, word_step if self.winograd_untuned else None)
         if isinstance(choice, WinogradTile) and word_step is not None:
-            return winograd(w, word_step, self.form, choice)
+            return winograd(w, word_step, self.form, choice, self.narrow)
         _fits(w, choice, Tile)
         step = next((s for s in steps if s.name == choice.step), None)
         if step is None:

@@ -6,30 +6,32 @@
             for each position:     (tiles x IC) times (IC x channels), summed up in registers -> int32
             transform the sums, divide, and store through the epilogue
 
-Tiles, blocks of tiles and blocks of channels that do not divide move back to overlap their neighbours, as in generic/conv2d.py.
+Tiles, blocks of tiles, and blocks of channels that do not divide move back to overlap their neighbours, as in generic/conv2d.py.
 """
 
 from __future__ import annotations
 
-import numpy as np
 from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
+from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.operands import Operands
 from tvm_rsq.targets.generic.staging import stage_input
-from tvm_rsq.targets.generic.steps import ConvStep, vector
+from tvm_rsq.targets.generic.steps import ConvStep, spread, vector
 from tvm_rsq.targets.generic.tiles import lanes_for
-from tvm_rsq.targets.generic.winograd_tile import WinogradTile, default_winograd_tile, tile_count, tile_grid, winograd_fits
-from tvm_rsq.targets.generic.winograd_transform import divide_output, transform_input, transform_output, transform_weight
+from tvm_rsq.targets.generic.winograd_space import default_winograd_tile
+from tvm_rsq.targets.generic.winograd_tile import WinogradTile, tile_count, tile_grid, winograd_fits
+from tvm_rsq.targets.generic.winograd_transform import divide_output, transform_input, transform_output
+from tvm_rsq.targets.generic.winograd_weights import WinogradWeights
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 
 
-def winograd(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: WinogradTile | None = None) -> Kernel:
+def winograd(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: WinogradTile | None = None, narrow: Narrow = CLIP) -> Kernel:
     """The kernel of `w` made of `step`, which takes int16 for both operands.   ValueError: `w`, `step` and `tile` do not fit."""
     tile = tile or default_winograd_tile(w, step)
     if not winograd_fits(w, tile.m):
@@ -40,42 +42,31 @@ def winograd(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: Wino
     if not (tile.cols <= tile.tiles <= count and tile.vecs * tile.lanes <= w.out_channels):
         raise ValueError(f"{tile} is larger than {w}, which has {count} tiles; take one of winograd_choices")
     name = f"winograd{tile.m}_{step.name}_{tile.cols}x{tile.vecs}x{tile.lanes}"
-    return Kernel(name=name, prim_func=_Builder(w, step, form, tile).build(), pack_weight=lambda weight: _pack(weight, step, tile))
-
-
-def _pack(weight: np.ndarray, step: ConvStep, tile: WinogradTile) -> np.ndarray:
-    """OHWI -> (blocks, positions, steps, vecs, lanes, depth) int16, flattened."""
-    channels, _, _, run = weight.shape
-    width, steps = tile.vecs * tile.lanes, -(-run // step.depth)
-    starts = np.minimum(np.arange(-(-channels // width)) * width, channels - width)
-    u = transform_weight(weight, tile.m).reshape(-1, channels, run)
-    u = np.pad(u, [(0, 0), (0, 0), (0, steps * step.depth - run)])[:, np.add.outer(starts, np.arange(width))]
-    u = u.reshape(u.shape[0], len(starts), tile.vecs, tile.lanes, steps, step.depth)
-    return np.ascontiguousarray(u.transpose(1, 0, 4, 2, 3, 5)).reshape(-1)
+    weights = WinogradWeights(w, step, tile)
+    return Kernel(name=name, prim_func=_Builder(w, step, form, narrow, tile, weights).build(), pack_weight=weights.pack)
 
 
 class _Builder:
     """The parts of one kernel's prim_func."""
 
-    def __init__(self, w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: WinogradTile) -> None:
-        self.w, self.step, self.form, self.tile = w, step, form, tile
+    def __init__(
+        self, w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, narrow: Narrow, tile: WinogradTile, weights: WinogradWeights
+    ) -> None:
+        self.w, self.step, self.form, self.narrow, self.tile, self.weights = w, step, form, narrow, tile, weights
         self.g: ConvGeometry = conv_geometry(w)
         self.side = tile.m + 2
         self.positions = self.side**2
-        self.steps = -(-w.in_channels // step.depth)
-        self.run = self.steps * step.depth
-        self.width = tile.vecs * tile.lanes
-        self.blocks = -(-w.out_channels // self.width)
-        self.step_size = self.width * step.depth
+        self.width, self.blocks = weights.width, weights.blocks
         self.count = tile_count(w, tile.m)
+        # What fills up the last `cols` tiles of a block is computed from whatever is in memory, and not stored.
+        self.rows = -(-tile.tiles // tile.cols) * tile.cols
 
     def build(self) -> tirx.PrimFunc:
         tile = self.tile
         with IRBuilder() as builder:
             with T.prim_func(s_tir=True):
                 T.func_attr({"tirx.noalias": True, "global_symbol": "main"})
-                size = self.blocks * self.positions * self.steps * self.step_size
-                self.operands = Operands(self.w, (size,), "int16", self.form)
+                self.operands = Operands(self.w, self.weights.shape, self.weights.dtype, self.form, self.narrow)
                 self.data = stage_input(self.operands.data, self.w, self.g, dtype="uint8", depth=1)
                 blocks = -(-self.count // tile.tiles)
                 if tile.outer == "tiles":
@@ -97,7 +88,7 @@ class _Builder:
         return builder.get()
 
     def _patches(self) -> Expr:
-        return T.alloc_buffer((self.positions * self.tile.tiles * self.run,), "int16")
+        return T.alloc_buffer((self.weights.parts * self.positions * self.rows * self.weights.part_channels,), "int16")
 
     def _corner(self, index: Expr) -> tuple[Expr, Expr, Expr]:
         """Image, row and column of the first output of a tile."""
@@ -109,7 +100,7 @@ class _Builder:
     def _transform_input(self, patches: Expr, first: Expr, t: Expr) -> None:
         """Emit: patches[:, t, :] = the transform of tile first + t."""
         m, n, channels = self.tile.m, self.side, self.w.in_channels
-        lanes = lanes_for(channels, 2 * self.tile.lanes)
+        lanes, part = self._input_lanes(), self.weights.part_channels
         image, row, col = self._corner(first + t)
         base = image * self.g.image_step + (row * self.g.cols + col) * channels
         between = T.alloc_buffer((self.positions * lanes,), "int16")
@@ -123,44 +114,67 @@ class _Builder:
             with T.serial(n) as i:
                 row_values = [T.bind(between.vload([(i * n + j) * lanes], vector("int16", lanes))) for j in range(n)]
                 for j, value in enumerate(transform_input(m, row_values, T.bind)):
-                    at = ((i * n + j) * self.tile.tiles + t) * self.run + channel
+                    at = ((tirx.floordiv(channel, part) * self.positions + i * n + j) * self.rows + t) * part + tirx.floormod(channel, part)
                     T.buffer_store(patches, value, [_ramp(at, lanes)])
+
+    def _input_lanes(self) -> int:
+        """Channels that are transformed at a time: a vector full, of one part."""
+        channels, part = self.w.in_channels, self.weights.part_channels
+        lanes = lanes_for(channels, 2 * self.tile.lanes)
+        while self.weights.parts > 1 and (channels % lanes or part % lanes):
+            lanes //= 2
+        return lanes
 
     def _channel_block(self, patches: Expr, first: Expr, block: Expr) -> None:
         """Emit: the outputs of all tiles of the block, in the channels of one block."""
-        tile, size = self.tile, self.positions * self.steps * self.step_size
-        sums = T.alloc_buffer((tile.tiles * tile.vecs * self.positions * tile.lanes,), "int32")
-        with T.serial(self.positions) as position, T.serial(-(-tile.tiles // tile.cols)) as chunk:
-            t = _start(chunk, tile.cols, tile.tiles)
-            acc = T.alloc_buffer((tile.cols * self.width,), "int32", scope="local")
-            zero = tirx.Broadcast(tirx.const(0, "int32"), tile.lanes) if tile.lanes > 1 else tirx.const(0, "int32")
-            for a in range(tile.cols * tile.vecs):
-                T.buffer_store(acc, zero, [_ramp(a * tile.lanes, tile.lanes)])
-            pixels = (position * tile.tiles + t) * self.run
-            self._accumulate(acc, patches, pixels, block * size + position * self.steps * self.step_size)
-            for x in range(tile.cols):
-                for v in range(tile.vecs):
-                    at = (((t + x) * tile.vecs + v) * self.positions + position) * tile.lanes
-                    value = acc.vload([(x * tile.vecs + v) * tile.lanes], vector("int32", tile.lanes))
-                    T.buffer_store(sums, value, [_ramp(at, tile.lanes)])
-        channel = _start(block, self.width, self.w.out_channels)
+        tile, weights = self.tile, self.weights
+        size = self.rows * tile.vecs * self.positions * tile.lanes
+        sums = T.alloc_buffer((size,), "int32")
+        if tile.weights == "transformed":
+            self._multiply(sums, patches, self.operands.weight, block * weights.block_size, None)
+        else:
+            transformed = T.alloc_buffer((weights.part_size,), "int16")
+            with T.serial(size) as i:
+                T.buffer_store(sums, tirx.const(0, "int32"), [i])
+            with T.serial(weights.parts) as part:
+                weights.transform(transformed, self.operands.weight, block, part)
+                self._multiply(sums, patches, transformed, 0, part)
         between = T.alloc_buffer((tile.vecs * tile.m * self.side * tile.lanes,), "int32")
         with T.serial(tile.tiles) as t:
-            self._transform_output(sums, between, first, t, channel)
+            self._transform_output(sums, between, first, t, _start(block, self.width, self.w.out_channels))
 
-    def _accumulate(self, acc: Expr, patches: Expr, pixel_base: Expr, weight_base: Expr) -> None:
+    def _multiply(self, sums: Expr, patches: Expr, weight: Expr, weight_base: Expr | int, part: Expr | None) -> None:
+        """Emit: sums = the products of all tiles and positions; sums += those of one part of the input channels, if one is given."""
+        tile, weights, dtype = self.tile, self.weights, vector("int32", self.tile.lanes)
+        with T.serial(self.positions) as position, T.serial(self.rows // tile.cols) as chunk:
+            t = chunk * tile.cols
+            acc = T.alloc_buffer((tile.cols * self.width,), "int32", scope="local")
+            places = [
+                ((x * tile.vecs + v) * tile.lanes, (((t + x) * tile.vecs + v) * self.positions + position) * tile.lanes)
+                for x in range(tile.cols)
+                for v in range(tile.vecs)
+            ]
+            for at, place in places:
+                value = spread(tirx.const(0, "int32"), tile.lanes) if part is None else sums.vload([place], dtype)
+                T.buffer_store(acc, value, [_ramp(at, tile.lanes)])
+            pixels = (((0 if part is None else part * self.positions) + position) * self.rows + t) * weights.part_channels
+            self._accumulate(acc, patches, pixels, weight, weight_base + position * weights.steps * weights.step_size)
+            for at, place in places:
+                T.buffer_store(sums, acc.vload([at], dtype), [_ramp(place, tile.lanes)])
+
+    def _accumulate(self, acc: Expr, patches: Expr, pixel_base: Expr, weight: Expr, weight_base: Expr) -> None:
         """Emit: acc += the sums of `cols` tiles at one position."""
         tile, step, lanes = self.tile, self.step, self.tile.lanes
         size = lanes * step.depth
-        with T.serial(self.steps) as s:
-            weight_at = weight_base + s * self.step_size
-            weights = [self.operands.weight.vload([weight_at + v * size], vector("int16", size)) for v in range(tile.vecs)]
+        with T.serial(self.weights.steps) as s:
+            weight_at = weight_base + s * self.weights.step_size
+            vectors = [weight.vload([weight_at + v * size], vector("int16", size)) for v in range(tile.vecs)]
             for x in range(tile.cols):
-                pixel = step.broadcast(patches, pixel_base + x * self.run + s * step.depth, lanes)
+                pixel = step.broadcast(patches, pixel_base + x * self.weights.part_channels + s * step.depth, lanes)
                 for v in range(tile.vecs):
                     at = (x * tile.vecs + v) * lanes
                     old = acc.vload([at], vector("int32", lanes))
-                    T.buffer_store(acc, step.apply(old, [pixel], [weights[v]], lanes), [_ramp(at, lanes)])
+                    T.buffer_store(acc, step.apply(old, [pixel], [vectors[v]], lanes), [_ramp(at, lanes)])
 
     def _transform_output(self, sums: Expr, between: Expr, first: Expr, t: Expr, channel: Expr) -> None:
         """Emit: the m x m outputs of tile first + t, in the channels of one block."""
@@ -181,7 +195,7 @@ class _Builder:
                     T.buffer_store(acc, divide_output(m, value) + start, [_ramp(j * self.width + v * lanes, lanes)])
             for j in range(m):
                 pixel = (image * self.w.out_height + row + i) * self.w.out_width + col + j
-                self.operands.store(acc, self.width, j * self.width, pixel, channel)
+                self.operands.store(acc, lanes, j * self.width, pixel, channel, tile.vecs)
 
 
 def _start(index: Expr, size: int, count: int) -> Expr:

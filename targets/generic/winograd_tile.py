@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tvm_rsq.targets.generic.steps import ConvStep
-from tvm_rsq.targets.generic.tiles import lanes_for
 from tvm_rsq.targets.generic.winograd_transform import EXACT_BELOW
 from tvm_rsq.targets.workload import Conv2DWorkload
 
@@ -21,6 +19,8 @@ class WinogradTile:
     cols    tiles x
     vecs    vectors of output channels, that are summed up in registers; vecs * lanes is a channel block
     tiles   of a block, at least cols
+    weights "transformed" ahead of time, (m + 2)^2 int16 a filter, or "plain", 9 int8, that the kernel transforms as it reads them: for
+            where few tiles share them, and they come from memory
     outer   what the threads share out: blocks of "tiles", or, for one block of tiles after the other, blocks of "channels"
     """
 
@@ -30,6 +30,7 @@ class WinogradTile:
     cols: int
     vecs: int
     tiles: int
+    weights: Literal["transformed", "plain"] = "transformed"
     outer: Literal["tiles", "channels"] = "tiles"
 
 
@@ -48,12 +49,3 @@ def tile_count(w: Conv2DWorkload, m: int) -> int:
     """Tiles of all images."""
     high, wide = tile_grid(w, m)
     return w.batch * high * wide
-
-
-def default_winograd_tile(w: Conv2DWorkload, step: ConvStep, m: Literal[2, 4] = 4) -> WinogradTile:
-    """The untuned choice for F(m)."""
-    lanes = lanes_for(w.out_channels, step.lanes)
-    vecs = 2 if w.out_channels >= 2 * lanes else 1
-    count = tile_count(w, m)
-    cols = min(6, count)
-    return WinogradTile(m=m, step=step.name, lanes=lanes, cols=cols, vecs=vecs, tiles=min(12, count))

@@ -16,6 +16,7 @@ Transformed inputs and weights fit int16; that the sums between them wrap around
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from tvm.ir import Expr
@@ -25,24 +26,43 @@ EXACT_BELOW = 2**29
 # The inverse of (L / 2)^2 modulo 2^32, as an int32, by outputs along an axis.
 _ODD_INVERSE = {2: 1, 4: pow(225, -1, 2**32) - 2**32}
 
-_WEIGHT = {
-    2: ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)),
-    4: ((15, 0, 0), (5, 5, 5), (5, -5, 5), (-1, -2, -4), (-4, 2, -1), (0, 0, 15)),
-}
-
-# Gives a value a place of its own, so that it is computed once.
-Keep = Callable[[Expr], Expr]
+Value: TypeAlias = Expr | np.ndarray
+# Gives a value a name, so that it is computed once.
+Keep: TypeAlias = Callable[[Value], Value]
 
 
-def transform_weight(weight: np.ndarray, m: int) -> np.ndarray:
+def transform_filters(weight: np.ndarray, m: int) -> np.ndarray:
     """OHWI int8, 3x3 -> (m + 2, m + 2, OC, IC) int16.   ValueError: a weight of -128, for which int16 is too small."""
+    check_filters(weight)
+    rows = transform_weight(m, list(weight.astype(np.int16).transpose(1, 2, 0, 3)), _as_it_is)
+    return np.array([transform_weight(m, list(row), _as_it_is) for row in rows])
+
+
+def check_filters(weight: np.ndarray) -> None:
+    """ValueError: a weight of -128."""
     if weight.min(initial=0) < -127:
         raise ValueError("a weight is -128, Winograd's transform takes -127 to 127; quantize the weights symmetrically")
-    g = np.array(_WEIGHT[m], np.int64)
-    return np.einsum("ia,jb,oabc->ijoc", g, g, weight.astype(np.int64)).astype(np.int16)
 
 
-def transform_input(m: int, d: Sequence[Expr], keep: Keep) -> list[Expr]:
+def transform_weight(m: int, g: Sequence[Value], keep: Keep) -> list[Value]:
+    """S G g along one axis: m + 2 int16 vectors for 3. Numpy arrays will do as well."""
+    if m == 2:
+        total = keep(g[0] + g[2])
+        return [g[0] + g[0], total + g[1], total - g[1], g[2] + g[2]]
+    double = [keep(x + x) for x in g]
+    fourfold = [keep(x + x) for x in double]
+    total, middle = keep(fourfold[0] + fourfold[2] + g[0] + g[2]), keep(fourfold[1] + g[1])
+    return [
+        (fourfold[0] + fourfold[0]) + (fourfold[0] + double[0] + g[0]),  # 15 g0
+        total + middle,  # 5 (g0 + g1 + g2)
+        total - middle,  # 5 (g0 - g1 + g2)
+        g[0] + double[1] + fourfold[2],  # g0 + 2 g1 + 4 g2
+        double[1] - (fourfold[0] + g[2]),  # -4 g0 + 2 g1 - g2
+        (fourfold[2] + fourfold[2]) + (fourfold[2] + double[2] + g[2]),  # 15 g2
+    ]
+
+
+def transform_input(m: int, d: Sequence[Value], keep: Keep) -> list[Value]:
     """B d along one axis: m + 2 int16 vectors for m + 2. Numpy arrays will do as well."""
     if m == 2:
         return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[3] - d[1]]
@@ -61,19 +81,23 @@ def transform_input(m: int, d: Sequence[Expr], keep: Keep) -> list[Expr]:
     ]
 
 
-def transform_output(m: int, s: Sequence[Expr], keep: Keep) -> list[Expr]:
+def transform_output(m: int, s: Sequence[Value], keep: Keep) -> list[Value]:
     """A s along one axis: m int32 vectors for m + 2. Numpy arrays will do as well."""
     total, difference = keep(s[1] + s[2]), keep(s[1] - s[2])
     if m == 2:
         return [s[0] + total, difference + s[3]]
     return [
-        (s[0] + s[3]) + (total + (s[4] << 3)),
-        difference + ((s[3] - (s[4] << 1)) << 1),
-        total + (((s[3] << 1) + s[4]) << 1),
-        (s[5] - s[4]) + (difference + (s[3] << 3)),
+        (s[0] - s[3]) + (total + (s[4] << 3)),
+        difference - ((s[3] + (s[4] << 1)) << 1),
+        total + ((s[4] - (s[3] << 1)) << 1),
+        (s[5] - s[4]) + (difference - (s[3] << 3)),
     ]
 
 
-def divide_output(m: int, total: Expr) -> Expr:
+def divide_output(m: int, total: Value) -> Value:
     """total / L^2, for an int32 total that is a multiple of it modulo 2^32."""
     return (total if m == 2 else total * _ODD_INVERSE[m]) >> 2
+
+
+def _as_it_is(value: np.ndarray) -> np.ndarray:
+    return value

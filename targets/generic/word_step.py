@@ -24,6 +24,7 @@ class WidenWordStep:
     acc: str = "int32"
     scratch: int = 3
     work: float = 2
+    latency: int = 4
 
     def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
         return spread(data[index].astype("int32"), lanes)

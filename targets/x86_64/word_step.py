@@ -25,6 +25,7 @@ class VnniWordStep:
     acc: str = "int32"
     scratch: int = 1
     work: float = 1
+    latency: int = 10
 
     def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
         pair = tirx.reinterpret("int32", data.vload([index], "int16x2"))

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tvm_rsq.targets.generic.winograd import winograd
-from tvm_rsq.targets.generic.winograd_tile import default_winograd_tile, tile_count, winograd_fits
-from tvm_rsq.targets.generic.winograd_transform import divide_output, transform_input, transform_output, transform_weight
+from tvm_rsq.targets.generic.winograd_space import default_winograd_tile, winograd_choices
+from tvm_rsq.targets.generic.winograd_tile import tile_count, winograd_fits
+from tvm_rsq.targets.generic.winograd_transform import divide_output, transform_filters, transform_input, transform_output
 from tvm_rsq.targets.generic.word_step import WidenWordStep
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 from tvm_rsq.targets.x86_64.steps import MaddStep
@@ -43,20 +44,32 @@ def workloads(draw, m):
         kernel=(3, 3),
         padding=padding,
         input_zero_point=draw(st.sampled_from([0, 7, 255])),
-        epilogue=Epilogue(per_channel=draw(st.booleans()), residual=draw(st.booleans()), zero_point=draw(st.integers(0, 255))),
+        epilogue=Epilogue(
+            requantize=draw(st.sampled_from(["float", "shift"])),
+            per_channel=draw(st.booleans()),
+            residual=draw(st.booleans()),
+            shared_residual=True,
+            zero_point=draw(st.integers(0, 255)),
+        ),
     )
 
 
 @pytest.mark.parametrize("m", [2, 4])
 @pytest.mark.parametrize(("step", "target"), [(WIDEN, "x86-64"), (MADD, "haswell")], ids=["widen", "madd"])
 @settings(max_examples=4, deadline=None, derandomize=True)
-@given(data=st.data(), extreme=st.booleans(), outer=st.sampled_from(["tiles", "channels"]), seed=st.integers(0, 2**16))
-def test_equal_to_the_reference_bit_for_bit(m, step, target, data, extreme, outer, seed):
+@given(data=st.data(), extreme=st.booleans(), seed=st.integers(0, 2**16))
+def test_equal_to_the_reference_bit_for_bit(m, step, target, data, extreme, seed):
     w = data.draw(workloads(m))
     a = draw_arguments(w, np.random.default_rng(seed), extreme=extreme)
     count = tile_count(w, m)
     cols = data.draw(st.integers(1, min(3, count)))
-    knobs = {"cols": cols, "tiles": data.draw(st.integers(cols, min(count, 7))), "outer": outer}
+    knobs = {
+        "cols": cols,
+        "vecs": data.draw(st.integers(1, max(1, min(2, w.out_channels // 8)))),
+        "tiles": data.draw(st.integers(cols, min(count, 7))),
+        "outer": data.draw(st.sampled_from(["tiles", "channels"])),
+        "weights": data.draw(st.sampled_from(["transformed", "plain"])),
+    }
     if w.out_channels < step.lanes:
         step = WIDEN  # pmaddwd comes in 4 lanes at least
     np.testing.assert_array_equal(winograd_output(w, step, a, target, m=m, **knobs), expected(w, a))
@@ -79,13 +92,45 @@ def test_sums_may_wrap_around(m):
     np.testing.assert_array_equal(winograd_output(w, MADD, a, m=m), expected(w, a))
 
 
+@pytest.mark.parametrize("in_channels", [160, 150, 33])
+def test_plain_weights_are_summed_in_parts(in_channels):
+    """160: ten whole parts; 150: the last is not full; 33: an odd number of channels, no vector is whole in a part."""
+    w = Conv2DWorkload(
+        batch=1, height=5, width=6, in_channels=in_channels, out_channels=24, kernel=(3, 3), padding=SAME, epilogue=Epilogue(zero_point=9)
+    )  # fmt: skip
+    a = draw_arguments(w, np.random.default_rng(in_channels), extreme=True)
+    got = winograd_output(w, MADD, a, weights="plain", cols=3, vecs=2, tiles=4)
+    np.testing.assert_array_equal(got, expected(w, a))
+
+
+def test_choices_differ_and_begin_with_the_untuned():
+    w = Conv2DWorkload(batch=1, height=14, width=14, in_channels=64, out_channels=72, kernel=(3, 3), padding=SAME)
+    choices = winograd_choices(w, MADD)
+    assert 10 <= len(choices) == len(set(choices)) <= 24
+    assert choices[0] == default_winograd_tile(w, MADD, 4)
+    assert {c.m for c in choices} == {2, 4} and {c.weights for c in choices} == {"transformed", "plain"}
+    for choice in choices:
+        winograd(w, MADD, "fma", choice)
+    assert not winograd_choices(replace(w, stride=(2, 2)), MADD)
+
+
+# Few tiles and many weights: transformed weights, four times as many bytes as plain ones, would come from memory.
+@pytest.mark.parametrize(("side", "channels", "weights"), [(56, 64, "transformed"), (14, 256, "transformed"), (7, 512, "plain")])
+def test_the_untuned_choice_is_the_fastest_kind(side, channels, weights):
+    w = Conv2DWorkload(
+        batch=1, height=side, width=side, in_channels=channels, out_channels=channels, kernel=(3, 3), padding=SAME
+    )  # fmt: skip
+    best = winograd_choices(w, MADD)[0]
+    assert (best.m, best.weights) == (4, weights)
+
+
 @pytest.mark.parametrize("m", [2, 4])
 def test_transforms_fit_int16_whatever_the_values(m):
     b = np.array(transform_input(m, list(np.eye(m + 2, dtype=np.int64)), _as_it_is))
     low, high = np.minimum(b, 0).sum(axis=1), np.maximum(b, 0).sum(axis=1)
     most = np.maximum(np.outer(high, high) + np.outer(low, low), -np.outer(high, low) - np.outer(low, high))
     assert 255 * most.max() <= 32767
-    u = np.abs(transform_weight(np.eye(9, dtype=np.int8).reshape(9, 3, 3, 1), m).astype(np.int64))
+    u = np.abs(transform_filters(np.eye(9, dtype=np.int8).reshape(9, 3, 3, 1), m).astype(np.int64))
     assert 127 * u.sum(axis=2).max() <= 32767
 
 
@@ -94,7 +139,7 @@ def test_transforms_make_a_convolution(m):
     rng, n = np.random.default_rng(0), m + 2
     d, g = rng.integers(0, 256, (n, n), np.int16), rng.integers(-127, 128, (1, 3, 3, 1), np.int8)
     v = np.array(transform_input(m, list(np.array(transform_input(m, list(d), _as_it_is)).T), _as_it_is)).T
-    products = v.astype(np.int32) * transform_weight(g, m)[:, :, 0, 0]
+    products = v.astype(np.int32) * transform_filters(g, m)[:, :, 0, 0]
     total = np.array(transform_output(m, list(np.array(transform_output(m, list(products), _as_it_is)).T), _as_it_is)).T
     reference = [[(d[i : i + 3, j : j + 3].astype(int) * g[0, :, :, 0]).sum() for j in range(m)] for i in range(m)]
     np.testing.assert_array_equal(divide_output(m, total), reference)
