@@ -17,6 +17,7 @@ from tvm_rsq.targets.host import INSTRUCTION_SETS, host_target
 from tvm_rsq.targets.kernel_library import kernel_library
 from tvm_rsq.targets.presets import PRESETS
 from tvm_rsq.targets.spec import TargetSpec
+from tvm_rsq.targets.x86_64.codegen_hints import codegen_hints
 
 _OPTIONS = ("mtriple", "mcpu", "mattr", "num-cores", "keys", "device")
 # What TVM derives or adds by itself when a Target is exported.
@@ -89,6 +90,9 @@ def _make_spec(name: str, options: dict[str, object]) -> TargetSpec:
         tvm["keys"] = keys
 
     features = frozenset(codegen.llvm_get_cpu_features(Target(tvm))) & INSTRUCTION_SETS[arch]
+    stated = {word.lstrip("+-") for word in tvm.get("mattr", ())}
+    if hints := [hint for hint in codegen_hints(features) if hint.lstrip("+-") not in stated]:
+        tvm["mattr"] = [*tvm.get("mattr", ()), *hints]
     form = "fma" if arch == "aarch64" or "fma" in features else "f64"
     return TargetSpec(
         name=name,

@@ -99,3 +99,12 @@ def test_refused_with_one_line_that_names_it(target, said):
     with pytest.raises(TargetError, match=said) as error:
         parse_target(target)
     assert "\n" not in str(error.value)
+
+
+def test_cpus_with_vnni_are_compiled_for_the_fused_word_dot_product():
+    vnni = parse_target("llvm -mcpu=sapphirerapids")
+    assert "+fast-dpwssd" in vnni.tvm["mattr"]
+    assert parse_target(vnni.tvm).tvm == vnni.tvm  # an artifact's target is not given the hint twice
+    assert "+fast-dpwssd" in parse_target("alderlake").tvm["mattr"]
+    assert parse_target("llvm -mcpu=sapphirerapids -mattr=-fast-dpwssd").tvm["mattr"] == ["-fast-dpwssd"]
+    assert "mattr" not in parse_target("haswell").tvm

@@ -89,7 +89,7 @@ def test_sums_may_wrap_around(m):
     a.weight[4], a.weight[5] = 127, -127
     a.data[:] = 255
     a.data[:, 1::2, :2] = 0
-    np.testing.assert_array_equal(winograd_output(w, MADD, a, m=m), expected(w, a))
+    np.testing.assert_array_equal(winograd_output(w, MADD, a, "haswell", m=m), expected(w, a))
 
 
 @pytest.mark.parametrize("in_channels", [160, 150, 33])
@@ -99,7 +99,7 @@ def test_plain_weights_are_summed_in_parts(in_channels):
         batch=1, height=5, width=6, in_channels=in_channels, out_channels=24, kernel=(3, 3), padding=SAME, epilogue=Epilogue(zero_point=9)
     )  # fmt: skip
     a = draw_arguments(w, np.random.default_rng(in_channels), extreme=True)
-    got = winograd_output(w, MADD, a, weights="plain", cols=3, vecs=2, tiles=4)
+    got = winograd_output(w, MADD, a, "haswell", weights="plain", cols=3, vecs=2, tiles=4)
     np.testing.assert_array_equal(got, expected(w, a))
 
 
