@@ -101,7 +101,7 @@ class Row:
             "ratio_best_peer": ratio(right, min(peers, default=None)),
             "ratio_hybrid_per_channel": ratio(right, self.right_us("per_channel")),
             "ratio_hybrid_fixed_point": ratio(right, self.right_us("fixed_point")),
-            "fraction_of_peak": self.fraction_of_peak, "top1_agreement": None if answer is None else answer.agreement,
+            "fraction_of_peak": self.fraction_of_peak, "top1_agreement": None if answer is None else _known(answer.agreement),
             "target": self.target,
         }  # fmt: skip
 
@@ -133,6 +133,11 @@ def _measured(found: Measured) -> dict[str, Any]:
 
 def _answer(answer: Fidelity) -> dict[str, Any]:
     return {
-        "samples": answer.samples, "source": answer.source, "cosine": answer.cosine,
-        "top1_agreement": None if math.isnan(answer.agreement) else answer.agreement,
+        "samples": answer.samples, "source": answer.source, "cosine": _known(answer.cosine),
+        "top1_agreement": _known(answer.agreement), "kl": _known(answer.kl),
     }  # fmt: skip
+
+
+def _known(value: float) -> float | None:
+    """None instead of NaN, which is no JSON."""
+    return None if math.isnan(value) else value
