@@ -66,3 +66,12 @@ def test_a_promise_costs_less_than_a_bit_for_each_doubling(per_channel, d):
 
 def test_without_a_lever_it_is_min_max():
     np.testing.assert_array_equal(fit_scale(weights(), per_channel=True, bits=8, floor=NONE), weight_scale(weights(), 0, 8))
+
+
+@pytest.mark.parametrize("d", [0, 1, 2, 4])
+def test_a_faint_channel_finds_its_power_after_all_others_did(d):
+    rng = np.random.default_rng(0)
+    w = rng.uniform(-127, 127, (100, 64)).astype(np.float32)
+    w[7] /= 64
+    scale = fit_scale(w, per_channel=True, bits=8, floor=np.zeros(100, np.float32), unit=2.5, accumulate16=d)
+    assert scale is not None and (scale > 0).all()

@@ -18,7 +18,7 @@ EXPONENTS = range(1, 31)
 # Relative to min-max. In descending order: the larger the scale, the fewer weights have to be changed, and the faster it is tried.
 _FACTORS = {0: (1.0,), 1: (1.6, 1.3, 1.0), 2: (2.4, 1.9, 1.5, 1.2, 1.0), 4: (3.2, 2.5, 2.0, 1.6, 1.0)}
 _POWERS = {0: (1.0, 0.5), 1: (2.0, 1.0, 0.5), 2: (4.0, 2.0, 1.0, 0.5), 4: (4.0, 2.0, 1.0)}
-_FEW = 0.02  # channels: the search ends where no more than that still gain
+_FEW = 0.02  # channels: the search ends where no more than that still gain, and all have a scale
 
 
 def fit_scale(
@@ -49,7 +49,7 @@ def fit_scale(
         errors = np.where(allowed, errors if per_channel else errors.sum(keepdims=True), np.inf)
         better = errors < least
         best, least = np.where(better, scale, best), np.where(better, errors, least)
-        if better.mean() < _FEW:
+        if better.mean() < _FEW and np.isfinite(least).all():
             break
     return best.astype(np.float32) if np.isfinite(least).all() else None
 
