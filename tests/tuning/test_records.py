@@ -17,6 +17,7 @@ from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 from tvm_rsq.tuning import runner as runner_module
 from tvm_rsq.tuning.json_lines import append_line, read_lines
 from tvm_rsq.tuning.kernel_arguments import kernel_arguments
+from tvm_rsq.tuning.machine import _version
 from tvm_rsq.tuning.measure_kernel import TimingRecords, kernel_time_us
 from tvm_rsq.tuning.runner import LocalRunner
 from tvm_rsq.tuning.runner import _compile as compile_kernel
@@ -58,10 +59,34 @@ def test_every_other_field_makes_another_task():
 def test_the_specification_is_the_identity():
     again = TuningTask(**{f.name: getattr(TASK, f.name) for f in fields(TuningTask)})
     assert shash2hex(specification(TASK)) == shash2hex(specification(again))
-    for change in ({"cpu": "another"}, {"threads": 2}, {"kernels": "1"}, {"features": ("sse3",)}, {"workload": workload(13)}):
+    changes = {
+        "cpu": "another", "threads": 2, "kernels": "1", "arch": "another", "features": ("sse3",), "mcpu": "another", "mattr": ("+sse3",),
+        "workload": workload(13),
+    }  # fmt: skip
+    assert changes.keys() == {f.name for f in fields(TuningTask)}
+    for change in ({name: value} for name, value in changes.items()):
         assert shash2hex(specification(replace(TASK, **change))) != shash2hex(specification(TASK)), change
     grouped = Conv2DWorkload(batch=1, height=5, width=5, in_channels=8, out_channels=8, kernel=(3, 3), groups=8, padding=(1, 0, 1, 0))
     assert "conv2d" in specification(replace(TASK, workload=grouped)).script()
+
+
+def test_the_target_is_in_the_task():
+    tuned_for, with_more = parse_target("llvm -mcpu=skylake"), parse_target("llvm -mcpu=skylake -mattr=+fma,+avx2")
+    assert with_more.features == tuned_for.features  # what alone told tasks apart would not
+    assert tuning_task(tuned_for, workload(), 1).mcpu == "skylake" and tuning_task(tuned_for, workload(), 1).mattr == ()
+    assert tuning_task(with_more, workload(), 1).mattr == ("+avx2", "+fma")
+
+
+@pytest.mark.parametrize("changed", ["templates/a.py", "tuning/runner.py", "tuning/kernel_arguments.py"])
+def test_another_way_of_timing_is_another_version(tmp_path, changed):
+    for name in ("templates/a.py", "tuning/runner.py", "tuning/kernel_arguments.py", "tuning/search.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    before = _version(tmp_path / "templates", tmp_path / "tuning")
+    (tmp_path / "tuning/search.py").write_text("the order of trials changes no time")
+    assert _version(tmp_path / "templates", tmp_path / "tuning") == before
+    (tmp_path / changed).write_text("changed")
+    assert _version(tmp_path / "templates", tmp_path / "tuning") != before
 
 
 def test_a_trace_holds_the_choice():

@@ -1,4 +1,4 @@
-"""What a measured time depends on beside the workload: the CPU that ran it, and the version of the kernels."""
+"""What a measured time depends on beside the workload: the CPU that ran it, and the version of the kernels and of how they are timed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tvm_rsq import targets
 
 # Lines of /proc/cpuinfo that tell one model of CPU from another.
 _NAMES = ("model name", "CPU implementer", "CPU part", "CPU variant")
+_MEASURING = ("kernel_arguments.py", "runner.py")
 
 
 @functools.cache
@@ -31,9 +32,15 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 @functools.cache
 def kernels_version() -> str:
-    """Changes whenever a kernel template or TVM does: a choice that was best for other code says nothing about this."""
+    """Changes whenever a kernel template, TVM or the way of timing does: what was measured of other code, or otherwise, says nothing of
+    this.
+    """
+    return _version(Path(targets.__path__[0]), Path(__file__).parent)
+
+
+def _version(templates: Path, tuning: Path) -> str:
     digest = hashlib.sha256(tvm.__version__.encode())
-    root = Path(targets.__path__[0])
-    for path in sorted(root.rglob("*.py")):
+    sources = [(templates, path) for path in sorted(templates.rglob("*.py"))] + [(tuning, tuning / name) for name in _MEASURING]
+    for root, path in sources:
         digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return digest.hexdigest()[:12]

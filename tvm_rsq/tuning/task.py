@@ -19,14 +19,18 @@ class TuningTask:
     workload  as `normalise` leaves it
     arch      architecture of the target
     features  its instruction sets, sorted
+    mcpu      the CPU that LLVM schedules instructions for; "" where the target names none
+    mattr     what the target switches on and off beside that, sorted
     cpu       model of the CPU that measures
     threads   that the kernel runs on
-    kernels   version of the kernel templates
+    kernels   version of the kernel templates and of how they are timed
     """
 
     workload: Conv2DWorkload
     arch: str
     features: tuple[str, ...]
+    mcpu: str
+    mattr: tuple[str, ...]
     cpu: str
     threads: int
     kernels: str
@@ -49,8 +53,8 @@ def identity(key: Mapping[str, Any]) -> str:
 def tuning_task(spec: TargetSpec, workload: Conv2DWorkload, threads: int) -> TuningTask:
     """The task of a workload on this machine."""
     return TuningTask(
-        workload=normalise(workload), arch=spec.arch, features=tuple(sorted(spec.features)), cpu=cpu_model(), threads=threads,
-        kernels=kernels_version(),
+        workload=normalise(workload), arch=spec.arch, features=tuple(sorted(spec.features)), mcpu=str(spec.tvm.get("mcpu", "")),
+        mattr=tuple(sorted(map(str, spec.tvm.get("mattr", ())))), cpu=cpu_model(), threads=threads, kernels=kernels_version(),
     )  # fmt: skip
 
 
