@@ -19,6 +19,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from tvm_rsq.targets.generic.choice_checks import check_choice
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.operands import Operands
@@ -34,8 +35,9 @@ from tvm_rsq.targets.workload import Conv2DWorkload
 def conv2d(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: Tile, narrow: Narrow = CLIP) -> Kernel:
     """The kernel of `w` made of `step`, which fits its dtype and can be made as narrow as `tile.lanes`.
 
-    ValueError: a tile that is larger than the output.
+    ValueError: a tile that is larger than the output, or no tile of `step`.
     """
+    check_choice(tile, step)
     g = step_geometry(w, step)
     width, channels = _width(g, tile), w.out_channels // w.groups
     if tile.cols > width or tile.lanes > channels:

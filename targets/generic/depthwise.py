@@ -15,6 +15,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from tvm_rsq.targets.generic.choice_checks import check_choice
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
 from tvm_rsq.targets.generic.narrow import Narrow
 from tvm_rsq.targets.generic.operands import Operands
@@ -49,10 +50,13 @@ class DepthwiseTile:
 
 
 def depthwise(w: Conv2DWorkload, form: RequantizeForm, *, vector_bytes: int, narrow: Narrow, tile: DepthwiseTile | None = None) -> Kernel:
-    """The kernel of the depthwise workload `w` on a CPU with vectors of `vector_bytes`.   ValueError: a tile of another method."""
+    """The kernel of the depthwise workload `w` on a CPU with vectors of `vector_bytes`.   ValueError: a tile that does not fit."""
     tile = tile or default_depthwise_tile(w, vector_bytes)
+    check_choice(tile)
     if tile.method != "widen":
         raise ValueError(f"choice {tile} does not fit {w} here, expected method='widen'; take one of conv2d_space")
+    if tile.lanes > w.in_channels or tile.cols > w.out_width:
+        raise ValueError(f"{tile} is larger than the {w.in_channels} channels or {w.out_width} columns; take one of conv2d_space")
     kind = "float" if w.in_dtype == "float32" else "widen"
     name = f"depthwise_{kind}_{tile.cols}x{tile.lanes}"
     return Kernel(name=name, prim_func=_prim_func(w, tile, form, narrow), pack_weight=pack_depthwise)

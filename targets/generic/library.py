@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm_rsq.targets.choice import Choice
+from tvm_rsq.targets.generic.choice_checks import check_choice
 from tvm_rsq.targets.generic.conv2d import conv2d
 from tvm_rsq.targets.generic.conv_algorithms import default_choice, winograd_tiles
 from tvm_rsq.targets.generic.conv_space import direct_choices
@@ -48,12 +49,15 @@ class GenericLibrary(ElementwiseKernels):
         steps, word_step = self._steps(w), self._word_step(w)
         choice = choice or default_choice(w, steps, word_step if self.winograd_untuned else None)
         if isinstance(choice, WinogradTile) and word_step is not None:
+            self._wide_enough(choice)
             return winograd(w, word_step, self.form, choice, self.narrow)
         _fits(w, choice, Tile)
         step = next((s for s in steps if s.name == choice.step), None)
         if step is None:
             names = ", ".join(s.name for s in steps)
             raise ValueError(f"step is {choice.step!r}, expected one of {names} for {w}; take one of conv2d_space")
+        if step in (*self.short_steps, *self.integer_steps):
+            self._wide_enough(choice)
         return conv2d(w, step, self.form, choice, self.narrow)
 
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
@@ -62,6 +66,11 @@ class GenericLibrary(ElementwiseKernels):
         steps, word_step = self._steps(w), self._word_step(w)
         untuned = default_choice(w, steps, word_step if self.winograd_untuned else None)
         return tuple(dict.fromkeys([untuned, *winograd_tiles(w, word_step), *direct_choices(w, steps)]))
+
+    def _wide_enough(self, choice: Choice) -> None:
+        check_choice(choice)
+        if choice.lanes < self.narrowest:
+            raise ValueError(f"choice {choice} has {choice.lanes} lanes, expected at least {self.narrowest}; take one of conv2d_space")
 
     def _word_step(self, w: Conv2DWorkload) -> ConvStep | None:
         """What Winograd may be made of for `w`, if anything."""

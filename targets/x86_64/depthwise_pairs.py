@@ -20,6 +20,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from tvm_rsq.targets.generic.choice_checks import check_choice
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile
 from tvm_rsq.targets.generic.operands import Operands
 from tvm_rsq.targets.generic.staging import flat
@@ -36,6 +37,7 @@ def depthwise_pairs(w: Conv2DWorkload, form: RequantizeForm, tile: DepthwiseTile
 
     ValueError: a tile that does not fit the workload, or the step.
     """
+    check_choice(tile)
     pairs = RowPairs.of(w, tile)
     in_range = tile.cols <= tile.segment <= w.out_width and tile.strip <= w.out_height and tile.blocks <= pairs.blocks
     if tile.cols % 2 or tile.lanes > w.in_channels or tile.lanes not in (16, 32, 64) or tile.lanes > 4 * step.lanes or not in_range:

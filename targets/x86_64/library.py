@@ -15,6 +15,7 @@ def x86_library(features: frozenset[str], form: RequantizeForm) -> X86Library:
     """For a CPU with these LLVM features."""
     wide = "avx512f" in features
     vnni, madd = vnni_step(features), madd_steps(features)
+    word_step = vnni_word_step(features) or madd[0]
     return X86Library(
         form,
         vector_bytes=64 if wide else 32 if "avx2" in features else 16,
@@ -23,11 +24,11 @@ def x86_library(features: frozenset[str], form: RequantizeForm) -> X86Library:
         short_steps=() if vnni else maddubs_steps(features),
         # No instruction of these comes narrower than 128 bits.
         narrowest=4,
-        word_step=vnni_word_step(features) or madd[0],
+        word_step=word_step,
         # Measured on pmaddwd only; next to vpdpbusd it gains less, and a tuner has to find out.
         winograd_untuned=vnni is None,
         narrow=packs(features),
         levers=x86_levers(features),
-        integer_bytes=64 if "avx512bw" in features else 32 if "avx2" in features else 16,
+        integer_bytes=4 * word_step.lanes,
         table_lanes=lookup_lanes(features),
     )

@@ -96,11 +96,29 @@ def test_weights_are_packed_as_pairs_of_rows():
     assert RowPairs.of(PLAIN, tile).staged_planes == 2
 
 
-@pytest.mark.parametrize("change", [{"lanes": 24}, {"lanes": 64}, {"cols": 3}, {"strip": 10}, {"segment": 10}, {"blocks": 6}])
+@pytest.mark.parametrize("lacking", ["avx512vl", "avx512bw", "avx512vnni"])
+def test_the_default_fits_a_cpu_with_a_part_of_avx512(lacking):
+    library = parse_target(f"llvm -mcpu=cascadelake -mattr=-{lacking}").library
+    w = replace(PLAIN, in_channels=64, out_channels=64, groups=64)
+    assert library.conv2d(w).name == library.conv2d(w, library.conv2d_space(w)[0]).name
+    assert library.integer_bytes == 4 * library.word_step.lanes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"lanes": 24}, {"lanes": 64}, {"cols": 3}, {"cols": 0}, {"strip": 10}, {"strip": 0}, {"segment": 10}, {"segment": 0}, {"blocks": 6}],
+)
 def test_a_tile_that_does_not_fit_is_refused(change):
     tile = replace(DepthwiseTile(method="pairs", lanes=16, cols=2, strip=2, segment=9), **change)
     with pytest.raises(ValueError, match="take one of conv2d_space"):
         depthwise_pairs(PLAIN, "fma", tile, parse_target("haswell").library.word_step)
+
+
+@pytest.mark.parametrize("change", [{"lanes": 3}, {"lanes": 0}, {"lanes": 128}, {"cols": 0}, {"cols": 10}, {"method": "rows"}])
+def test_a_plain_tile_that_does_not_fit_is_refused(change):
+    library = parse_target("aarch64").library
+    with pytest.raises(ValueError, match="take one of conv2d_space"):
+        library.conv2d(PLAIN, replace(library.conv2d_space(PLAIN)[0], **change))
 
 
 def test_pairs_are_refused_where_there_is_no_pmaddwd():

@@ -17,6 +17,7 @@ from tvm import tirx
 from tvm.ir import Expr
 
 from tvm_rsq.targets.choice import from_knobs, to_knobs
+from tvm_rsq.targets.generic.conv2d import conv2d
 from tvm_rsq.targets.generic.library import GenericLibrary
 from tvm_rsq.targets.generic.steps import spread, vector
 from tvm_rsq.targets.generic.tiles import Tile
@@ -149,6 +150,30 @@ def test_a_choice_that_does_not_fit_is_refused():
             library.conv2d(TINY, wrong)
     with pytest.raises(ValueError, match="expected one of"):
         library.conv2d(TINY, replace(tile, step="maddubs256x1"))
+
+
+BROKEN = [{"lanes": 2}, {"lanes": 6}, {"lanes": 0}, {"lanes": 16}, {"lanes": "8"}, {"cols": 0}, {"vecs": 0}, {"vecs": -1}, {"outer": "all"}]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "change"),
+    [("direct", change) for change in (*BROKEN, {"segment": 0}, {"unroll": 0}, {"span": "plane"})]
+    + [("winograd", change) for change in (*BROKEN, {"tiles": 0}, {"m": 3}, {"step": "madd512"}, {"weights": "int8"})],
+)
+def test_a_choice_that_no_kernel_can_follow_is_refused_in_a_line(algorithm, change):
+    library = parse_target("haswell").library
+    w = replace(LAYER, height=9, width=9, out_channels=32)
+    choice = next(c for c in library.conv2d_space(w) if to_knobs(c)["algorithm"] == algorithm)
+    with pytest.raises(ValueError, match="take one of conv2d_space") as refusal:
+        library.conv2d(w, replace(choice, **change))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_template_takes_tiles_of_its_step_only():
+    library = parse_target("haswell").library
+    step = library.integer_steps[0]
+    with pytest.raises(ValueError, match="step is 'madd256_int8', expected madd256"):
+        conv2d(LAYER, step, library.form, replace(direct(parse_target("haswell"), LAYER, step.name), step="madd256_int8"))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,29 @@
+"""Whether a choice, which may come from a file, is one that a kernel template can follow at all, whatever the workload."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from tvm_rsq.targets.generic.steps import ConvStep
+
+
+def check_choice(choice: object, step: ConvStep | None = None) -> None:
+    """ValueError: a number below 1, an unknown word, lanes that are no power of two, or what `step` is not, or does not offer."""
+    kinds = get_type_hints(type(choice))
+    for field in fields(choice):
+        value, kind = getattr(choice, field.name), kinds[field.name]
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            _refuse(choice, f"{field.name} is {value!r}, expected one of {', '.join(map(str, get_args(kind)))}")
+        if kind is int and (type(value) is not int or value < 1):
+            _refuse(choice, f"{field.name} is {value!r}, expected an integer of at least 1")
+    if choice.lanes & (choice.lanes - 1):
+        _refuse(choice, f"lanes is {choice.lanes}, expected a power of two")
+    if step is not None and choice.step != step.name:
+        _refuse(choice, f"step is {choice.step!r}, expected {step.name}")
+    if step is not None and choice.lanes > step.lanes:
+        _refuse(choice, f"lanes is {choice.lanes}, expected at most the {step.lanes} of {step.name}")
+
+
+def _refuse(choice: object, why: str) -> None:
+    raise ValueError(f"choice {choice} cannot be made: {why}; take one of conv2d_space")
