@@ -21,6 +21,7 @@ from tvm_rsq import pipeline
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.cli.app import app
 from tvm_rsq.cli.interrupts import Interrupts
+from tvm_rsq.cli.latency_tables import is_effective, profile_table
 from tvm_rsq.cli.progress_display import ProgressDisplay
 from tvm_rsq.errors import ConfigError, InputError, ModelError, TargetError, UnsupportedError
 from tvm_rsq.frontend import load_model
@@ -287,6 +288,12 @@ def test_bench_says_when_a_layer_beats_the_peak(library, here, peak, monkeypatch
     object.__setattr__(peak, "gmacs", 150.0)
     done = invoke("bench", "net.rsq", "--layers", "--repeat", 1)
     assert done.exit_code == 0 and "features.0.weight beyond the peak of 150 GMAC/s" in done.stderr
+
+
+def test_winograd_kernels_have_an_effective_speed():
+    layer = LayerTime(layer="a", kernel="winograd4_madd256_4x2x8", time_us=1.0, macs=200_000)
+    text = str([list(column.cells) for column in profile_table([layer], 100.0).columns])
+    assert is_effective(layer.kernel) and not is_effective("conv2d_madd256_4x2x8") and "200 effective" in text
 
 
 def test_bench_compares_artifacts_and_networks_in_the_order_given(library, here, peak):

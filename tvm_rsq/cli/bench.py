@@ -15,7 +15,7 @@ from rich.text import Text
 from tvm_rsq.cli import options
 from tvm_rsq.cli.arrays import read_calibration
 from tvm_rsq.cli.invocation import command_line
-from tvm_rsq.cli.latency_tables import gmacs, latency_table, profile_table
+from tvm_rsq.cli.latency_tables import gmacs, is_effective, latency_table, profile_table
 from tvm_rsq.cli.model_argument import SUFFIXES, read_model
 from tvm_rsq.cli.session import Session
 from tvm_rsq.errors import ArtifactError
@@ -121,7 +121,8 @@ def bench(
     if unstable:
         session.note(f"warning: unstable times for {', '.join(unstable)}; close other programs, or raise --repeat")
     most = None if peak is None else peak.gmacs * used
-    speeds = {entry.layer: gmacs(entry.macs, entry.time_us) or 0.0 for entry in profile}
+    # Winograd kernels multiply less than is counted: their speed is an effective one, which may well be beyond the peak.
+    speeds = {entry.layer: gmacs(entry.macs, entry.time_us) or 0.0 for entry in profile if not is_effective(entry.kernel)}
     if most is not None and (beyond := [layer for layer, speed in speeds.items() if speed > most]):
         session.note(f"note: {', '.join(beyond)} beyond the peak of {most:.0f} GMAC/s, which was measured in a slow moment")
     if report is not None:

@@ -52,10 +52,15 @@ def gmacs(macs: int, time_us: float) -> float | None:
     return macs / time_us / 1e3 if macs and time_us > 0 else None
 
 
+def is_effective(kernel: str) -> bool:
+    """Whether a kernel multiplies less often than its multiply-accumulates are counted, so that a speed is an effective one."""
+    return kernel.startswith("winograd")
+
+
 def _figures(layer: str, kernel: str, time_us: float, total: float, macs: int, peak: float | None) -> tuple[str, ...]:
     speed = gmacs(macs, time_us)
     return (
         layer, kernel, formats.duration(time_us), formats.percent(time_us / (total or 1.0)),
-        formats.MISSING if speed is None else f"{speed:.3g}",
+        formats.MISSING if speed is None else f"{speed:.3g}" + (" effective" if is_effective(kernel) else ""),
         formats.percent(None if speed is None or peak is None else speed / peak),
     )  # fmt: skip
