@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 
 from scripts.models.fetch import FetchError
 from scripts.models.network import Network
 from scripts.models.photos import load_photos
-from scripts.peers.build import Build
+from scripts.peers.build import Build, PeerError
 from scripts.peers.ours import Ours
 from scripts.peers.peer_builds import peer_builds
 from scripts.peers.rows import Measured, Row
@@ -25,6 +26,7 @@ from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.threads import VARIABLE
 
 _SAMPLES = 20
+_FP32_COSINE = 0.9999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,7 @@ def measure_row(model: str, network: Network, batch: int, threads: int, settings
             model, network, batch=batch, threads=threads, samples=samples, source=source, peers=settings.peers, folder=settings.folder
         )
     builds = ours.builds() | theirs
+    check_fp32(builds, network, samples[:_SAMPLES], batch)
     answers = check_answers(builds, samples[:_SAMPLES], source, batch)
     x = np.ascontiguousarray(samples[np.arange(batch) % len(samples)])
     # With one thread the caller computes by itself, and nobody spins.
@@ -82,6 +85,19 @@ def check_answers(builds: Mapping[str, Build], samples: np.ndarray, source: str,
     outputs = {name: in_batches(build.run, (samples,), batch) for name, build in builds.items()}
     maker = {name: f"{name.split()[0]} fp32" if " fp32" in name or " int8" in name else "fp32" for name in builds}
     return {name: compare(outputs[maker[name]], outputs[name], source=source) for name in builds if maker[name] != name}
+
+
+def check_fp32(builds: Mapping[str, Build], network: Network, samples: np.ndarray, batch: int) -> None:
+    """PeerError: an FP32 build that answers otherwise than the torch module. A network that is a file has none to compare with."""
+    if not isinstance(network.model, torch.nn.Module):
+        return
+    with torch.inference_mode():
+        expected = in_batches(lambda x: network.model(torch.from_numpy(x)).numpy(), (np.ascontiguousarray(samples),), batch)
+    for name, build in builds.items():
+        if name.endswith("fp32"):
+            cosine = compare(expected, in_batches(build.run, (samples,), batch), source="torch").cosine
+            if not cosine > _FP32_COSINE:
+                raise PeerError(f"{name} has a cosine of {cosine:.6f} to the torch module, expected over {_FP32_COSINE}; it is no baseline")
 
 
 def photos_for(network: Network) -> np.ndarray | None:

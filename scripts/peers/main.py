@@ -16,6 +16,7 @@ import tvm_rsq
 from scripts.models.fetch import FetchError, is_cached
 from scripts.models.registry import NETWORKS, load
 from scripts.models.sources import SOURCES as PACKAGES
+from scripts.output_file import check_writable
 from scripts.peers.build import PeerError
 from scripts.peers.compare_builds import Settings, measure_row
 from scripts.peers.machine import machine_facts
@@ -40,7 +41,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=_counts, default=[1], metavar="N,M", help="batch sizes (1)")
     parser.add_argument("--repeat", type=int, default=50, metavar="N", help="measured calls of each build (%(default)s)")
     parser.add_argument("--target", default="llvm", help="another CPU level of this machine, without peers: 'llvm -mcpu=haswell'")
-    parser.add_argument("--peers", type=_peers, default=list(PEERS), metavar="A,B", help=f"of {', '.join(PEERS)}, or none")
+    parser.add_argument("--peers", type=_peers, metavar="A,B", help=f"of {', '.join(PEERS)}, or none (all; none with --target)")
     parser.add_argument("--calibration", choices=SOURCES, default="synthesis", help="of our builds (%(default)s); noise for latency alone")
     parser.add_argument("--tuning-dir", type=Path, metavar="DIR", help="use the records that `tvm-rsq tune` left there")
     parser.add_argument("--work-dir", type=Path, default=ROOT / "build" / "peers", metavar="DIR", help="keeps what took long to make")
@@ -49,6 +50,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.repeat < 1:
         parser.error(f"--repeat is {args.repeat}, expected at least 1")
+    if args.peers and args.target != "llvm":
+        parser.error(f"--peers {','.join(args.peers)} do not follow --target {args.target!r}; leave --peers or --target out")
+    if args.peers is None:
+        args.peers = list(PEERS) if args.target == "llvm" else []
     return args
 
 
@@ -72,8 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, console: Console) -> None:
+    if args.json is not None:
+        check_writable(args.json)
     spec = parse_target(args.target)
-    peers = tuple(args.peers) if args.target == "llvm" else ()
+    peers = tuple(args.peers)
     if missing := missing_packages(peers):
         raise PeerError(
             f"{' and '.join(missing)} not installed; run: .venv/bin/pip install -c constraints.txt -e '.[peers]', or give --peers none"

@@ -13,6 +13,7 @@ import numpy as np
 import tvm_rsq
 from scripts.models.network import Network
 from scripts.peers.build import Build
+from scripts.peers.file_digest import network_digest
 from scripts.peers.work_folder import WorkFolder, folder_digest
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.compiled_module import CompiledModule
@@ -60,8 +61,12 @@ class Ours:
         """Of one call."""
         return sum(layer.macs for layer in self.modules["hybrid"].plan.layers)
 
+    @cached_property
+    def _network_digest(self) -> str:
+        return network_digest(self.network)
+
     def _facts(self) -> tuple[object, ...]:
-        return (self.batch, sorted(self.spec.tvm.items(), key=str))
+        return (self._network_digest, self.batch, sorted(self.spec.tvm.items(), key=str))
 
     def _integer(self, name: str, tuning_dir: Path | None) -> CompiledModule:
         tuned = None if tuning_dir is None else folder_digest(tuning_dir)

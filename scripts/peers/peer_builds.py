@@ -11,6 +11,7 @@ import torch
 
 from scripts.models.network import Network
 from scripts.peers.build import Build, PeerError
+from scripts.peers.file_digest import array_digest, network_digest, short, version_digest
 from scripts.peers.quantized_onnx import VARIANTS, export_fp32, quantize_qdq, same_graph
 from scripts.peers.run_onnxruntime import onnxruntime_build
 from scripts.peers.run_openvino import openvino_build
@@ -37,11 +38,12 @@ def peer_builds(
     if not isinstance(network.model, torch.nn.Module):
         raise PeerError(f"{model} is the file {network.model}, expected a torch module, which is exported for the peers; give --peers none")
     example = network.example_inputs[0][:1].expand(batch, *network.example_inputs[0].shape[1:]).contiguous()
-    home = folder.of(model)
-    fp32 = export_fp32(network.model, example, home / f"fp32-batch{batch}.onnx")
+    home, origin = folder.of(model), short(network_digest(network), version_digest(("torch", "onnx", "onnxruntime")))
+    fp32 = export_fp32(network.model, example, home / f"fp32-batch{batch}-{short(origin)}.onnx")
+    quantized = short(origin, array_digest(samples))
     files: dict[str, Path] = {}
     for variant, (prepared, seven_bit) in VARIANTS.items() if peers else ():
-        path = home / f"int8-{variant}-{source}-batch{batch}.onnx"
+        path = home / f"int8-{variant}-{source}-batch{batch}-{quantized}.onnx"
         quantize_qdq(fp32, samples, path, prepared=prepared, seven_bit=seven_bit)
         if not any(same_graph(path, other) for other in files.values()):
             files[variant] = path

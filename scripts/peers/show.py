@@ -70,5 +70,8 @@ def warnings(rows: Sequence[Row]) -> list[str]:
                 f"{COSINE}); such a latency is that of a wrong answer"
             )
         if (row.fraction_of_peak or 0) > 1:
-            lines.append(f"{where}: {row.fraction_of_peak:.0%} of the peak is more than there is; the peak was measured in a slow moment")
+            lines.append(
+                f"{where}: {row.fraction_of_peak:.0%} of the peak is an effective speed: Winograd kernels multiply less than counted, "
+                "or the peak was measured in a slow moment"
+            )
     return lines

@@ -14,6 +14,7 @@ import numpy as np
 import tvm_rsq
 from scripts.models.network import Network
 from scripts.peers.build import PeerError
+from scripts.peers.file_digest import network_digest, short
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.compiled_module import CompiledModule
 from tvm_rsq.progress import ProgressCallback, silent
@@ -24,7 +25,7 @@ _NOISE_SAMPLES = 16
 
 @dataclass(frozen=True, slots=True)
 class WorkFolder:
-    """<root>/<model>/ with calibration-<source>.npz, our artifacts (.rsq) and the peers' networks (.onnx)."""
+    """<root>/<model>/ with calibration-synthesis-<digest>.npz, our artifacts (.rsq) and the peers' networks (.onnx)."""
 
     root: Path
 
@@ -44,7 +45,7 @@ class WorkFolder:
             shape = (_NOISE_SAMPLES, *network.example_inputs[0].shape[1:])
             noise = np.random.default_rng(0).standard_normal(shape, np.float32)
             return CalibrationSet(inputs=(noise,), source="gaussian")
-        path = self.of(model) / "calibration-synthesis.npz"
+        path = self.of(model) / f"calibration-synthesis-{short(network_digest(network))}.npz"
         if not path.exists():
             tvm_rsq.synthesize(network.model, example_inputs=network.example_inputs, progress=progress).save(path)
         made = CalibrationSet.load(path)
