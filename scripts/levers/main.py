@@ -18,6 +18,8 @@ from scripts.models.fetch import FetchError
 from scripts.models.network import Network
 from scripts.models.photos import load_photos
 from scripts.models.registry import NETWORKS, load
+from scripts.output_file import check_writable
+from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.benchmark import measure
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.fidelity import compare, in_batches
@@ -28,24 +30,33 @@ from tvm_rsq.threads import thread_count, use_threads
 
 def main(arguments: list[str] | None = None) -> int:
     """0 done, 1 failed; argparse's own 2 for wrong usage."""
-    options = _parser().parse_args(arguments)
-    spec = parse_target(options.target)
-    if lacking := host_supports(spec):
-        print(f"error: this machine lacks {', '.join(lacking[:4])} and cannot run {spec.name}", file=sys.stderr)
-        return 1
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.repeat < 1:
+        parser.error(f"--repeat is {options.repeat}, expected at least 1")
     try:
+        spec = parse_target(options.target)
+        if lacking := host_supports(spec):
+            print(f"error: this machine lacks {', '.join(lacking[:4])} and cannot run {spec.name}", file=sys.stderr)
+            return 1
+        for path in filter(None, (options.markdown, options.json)):
+            check_writable(path)
         rows = _rows(options, spec)
+        facts = {"model": options.model, "target": spec.name, "threads": thread_count(), "budget": options.budget}
+        text = markdown(rows, network=options.model, target=spec.name, threads=thread_count())
+        print(text, end="")
+        _write(options.markdown, text)
+        _write(options.json, json.dumps(record(rows, facts), indent=1) + "\n")
     except (tvm_rsq.Error, FetchError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    facts = {"model": options.model, "target": spec.name, "threads": thread_count(), "budget": options.budget}
-    text = markdown(rows, network=options.model, target=spec.name, threads=thread_count())
-    print(text, end="")
-    if options.markdown:
-        options.markdown.write_text(text, encoding="utf-8")
-    if options.json:
-        options.json.write_text(json.dumps(record(rows, facts), indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def _write(path: Path | None, text: str) -> None:
+    if path is not None:
+        with atomic_write(path) as partial_file:
+            partial_file.write_text(text, encoding="utf-8")
 
 
 def _rows(options: argparse.Namespace, spec: TargetSpec) -> list[Row]:
