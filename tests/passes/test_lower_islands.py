@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from tvm import relax, tirx
@@ -22,7 +24,8 @@ IN_ORDER = [
 def test_one_kernel_for_each_island_in_order():
     _, calls = lowered(quantized(model()))
     assert [(call.tensor.removesuffix("_q"), call.layer) for call in calls] == IN_ORDER
-    kinds = [call.kernel.split("_")[0] for call in calls]
+    # Which algorithm makes a convolution depends on the CPU that is compiled for.
+    kinds = [re.sub(r"winograd\d", "conv2d", call.kernel.split("_")[0]) for call in calls]
     assert kinds == ["quantize", "conv2d", "conv2d", "lookup", "add", "multiply", "concat", "clamp", "max", "reduce", "dense"]
 
 
