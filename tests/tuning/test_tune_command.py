@@ -17,6 +17,7 @@ from tvm_rsq import ConfigError, TargetError, TuneConfig
 from tvm_rsq.cli.app import app
 from tvm_rsq.compiler import compile_quantized, tune_quantized
 from tvm_rsq.targets.generic.tiles import Tile
+from tvm_rsq.threads import thread_count
 from tvm_rsq.tuning import tune as tune_module
 from tvm_rsq.tuning.tuned_library import TunedLibrary
 from tvm_rsq.tuning.work_dir import read_decisions
@@ -113,6 +114,27 @@ def test_tune_then_compile(tmp_path, photos, monkeypatch):
     done = invoke("compile", MODEL, "-o", tmp_path / "net.rsq", "--tuning", folder, *common)
     assert done.exit_code == 0 and "kinds of convolution" in done.stderr
     assert invoke("compile", MODEL, "-o", tmp_path / "net.rsq", "--tuning", tmp_path / "absent", *common).exit_code == 1
+
+
+def test_tune_decides_the_plan_that_compile_decides(tmp_path, photos, monkeypatch):
+    """With the same options, at the threads that are asked for."""
+    monkeypatch.setenv("TVM_NUM_THREADS", "3")  # and back after the test, whatever the commands set
+    monkeypatch.setenv("TVM_RSQ_TIMINGS", str(tmp_path / "times.jsonl"))
+    monkeypatch.setattr(tune_module, "LocalRunner", lambda spec: OneSlower())
+    decided = []
+    original = tvm_rsq.quantize
+    for place in ("tvm_rsq.quantize", "tvm_rsq.api.quantize"):
+        monkeypatch.setattr(place, lambda *args, **kw: decided.append((thread_count(), original(*args, **kw))) or decided[-1][1])
+    common = ["--calibration", photos, "--levers", "per_tensor,shift", "--requantize", "float", "--threads", 1]
+    done = invoke("tune", MODEL, "--trials", 1, "--work-dir", tmp_path / "tuning", *common)
+    assert done.exit_code == 0, done.stderr
+    monkeypatch.setenv("TVM_NUM_THREADS", "3")
+    done = invoke("compile", MODEL, "-o", tmp_path / "net.rsq", "--tuning", tmp_path / "tuning", *common)
+    assert done.exit_code == 0, done.stderr
+    (tuned_threads, tuned), (compiled_threads, compiled) = decided
+    assert tuned_threads == compiled_threads == 1
+    assert tuned.plan == compiled.plan and tuned.config == compiled.config and tuned.config.levers == ("per_tensor", "shift")
+    assert {json.loads(line)["task"]["threads"] for line in (tmp_path / "times.jsonl").read_text().splitlines()} == {1}
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path, photos, monkeypatch):

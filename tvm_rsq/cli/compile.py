@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -42,11 +43,16 @@ def compile_(
     tuning: Annotated[
         Path | None, typer.Option("--tuning", metavar="DIR", help="Make kernels as `tvm-rsq tune --work-dir DIR` found best.")
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="That the network will run on, as given to tune. Default: TVM_NUM_THREADS, or every core.")
+    ] = None,
 ) -> None:
     """Quantize MODEL and compile it to an integer library for TARGET.
 
     Example:  tvm-rsq compile net.onnx -o net.rsq --report report.html
     """
+    if threads is not None:
+        os.environ["TVM_NUM_THREADS"] = str(threads)
     config = options.quant_config(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, levers=levers, requantize=requantize, seed=seed, effort=effort, time_limit_s=time_limit,
@@ -59,7 +65,7 @@ def compile_(
     with session.progress() as progress:
         module = tvm_rsq.compile(
             network.model, target, config, example_inputs=network.example_inputs, calibration=data, batch=batch,
-            tuning=None if tuning is None else tvm_rsq.TuneConfig(trials=0, work_dir=tuning),
+            tuning=None if tuning is None else tvm_rsq.TuneConfig(trials=0, work_dir=tuning, threads=threads),
             progress=progress.event, should_stop=session.interrupts.should_stop,
         )  # fmt: skip
     module.save(output)

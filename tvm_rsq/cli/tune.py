@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,8 @@ def tune(
     activation_bits: options.ActivationBits = options.DEFAULTS.activation_bits,
     scheme: options.SchemeOption = options.DEFAULTS.scheme,
     budget: options.Budget = options.DEFAULTS.budget,
+    levers: options.Levers = "auto",
+    requantize: options.Requantize = options.DEFAULTS.requantize,
     range_method: options.RangeMethodOption = options.DEFAULTS.range_method,
     override: options.Overrides = None,
     calibration: options.Calibration = None,
@@ -46,9 +49,11 @@ def tune(
 
     Example:  tvm-rsq tune net.onnx --trials 512 --work-dir tuning; tvm-rsq compile net.onnx --tuning tuning -o net.rsq
     """
+    if threads is not None:
+        os.environ["TVM_NUM_THREADS"] = str(threads)  # the plan, too, is decided by times at this number
     config = options.quant_config(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
-        overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
+        overrides=override, levers=levers, requantize=requantize, seed=seed, effort=effort, time_limit_s=time_limit,
     )  # fmt: skip
     network = read_model(model)
     data = read_calibration(calibration)
