@@ -24,7 +24,7 @@ from tvm_rsq.layer_plans import Decision, permitted
 from tvm_rsq.plan import Alternative, TensorQuant
 from tvm_rsq.progress import Progress, ProgressCallback
 from tvm_rsq.report.formats import duration, nats, percent
-from tvm_rsq.sensitivity import LayerSensitivity, measure, network_divergence
+from tvm_rsq.sensitivity import LayerSensitivity, measure, network_divergence, sample_divergences
 from tvm_rsq.shared_scales import Chain, share_scale
 from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -86,7 +86,7 @@ class LeverSearch:
     budget: float
     progress: ProgressCallback
     weights: dict[tuple[str, Candidate, float, float], Weight | None] = field(default_factory=dict)
-    wholes: dict[tuple[object, ...], float] = field(default_factory=dict)
+    samples: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict)
 
     def run(self) -> LeverPlan:
         chain_of = {layer: chain for chain in self.chains for layer in chain.layers}
@@ -165,25 +165,33 @@ class LeverSearch:
 
     def _within_budget(self, options: Mapping[str, Sequence[Option]], chains: Sequence[SharedChain], nats: float) -> Selection:
         baseline = Selection(taken={name: choices[0] for name, choices in options.items()})
-        most = (1 + self.budget) * self._whole(baseline)
         for part in _TIGHTENED:
             selection = choose_candidates(options, chains, part * nats)
-            if self._whole(selection) <= most:
+            if self._within(selection, baseline):
                 return selection
         return baseline
 
+    def _within(self, selection: Selection, baseline: Selection) -> bool:
+        """Whether the whole network diverges by no more than the budget allows, as far as these samples can tell."""
+        self._whole(selection), self._whole(baseline)
+        return not exceeds(self.samples[self._key(selection)], self.samples[self._key(baseline)], self.budget)
+
     def _whole(self, selection: Selection) -> float:
         """KL of the network with everything quantized as selected."""
-        key = (*((name, option.candidate) for name, option in selection.taken.items()), selection.shared)
-        if key not in self.wholes:
+        key = self._key(selection)
+        if key not in self.samples:
             tensors = self._shared(selection.shared)
             weights = {}
             for layer in self.facts:
                 candidate, _ = permitted(layer, selection.taken[layer.name].candidate, tensors)
                 found = self._weight(layer, candidate, tensors) or self._weight(layer, replace(candidate, requantize="float"), tensors)
                 weights[layer.name] = found.real()
-            self.wholes[key] = network_divergence(self.calibration, tensors, weights, executor=self.executor)
-        return self.wholes[key]
+            self.samples[key] = sample_divergences(self.calibration, tensors, weights, executor=self.executor)
+        return float(self.samples[key].mean())
+
+    @staticmethod
+    def _key(selection: Selection) -> tuple[object, ...]:
+        return (*((name, option.candidate) for name, option in selection.taken.items()), selection.shared)
 
     def _shared(self, chains: Sequence[Chain]) -> Mapping[str, TensorQuant]:
         tensors = self.tensors
@@ -222,3 +230,14 @@ def _reason(base: Option, taken: Option, count: int) -> str:
     if taken.candidate == base.candidate and not taken.shared:
         return "nothing saves 2 % of its time" if count == 1 else "what saves time is beyond budget"
     return f"{percent(1 - taken.time_us / base.time_us, 0)} of {duration(base.time_us)} saved, +{nats(taken.excess)} nats"
+
+
+def exceeds(divergences: np.ndarray, baseline: np.ndarray, budget: float) -> bool:
+    """Whether divergences (nats per sample, float64 (N,)) are beyond (1 + budget) * the baseline's, by more than chance explains.
+
+    A change of any layer moves the divergence of a single image up or down by much more than the budget. So the samples are compared
+    in pairs, and the mean excess has to be more than two of its standard errors.
+    """
+    excess = divergences - (1 + budget) * baseline
+    error = excess.std(ddof=1) / np.sqrt(len(excess)) if len(excess) > 1 else 0.0
+    return bool(excess.mean() > 2 * error)

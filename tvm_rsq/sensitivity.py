@@ -85,20 +85,32 @@ def network_divergence(
     executor: Executor,
     chunk_bytes: int = 500_000_000,
 ) -> float:
-    """KL in nats when all of these tensors and weights together are quantized: mean over samples.
+    """The mean of `sample_divergences`."""
+    return float(sample_divergences(calibration, activations, weights, executor=executor, chunk_bytes=chunk_bytes).mean())
+
+
+def sample_divergences(
+    calibration: CalibrationSet,
+    activations: Mapping[str, TensorQuant],
+    weights: Mapping[str, np.ndarray],
+    *,
+    executor: Executor,
+    chunk_bytes: int = 500_000_000,
+) -> np.ndarray:
+    """KL in nats of every sample, float64 (N,), when all of these tensors and weights together are quantized.
 
     weights  layer -> float32 weight in the place of its own
     """
     divergence = Divergence(executor)
     given = {name: torch.from_numpy(weight) for name, weight in weights.items()}
     size = max(1, chunk_bytes // measure_values(executor, tensors(calibration.inputs, 0, 1)).largest // 8)
-    total = 0.0
+    found = []
     with torch.no_grad():
         for _start, inputs in chunks(calibration, size):
             reference = divergence.prepare(executor.run(inputs))
             outputs = executor.run(inputs, params=given, observe=lambda name, value: fake_quantized(value, activations.get(name)))
-            total += float(divergence.of(reference, outputs).sum())
-    return total / len(calibration)
+            found.append(np.asarray(divergence.of(reference, outputs), np.float64).reshape(-1))
+    return np.concatenate(found)
 
 
 def fake_quantized(value: torch.Tensor, quant: TensorQuant | None) -> torch.Tensor:
