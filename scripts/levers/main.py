@@ -7,7 +7,6 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 
@@ -19,8 +18,8 @@ from scripts.models.network import Network
 from scripts.models.photos import load_photos
 from scripts.models.registry import NETWORKS, load
 from scripts.output_file import check_writable
+from scripts.turns import in_turns, paired_ratio, wait_until_idle
 from tvm_rsq.atomic_write import atomic_write
-from tvm_rsq.benchmark import measure
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.fidelity import compare, in_batches
 from tvm_rsq.targets.parse import parse_target
@@ -74,12 +73,12 @@ def _rows(options: argparse.Namespace, spec: TargetSpec) -> list[Row]:
     images, source = _images(network, calibration)
     reference = in_batches(float_build.run, (images,), 1)
     close = {name: compare(reference, in_batches(build.run, (images,), 1), source=source) for name, build in builds.items()}
-    times = measure({name: partial(build.run, images[:1]) for name, build in builds.items()}, repeat=options.repeat)
-    base = median(times[BASELINE])
+    calls = {name: partial(build.run, images[:1]) for name, build in builds.items()}
+    times = in_turns(calls, options.repeat, quiet=wait_until_idle if thread_count() > 1 else None)
     return [
         Row(
-            variant=name, times_us=times[name], ratio=median(times[name]) / base, agreement=close[name].agreement, kl=close[name].kl,
-            source=source, layers=used(plans[name]),
+            variant=name, times_us=times[name], ratio=paired_ratio(times[name], times[BASELINE]),
+            agreement=close[name].agreement, kl=close[name].kl, source=source, layers=used(plans[name]),
         )
         for name in builds
     ]  # fmt: skip

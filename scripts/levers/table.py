@@ -18,7 +18,7 @@ class Row:
     """One build.
 
     times_us          of one call each, measured in turns with the other builds
-    ratio             of its median to the baseline's
+    ratio             to the baseline's, within a turn
     agreement, kl     with FP32, on `source`;  layers: how many use what
     """
 

@@ -17,8 +17,8 @@ from scripts.peers.build import Build, PeerError
 from scripts.peers.ours import Ours
 from scripts.peers.peer_builds import peer_builds
 from scripts.peers.rows import Measured, Row
-from scripts.peers.turns import bound_in_turns, in_turns, wait_until_idle
 from scripts.peers.work_folder import WorkFolder
+from scripts.turns import bound_in_turns, in_turns, wait_until_idle
 from tvm_rsq.fidelity import compare, in_batches
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.report.data import Fidelity

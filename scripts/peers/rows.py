@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from scripts.turns import paired_ratio
 from tvm_rsq.benchmark import is_unstable
 from tvm_rsq.report.data import Fidelity
 
@@ -68,6 +69,25 @@ class Row:
         names = [name for name in self.builds if name.startswith(f"{peer} int8")]
         return min(names, key=lambda name: (self.builds[name].is_wrong, self.us(name)), default=None)
 
+    def best_peer(self) -> str | None:
+        """The faster of the peers' best integer builds."""
+        return min(filter(None, map(self.best_int8, PEERS)), key=self.us, default=None)
+
+    def best_fp32(self) -> str | None:
+        """The faster of the peers' FP32 builds."""
+        return min((name for peer in PEERS if (name := f"{peer} fp32") in self.builds), key=self.us, default=None)
+
+    def paired(self) -> dict[str, float | None]:
+        """The ratios of `record` again, of times that were taken within the same turn: what to read on a machine that others use."""
+        baselines = {"best_peer": self.best_peer(), "best_peer_fp32": self.best_fp32()}
+        baselines |= {name: name for name in ("per_channel", "fixed_point")}
+        return {key: self._paired(name, wrong_counts=key == "best_peer") for key, name in baselines.items()}
+
+    def _paired(self, name: str | None, *, wrong_counts: bool) -> float | None:
+        if name not in self.builds or self.builds["hybrid"].is_wrong or (self.builds[name].is_wrong and not wrong_counts):
+            return None
+        return paired_ratio(self.builds["hybrid"].times_us, self.builds[name].times_us)
+
     @property
     def peers_us(self) -> dict[str, float | None]:
         return {peer: self.us(name) if (name := self.best_int8(peer)) else None for peer in PEERS}
@@ -92,17 +112,18 @@ class Row:
     def record(self) -> dict[str, Any]:
         """As JSON: medians and ratios under their fixed names; None was not measured, or is a ratio of ours with a wrong answer."""
         ours, right, answer = self.us("hybrid"), self.right_us("hybrid"), self.builds["hybrid"].answer
-        peers = [time for time in self.peers_us.values() if time is not None]
+        peer, fp32 = self.best_peer(), self.best_fp32()
         untuned = self.us("hybrid untuned")
         return {
             "model": self.model, "batch": self.batch, "threads": self.threads,
             "ours_us": ours, "per_channel_us": self.us("per_channel"), "untuned_us": ours if untuned is None else untuned,
             "fp32_us": self.fp32_us, "peers_us": self.peers_us,
-            "ratio_best_peer": ratio(right, min(peers, default=None)),
+            "ratio_best_peer": ratio(right, peer and self.us(peer)),
+            "ratio_best_peer_fp32": ratio(right, fp32 and self.us(fp32)),
             "ratio_hybrid_per_channel": ratio(right, self.right_us("per_channel")),
             "ratio_hybrid_fixed_point": ratio(right, self.right_us("fixed_point")),
             "fraction_of_peak": self.fraction_of_peak, "top1_agreement": None if answer is None else _known(answer.agreement),
-            "target": self.target,
+            "target": self.target, "paired": self.paired(),
         }  # fmt: skip
 
     def raw(self) -> dict[str, Any]:

@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import nn
 
+from scripts import turns
 from scripts.models.network import Network
 from scripts.models.preprocessing import Preprocessing
-from scripts.peers import compare_builds, main, ours, peer_builds, turns, work_folder
+from scripts.peers import compare_builds, main, ours, peer_builds, work_folder
 from scripts.peers.build import Build, PeerError
 from scripts.peers.rows import Measured, Row, document, ratio
 from scripts.peers.show import rows_table, warnings
@@ -26,6 +27,7 @@ from tvm_rsq.targets.parse import parse_target
 KEYS = {
     "model", "batch", "threads", "ours_us", "per_channel_us", "untuned_us", "fp32_us", "peers_us", "ratio_best_peer",
     "ratio_hybrid_per_channel", "ratio_hybrid_fixed_point", "fraction_of_peak", "top1_agreement", "target",
+    "ratio_best_peer_fp32", "paired",
 }  # fmt: skip
 
 
@@ -53,6 +55,9 @@ def test_ratios_follow_from_medians() -> None:
     assert found["ratio_hybrid_fixed_point"] == 0.625 and found["top1_agreement"] == 0.95
     assert found["fraction_of_peak"] == 0.5  # 100 GMAC/s on two cores of 100
     assert found["fp32_us"] == {"ours": 4000, "onnxruntime": 3000, "openvino": 3200}
+    assert found["ratio_best_peer_fp32"] == pytest.approx(1 / 3)
+    assert list(found["paired"]) == ["best_peer", "best_peer_fp32", "per_channel", "fixed_point"]
+    assert list(found["paired"].values()) == pytest.approx([1000 / 1800, 1 / 3, 0.8, 0.625])
     assert ratio(1.0, None) is None and ratio(None, 1.0) is None
 
 
@@ -66,7 +71,8 @@ def test_a_wrong_answer_has_no_latency_while_there_is_a_right_one() -> None:
 
 def test_a_wrong_build_of_ours_has_no_ratio() -> None:
     wrong = row(hybrid=measured(1000.0, 0.0, 0.2), per_channel=measured(1250.0), openvino_int8_plain=measured(1800.0)).record()
-    assert [wrong[key] for key in wrong if key.startswith("ratio") or key == "fraction_of_peak"] == [None] * 4
+    assert [wrong[key] for key in wrong if key.startswith("ratio") or key == "fraction_of_peak"] == [None] * 5
+    assert set(wrong["paired"].values()) == {None}
     assert wrong["ours_us"] == 1000
     baseline = row(hybrid=measured(1000.0), per_channel=measured(1250.0, 0.0), openvino_int8_plain=measured(2000.0)).record()
     assert (baseline["ratio_hybrid_per_channel"], baseline["ratio_best_peer"]) == (None, 0.5)
@@ -88,7 +94,7 @@ def test_distrust_is_said() -> None:
     fast = row(hybrid=Measured(times_us=(100.0, 900.0, 100.0)))
     assert any("vary by more than 10 %" in line for line in warnings([fast]))
     assert any("effective speed" in line for line in warnings([fast]))
-    assert warnings([row(hybrid=measured(1000.0))]) == [] and rows_table([FULL]).row_count == 1
+    assert warnings([row(hybrid=measured(1000.0))]) == [] and rows_table([FULL]).row_count == 2
 
 
 def test_turns_rotate_and_wait_for_quiet() -> None:
@@ -98,6 +104,12 @@ def test_turns_rotate_and_wait_for_quiet() -> None:
     assert {name: len(found) for name, found in times.items()} == {"a": 10, "b": 10, "c": 10}
     assert "".join(seen) == "".join("-" + name * 7 for name in "abcbca")
     assert turns.bound_in_turns({"a": lambda: 2.0}, 3) == {"a": (2.0, 2.0, 2.0)}
+
+
+def test_a_ratio_within_turns_is_not_fooled_by_a_slow_minute() -> None:
+    slow = [2.0] * 15 + [1.0] * 10  # the machine gets twice as fast after three of five turns
+    assert turns.paired_ratio([0.5 * time for time in slow], slow) == 0.5
+    assert turns.paired_ratio([4.0] * 5 + [1.0] * 10, [2.0] * 5 + [4.0] * 10) == 0.25 and turns.paired_ratio([], [1.0]) is None
 
 
 def test_answers_are_compared_with_the_maker_s_own_fp32() -> None:

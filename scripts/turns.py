@@ -1,9 +1,10 @@
-"""Times of several builds in turns, such that none is disturbed by the one before it."""
+"""Times of several builds in turns, such that none is disturbed by the one before it, and their ratio within a turn."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 
 from tvm_rsq.benchmark import measure
 
@@ -28,6 +29,18 @@ def in_turns(
                 quiet()
             times[name] += measure({name: builds[name]}, repeat=_IN_A_ROW, warmup=_WARMUP)[name]
     return times
+
+
+def paired_ratio(times: Sequence[float], baseline: Sequence[float]) -> float | None:
+    """time / baseline: the median over turns of the ratio of what each took in that turn. None where one was not measured.
+
+    times, baseline  as `in_turns` gives them. Within a turn a machine that others use is about as fast for one as for the other, while
+                     two medians over the whole run may come from different minutes of it.
+    """
+    turns = [
+        median(times[i : i + _IN_A_ROW]) / median(baseline[i : i + _IN_A_ROW]) for i in range(0, min(len(times), len(baseline)), _IN_A_ROW)
+    ]
+    return median(turns) if turns else None
 
 
 def wait_until_idle() -> None:
