@@ -31,6 +31,9 @@ _AARCH64_FLAGS = {
     "jscvt": "jsconv", "lrcpc": "rcpc",
 }  # fmt: skip
 
+# Lines of /proc/cpuinfo that tell one model of CPU from another: x86 writes its name, ARM the numbers of its maker and design.
+_MODEL_LINES = ("model name", "CPU implementer", "CPU part", "CPU variant")
+
 INSTRUCTION_SETS = {"x86_64": frozenset(_X86_FLAGS.values()), "aarch64": frozenset(_AARCH64_FLAGS.values())}
 
 
@@ -48,6 +51,17 @@ def host_triple() -> str:
 def host_cores() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def host_cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The name of this machine's CPU: equal on machines whose times can be compared."""
+    found: dict[str, str] = {}
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.is_file() else ():
+        key, _, value = line.partition(":")
+        if key.strip() in _MODEL_LINES:
+            found.setdefault(key.strip(), value.strip())
+    return " ".join(found[name] for name in _MODEL_LINES if name in found) or platform.processor() or platform.machine()
 
 
 @functools.cache

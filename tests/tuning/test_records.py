@@ -17,7 +17,7 @@ from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 from tvm_rsq.tuning import runner as runner_module
 from tvm_rsq.tuning.json_lines import append_line, read_lines
 from tvm_rsq.tuning.kernel_arguments import kernel_arguments
-from tvm_rsq.tuning.machine import _version
+from tvm_rsq.tuning.kernels_version import _version
 from tvm_rsq.tuning.measure_kernel import TimingRecords, kernel_time_us
 from tvm_rsq.tuning.runner import LocalRunner
 from tvm_rsq.tuning.runner import _compile as compile_kernel

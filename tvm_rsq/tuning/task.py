@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from tvm_rsq.targets.host import host_cpu_model
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.targets.workload import Conv2DWorkload
-from tvm_rsq.tuning.machine import cpu_model, kernels_version
+from tvm_rsq.tuning.kernels_version import kernels_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ def tuning_task(spec: TargetSpec, workload: Conv2DWorkload, threads: int) -> Tun
     """The task of a workload on this machine."""
     return TuningTask(
         workload=normalise(workload), arch=spec.arch, features=tuple(sorted(spec.features)), mcpu=str(spec.tvm.get("mcpu", "")),
-        mattr=tuple(sorted(map(str, spec.tvm.get("mattr", ())))), cpu=cpu_model(), threads=threads, kernels=kernels_version(),
+        mattr=tuple(sorted(map(str, spec.tvm.get("mattr", ())))), cpu=host_cpu_model(), threads=threads, kernels=kernels_version(),
     )  # fmt: skip
 
 

@@ -1,33 +1,16 @@
-"""What a measured time depends on beside the workload: the CPU that ran it, and the version of the kernels and of how they are timed."""
+"""What a measured time depends on beside the workload and the machine: the version of the kernels and of how they are timed."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import platform
 from pathlib import Path
 
 import tvm
 
 from tvm_rsq import targets
 
-# Lines of /proc/cpuinfo that tell one model of CPU from another.
-_NAMES = ("model name", "CPU implementer", "CPU part", "CPU variant")
 _MEASURING = ("kernel_arguments.py", "runner.py")
-
-
-@functools.cache
-def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The name of this machine's CPU."""
-    if cpuinfo.is_file():
-        found: dict[str, str] = {}
-        for line in cpuinfo.read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in _NAMES:
-                found.setdefault(key.strip(), value.strip())
-        if found:
-            return " ".join(found[name] for name in _NAMES if name in found)
-    return platform.processor() or platform.machine()
 
 
 @functools.cache
