@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import tvm
+from emulated_x86 import compile_here
 
+from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 
@@ -97,15 +99,15 @@ def _fixed_point(x: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
     return (2 * exact + twos) // (2 * twos)
 
 
-def run_kernel(spec: TargetSpec, w: Conv2DWorkload, a: Arguments) -> np.ndarray:
-    """The output of the library's kernel, compiled for `spec`."""
-    kernel = spec.library.conv2d(w)
-    compiled = tvm.compile(tvm.IRModule({"main": kernel.prim_func}), target=spec.tvm_target())
+def run_kernel(spec: TargetSpec, w: Conv2DWorkload, a: Arguments, kernel: Kernel | None = None) -> np.ndarray:
+    """The output of `kernel`, or of the library's own, compiled for `spec` or emulated."""
+    kernel = kernel or spec.library.conv2d(w)
+    compiled = compile_here(kernel.prim_func, spec)
     inputs = [a.data, kernel.pack_weight(a.weight), a.bias, a.multiplier, a.residual, a.affine]
     tensors = [tvm.runtime.tensor(v) for v in inputs if v is not None]
     # Poisoned, so that a value that is never written does not pass for a zero.
     output = tvm.runtime.tensor(np.full((w.batch, w.out_height, w.out_width, w.out_channels), 77, w.epilogue.out))
-    compiled.mod["main"](*tensors, output)
+    compiled(*tensors, output)
     return output.numpy()
 
 

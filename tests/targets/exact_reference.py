@@ -5,30 +5,22 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
-import pytest
 import tvm
+from emulated_x86 import compile_here, spec_that_runs_here  # noqa: F401
 
 from tvm_rsq.targets.kernel import Kernel
-from tvm_rsq.targets.parse import parse_target
-from tvm_rsq.targets.spec import TargetSpec, host_supports
+from tvm_rsq.targets.spec import TargetSpec
 
-# This machine, AVX2 with FMA, and SSE2 without (where requantization goes through float64).
-CPUS = ["llvm", "haswell", "x86-64"]
-
-
-def spec_that_runs_here(target: str) -> TargetSpec:
-    spec = parse_target(target)
-    if missing := host_supports(spec):
-        pytest.skip(f"this machine cannot run {target}: {missing}")
-    return spec
+# This machine, AVX2 with FMA, SSE2 without (where requantization goes through float64), and AVX-512.
+CPUS = ["llvm", "haswell", "x86-64", "icelake-server"]
 
 
 def run(spec: TargetSpec, kernel: Kernel, inputs: list[np.ndarray], shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """The kernel's output for `inputs`, compiled for `spec`."""
-    compiled = tvm.compile(tvm.IRModule({"main": kernel.prim_func}), target=spec.tvm_target())
+    compiled = compile_here(kernel.prim_func, spec)
     # Poisoned, so that a value that is never written does not pass for a zero.
     output = tvm.runtime.tensor(np.full(shape, 77, dtype))
-    compiled.mod["main"](*[tvm.runtime.tensor(np.ascontiguousarray(x)) for x in inputs], output)
+    compiled(*[tvm.runtime.tensor(np.ascontiguousarray(x)) for x in inputs], output)
     return output.numpy()
 
 

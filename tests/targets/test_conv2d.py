@@ -4,22 +4,16 @@ import numpy as np
 import pytest
 import tvm
 from conv_reference import draw_arguments, expected, run_kernel
+from emulated_x86 import spec_that_runs_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tvm_rsq.targets.parse import parse_target
-from tvm_rsq.targets.spec import TargetSpec, host_supports
+from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 
-# This machine, AVX2 with FMA, and SSE2 without (where requantization goes through float64).
-TARGETS = ["llvm", "haswell", "x86-64"]
-
-
-def spec_that_runs_here(target: str) -> TargetSpec:
-    spec = parse_target(target)
-    if missing := host_supports(spec):
-        pytest.skip(f"this machine lacks {', '.join(missing)}")
-    return spec
+# This machine, AVX2 with FMA, SSE2 without (where requantization goes through float64), AVX-512 without and with VNNI, and AVX-VNNI.
+TARGETS = ["llvm", "haswell", "x86-64", "skylake-avx512", "x86-64-vnni", "alderlake"]
 
 
 @st.composite

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from test_conv2d import TARGETS, epilogues, spec_that_runs_here
 
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile
-from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 from tvm_rsq.targets.x86_64.depthwise_pairs import depthwise_pairs
@@ -48,7 +47,10 @@ def test_equal_to_the_reference_bit_for_bit(target, w, extreme, seed):
     np.testing.assert_array_equal(run_kernel(spec_that_runs_here(target), w, a), expected(w, a))
 
 
-@pytest.mark.parametrize(("target", "lanes"), [("haswell", 32), ("haswell", 16), ("x86-64", 16)])
+@pytest.mark.parametrize(
+    ("target", "lanes"),
+    [("haswell", 32), ("haswell", 16), ("x86-64", 16), ("skylake-avx512", 64), ("x86-64-vnni", 64), ("alderlake", 32)],
+)
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(data=st.data(), extreme=st.booleans())
 def test_every_tile_of_pairs_computes_the_same(target, lanes, data, extreme):
@@ -64,7 +66,7 @@ def test_every_tile_of_pairs_computes_the_same(target, lanes, data, extreme):
     )  # fmt: skip
     spec = spec_that_runs_here(target)
     a = draw_arguments(w, np.random.default_rng(0), extreme=extreme)
-    np.testing.assert_array_equal(_run(spec, depthwise_pairs(w, spec.form, tile, spec.library.word_step), w, a), expected(w, a))
+    np.testing.assert_array_equal(run_kernel(spec, w, a, depthwise_pairs(w, spec.form, tile, spec.library.word_step)), expected(w, a))
 
 
 PLAIN = Conv2DWorkload(
@@ -73,7 +75,7 @@ PLAIN = Conv2DWorkload(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("target", ["haswell", "x86-64"])
+@pytest.mark.parametrize("target", ["haswell", "x86-64", "x86-64-vnni", "alderlake"])
 def test_the_whole_space_computes_the_same(target):
     spec = spec_that_runs_here(target)
     a = draw_arguments(PLAIN, np.random.default_rng(0), extreme=False)
@@ -81,7 +83,7 @@ def test_the_whole_space_computes_the_same(target):
     assert [choice.method for choice in space] == ["pairs"] * (len(space) - 1) + ["widen"]
     assert spec.library.conv2d(PLAIN).name == spec.library.conv2d(PLAIN, space[0]).name
     for choice in space:
-        np.testing.assert_array_equal(_run(spec, spec.library.conv2d(PLAIN, choice), PLAIN, a), expected(PLAIN, a))
+        np.testing.assert_array_equal(run_kernel(spec, PLAIN, a, spec.library.conv2d(PLAIN, choice)), expected(PLAIN, a))
 
 
 def test_weights_are_packed_as_pairs_of_rows():
@@ -133,11 +135,3 @@ def test_uses_the_instruction_that_the_cpu_has(target, instruction):
     assembly = tvm.compile(module, target=spec.tvm_target()).mod.inspect_source("asm")
     assert instruction in assembly
     assert "fmaf" not in assembly
-
-
-def _run(spec, kernel: Kernel, w: Conv2DWorkload, a) -> np.ndarray:
-    compiled = tvm.compile(tvm.IRModule({"main": kernel.prim_func}), target=spec.tvm_target())
-    inputs = [a.data, kernel.pack_weight(a.weight), a.bias, a.multiplier, a.residual, a.affine]
-    output = tvm.runtime.tensor(np.full((w.batch, w.out_height, w.out_width, w.out_channels), 77, w.epilogue.out))
-    compiled.mod["main"](*[tvm.runtime.tensor(v) for v in inputs if v is not None], output)
-    return output.numpy()

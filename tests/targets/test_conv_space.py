@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tvm
-from conv_reference import Arguments, draw_arguments, expected
+from conv_reference import draw_arguments, expected, run_kernel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_conv2d import spec_that_runs_here, workloads
-from tvm import tirx
-from tvm.ir import Expr
 
 from tvm_rsq.targets.choice import from_knobs, to_knobs
 from tvm_rsq.targets.generic.conv2d import conv2d
-from tvm_rsq.targets.generic.library import GenericLibrary
-from tvm_rsq.targets.generic.steps import spread, vector
 from tvm_rsq.targets.generic.tiles import Tile
-from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
@@ -37,14 +31,6 @@ SSSE3 = "x86-64-v2"
 def direct(spec: TargetSpec, w: Conv2DWorkload, step: str) -> Tile:
     """The first of the space that is made of `step`."""
     return next(c for c in spec.library.conv2d_space(w) if isinstance(c, Tile) and c.step == step)
-
-
-def run(spec: TargetSpec, kernel: Kernel, w: Conv2DWorkload, a: Arguments) -> np.ndarray:
-    compiled = tvm.compile(tvm.IRModule({"main": kernel.prim_func}), target=spec.tvm_target())
-    inputs = [a.data, kernel.pack_weight(a.weight), a.bias, a.multiplier, a.residual, a.affine]
-    output = tvm.runtime.tensor(np.full((w.batch, w.out_height, w.out_width, w.out_channels), 77, w.epilogue.out))
-    compiled.mod["main"](*[tvm.runtime.tensor(v) for v in inputs if v is not None], output)
-    return output.numpy()
 
 
 def short_weights(w: Conv2DWorkload, rng: np.random.Generator, *, extreme: bool) -> np.ndarray:
@@ -66,7 +52,7 @@ def short_weights(w: Conv2DWorkload, rng: np.random.Generator, *, extreme: bool)
     return ordered.reshape(w.out_channels, *w.kernel, w.in_channels // w.groups).astype("int8")
 
 
-@pytest.mark.parametrize("target", ["llvm", SSSE3, "x86-64"])
+@pytest.mark.parametrize("target", ["llvm", SSSE3, "x86-64", "skylake-avx512", "x86-64-vnni", "alderlake"])
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(w=workloads(), accumulate16=st.sampled_from([0, 0, 1, 2, 4]), extreme=st.booleans(), seed=st.integers(0, 2**16))
 def test_any_choice_equals_the_reference_bit_for_bit(target, w, accumulate16, extreme, seed):
@@ -79,7 +65,7 @@ def test_any_choice_equals_the_reference_bit_for_bit(target, w, accumulate16, ex
         a = replace(a, weight=short_weights(w, rng, extreme=extreme))
     space = spec.library.conv2d_space(w)
     choice = space[rng.integers(len(space))]
-    np.testing.assert_array_equal(run(spec, spec.library.conv2d(w, choice), w, a), expected(w, a))
+    np.testing.assert_array_equal(run_kernel(spec, w, a, spec.library.conv2d(w, choice)), expected(w, a))
 
 
 @pytest.mark.parametrize("target", ["llvm", "x86-64", "x86-64-vnni", "alderlake", "aarch64"])
@@ -103,14 +89,14 @@ def test_int16_sums_are_exact_at_the_edge_of_the_promise(target, lanes, parts, e
         a.data[:] = 255
     choice = direct(spec, w, f"maddubs{32 * lanes}x{parts}")
     assert choice.lanes == lanes
-    np.testing.assert_array_equal(run(spec, spec.library.conv2d(w, choice), w, a), expected(w, a))
+    np.testing.assert_array_equal(run_kernel(spec, w, a, spec.library.conv2d(w, choice)), expected(w, a))
 
 
 def test_a_broken_promise_shows():
     w = replace(LAYER, accumulate16=4)
     a = draw_arguments(w, np.random.default_rng(0), extreme=True)
     spec = spec_that_runs_here("haswell")
-    assert (run(spec, spec.library.conv2d(w, direct(spec, w, "maddubs256x4")), w, a) != expected(w, a)).any()
+    assert (run_kernel(spec, w, a, spec.library.conv2d(w, direct(spec, w, "maddubs256x4"))) != expected(w, a)).any()
 
 
 @pytest.mark.parametrize(
@@ -174,45 +160,6 @@ def test_a_template_takes_tiles_of_its_step_only():
     step = library.integer_steps[0]
     with pytest.raises(ValueError, match="step is 'madd256_int8', expected madd256"):
         conv2d(LAYER, step, library.form, replace(direct(parse_target("haswell"), LAYER, step.name), step="madd256_int8"))
-
-
-@dataclass(frozen=True)
-class QuadStep:
-    """Four uint8 x int8 products a lane, as VNNI has them, in arithmetic that every CPU has."""
-
-    lanes: int = 16
-    registers: int = 32
-    name: str = "quad"
-    depth: int = 4
-    parts: int = 1
-    data: str = "uint8"
-    weight: str = "int8"
-    acc: str = "int32"
-    scratch: int = 1
-    work: float = 1
-    latency: int = 10
-
-    def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
-        return spread(tirx.reinterpret("int32", data.vload([index], "uint8x4")), lanes)
-
-    def apply(self, acc: Expr, pixels: Sequence[Expr], weights: Sequence[Expr], lanes: int) -> Expr:
-        dtype = vector("int32", lanes)
-        weight = tirx.reinterpret(dtype, weights[0])
-        for d in range(4):
-            up, down, low, mask = (tirx.const(v, dtype) for v in (24 - 8 * d, 24, 8 * d, 255))
-            acc = acc + ((pixels[0] >> low) & mask) * ((weight << up) >> down)
-        return acc
-
-
-@settings(max_examples=12, deadline=None, derandomize=True)
-@given(w=workloads(), extreme=st.booleans(), seed=st.integers(0, 2**16))
-def test_the_geometry_of_vnni(w, extreme, seed):
-    spec, rng = spec_that_runs_here("llvm"), np.random.default_rng(seed)
-    library = GenericLibrary(spec.library.form, vector_bytes=64, registers=32, integer_steps=(QuadStep(),))
-    a = draw_arguments(w, rng, extreme=extreme)
-    space = library.conv2d_space(w)
-    choice = space[rng.integers(len(space))]
-    np.testing.assert_array_equal(run(spec, library.conv2d(w, choice), w, a), expected(w, a))
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conv_reference import Arguments, draw_arguments, expected, finished, run_kernel
+from emulated_x86 import spec_that_runs_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.parse import parse_target
-from tvm_rsq.targets.spec import TargetSpec, host_supports
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 
-# AVX2 with FMA, SSE2 without (where requantization goes through float64), and AVX-512 where the machine has it.
+# AVX2 with FMA, SSE2 without (where requantization goes through float64), and AVX-512.
 TARGETS = ["haswell", "x86-64", "skylake-avx512"]
 # Totals of every size, at both ends of int32.
 TOTALS = np.array([0, 1, -1, 2, 3, -3, 255, 256, -256, 12345, -54321, 2**20, -(2**20), 2**24 + 1, 2**31 - 1, -(2**31)])
@@ -22,13 +22,6 @@ FORMS = [
     ("float", False, False), ("float", True, False), ("float", True, True), ("shift", False, False), ("shift", True, True),
     ("fixed_point", False, False), ("fixed_point", True, False), ("fixed_point", True, True),
 ]  # fmt: skip
-
-
-def spec_that_runs_here(target: str) -> TargetSpec:
-    spec = parse_target(target)
-    if missing := host_supports(spec):
-        pytest.skip(f"this machine lacks {', '.join(missing)}")
-    return spec
 
 
 def totals_only(e: Epilogue, totals: np.ndarray, multiplier, residual=None, affine=None) -> tuple[Conv2DWorkload, Arguments]:
