@@ -62,6 +62,9 @@ class Conv2DWorkload:
     values of (KH, KW, IC/groups) in memory order, IC/groups a multiple of 4 * accumulate16, cut into blocks of 4 * accumulate16, the
     weights of a block at positions (0, 1 mod 4), and those at positions (2, 3 mod 4), have positive ones that sum to 128 at most, and
     negative ones to -128 at least (255 * 128 < 2^15).
+    out_pitch > 0 stores into a part of a wider tensor, as a concatenation along the channels reads it: the output argument is
+    (N, OH, OW, out_pitch), of which channels out_offset ... out_offset + OC - 1 are written, and no others. 0 is OC. A residual
+    stays (N, OH, OW, OC).
     in_dtype "float32" is the float kernel: float32 data, weight and bias; `epilogue` then holds only out="float32", low, high, residual
     (added as it is), and the multiplier is not an argument.
     """
@@ -80,6 +83,13 @@ class Conv2DWorkload:
     input_zero_point: int = 0
     accumulate16: Literal[0, 1, 2, 4] = 0
     epilogue: Epilogue = Epilogue()
+    out_pitch: int = 0
+    out_offset: int = 0
+
+    @property
+    def out_shape(self) -> tuple[int, int, int, int]:
+        """Of the output argument."""
+        return self.batch, self.out_height, self.out_width, self.out_pitch or self.out_channels
 
     @property
     def out_height(self) -> int:

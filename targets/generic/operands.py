@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
@@ -18,7 +20,7 @@ class Operands:
     """The arguments of a convolution's prim_func, declared in the protocol's order, and the epilogue over them. Use inside a builder.
 
     The packed weights have `weight_shape` and `weight_dtype`; `narrow` makes the bytes of a quantized output.
-    ValueError: an epilogue that has no formula.
+    ValueError: an epilogue that has no formula, or a part that is not inside the output.
     """
 
     def __init__(
@@ -30,7 +32,9 @@ class Operands:
         narrow: Narrow = CLIP,
     ) -> None:
         check_epilogue(w.epilogue)
-        e, out = w.epilogue, (w.batch, w.out_height, w.out_width, w.out_channels)
+        e, pixels, pitch = w.epilogue, (w.batch, w.out_height, w.out_width), w.out_shape[-1]
+        if w.out_offset < 0 or w.out_offset + w.out_channels > pitch:
+            raise ValueError(f"{w.out_channels} channels at out_offset {w.out_offset}, expected all within the {pitch} of out_pitch")
         self.workload, self.form, self.narrow, self.is_float = w, form, narrow, w.in_dtype == "float32"
         self.data = T.arg("data", T.buffer((w.batch, w.height, w.width, w.in_channels), w.in_dtype))
         self.weight = T.arg("weight", T.buffer(weight_shape, weight_dtype))
@@ -40,13 +44,12 @@ class Operands:
         if not self.is_float:
             self.multiplier = T.arg("multiplier", T.buffer((*pair, w.out_channels if e.per_channel else 1), dtype))
         if e.residual:
-            residual = T.arg("residual", T.buffer(out, w.in_dtype))
+            residual = T.arg("residual", T.buffer((*pixels, w.out_channels), w.in_dtype))
             if not self.is_float and has_affine(e):
                 self.affine = T.arg("residual_affine", T.buffer((2,), dtype))
-        output = T.arg("output", T.buffer(out, e.out))
-        size = w.batch * w.out_height * w.out_width * w.out_channels
-        self.output = flat(output, size, e.out)
-        self.residual = flat(residual, size, w.in_dtype) if e.residual else None
+        output = T.arg("output", T.buffer(w.out_shape, e.out))
+        self.output = flat(output, math.prod(w.out_shape), e.out)
+        self.residual = flat(residual, math.prod(pixels) * w.out_channels, w.in_dtype) if e.residual else None
 
     def start(self, lanes: int, channel: Expr) -> Expr:
         """What the sum for output channels `channel`... starts from: the bias, so that the epilogue need not add it."""
@@ -57,20 +60,24 @@ class Operands:
 
         vecs > 1 hands over neighbours, which take fewer instructions together.
         """
-        index = pixel * self.workload.out_channels + channel
+        index, place = pixel * self.workload.out_channels + channel, self.place(pixel, channel)
         in_place = self.workload.epilogue.out == "uint8"
         for at in range(0, vecs * lanes, lanes):
-            target, base = (acc, first + at) if in_place else (self.output, index + at)
+            target, base = (acc, first + at) if in_place else (self.output, place + at)
             if lanes == 1:
                 T.buffer_store(target, self._finish(acc[first + at], index + at, channel + at), [base])
                 continue
             with T.vectorized(lanes) as lane:
                 T.buffer_store(target, self._finish(acc[first + at + lane], index + at + lane, channel + at + lane), [base + lane])
         if in_place:
-            self._store_bytes(acc, lanes, first, index, vecs)
+            self._store_bytes(acc, lanes, first, place, vecs)
+
+    def place(self, pixel: Expr, channel: Expr) -> Expr:
+        """Where in `output` a channel of the `pixel`-th pixel is."""
+        return pixel * self.workload.out_shape[-1] + self.workload.out_offset + channel
 
     def _finish(self, total: Expr, index: Expr, channel: Expr) -> Expr:
-        """The int32 or float32 value of output[index]."""
+        """The int32 or float32 value of the index-th output, which is `channel` of its pixel."""
         e = self.workload.epilogue
         residual = self.residual[index] if e.residual else None
         if self.is_float:
@@ -83,12 +90,12 @@ class Operands:
         multiplier = tuple(self.multiplier[row, column] for row in rows) if rows else (self.multiplier[column],)
         return quantized(total, multiplier, residual, affine, e, self.form)
 
-    def _store_bytes(self, acc: Expr, lanes: int, first: int, index: Expr, vecs: int) -> None:
+    def _store_bytes(self, acc: Expr, lanes: int, first: int, place: Expr, vecs: int) -> None:
         e, at = self.workload.epilogue, 0
         qmin, qmax = (0, 255) if is_clipped(e) else (e.qmin, e.qmax)
         for width, count in self.narrow.groups(lanes, vecs):
             vectors = [acc.vload([first + at + i * width], vector("int32", width)) for i in range(count)]
             size = width * count
-            where = index + at if size == 1 else tirx.Ramp(index + at, 1, size)
+            where = place + at if size == 1 else tirx.Ramp(place + at, 1, size)
             T.buffer_store(self.output, self.narrow.apply(vectors, width, qmin, qmax), [where])
             at += size

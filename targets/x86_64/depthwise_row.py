@@ -69,7 +69,7 @@ class DepthwiseRow:
         """Emit: the waiting row to the output; tile t begins at output pixel pixel_of(t)."""
         if not self.waits:
             return
-        w, size, e = self.operands.workload, self.tile.lanes, self.operands.workload.epilogue
+        size, e = self.tile.lanes, self.operands.workload.epilogue
         with T.serial(self.tiles) as t:
             for x in range(0, self.tile.cols, 2):
                 at = (t * (self.tile.cols // 2) + x // 2) * 2 * size
@@ -83,8 +83,8 @@ class DepthwiseRow:
                         value = tirx.min(value, tirx.const(e.qmax, f"uint8x{size}"))
                     if not is_clipped(e) and e.qmin > 0:
                         value = tirx.max(value, tirx.const(e.qmin, f"uint8x{size}"))
-                    index = (pixel_of(t) + x + odd) * w.out_channels + self.channel
-                    T.buffer_store(self.operands.output, value, [tirx.Ramp(index, 1, size)])
+                    place = self.operands.place(pixel_of(t) + x + odd, self.channel)
+                    T.buffer_store(self.operands.output, value, [tirx.Ramp(place, 1, size)])
 
     def _quantized(self, total: Expr, index: Expr) -> Expr:
         e, m = self.operands.workload.epilogue, self.operands.multiplier

@@ -60,7 +60,7 @@ def tuning_task(spec: TargetSpec, workload: Conv2DWorkload, threads: int) -> Tun
 
 
 def normalise(w: Conv2DWorkload) -> Conv2DWorkload:
-    """The representative of all workloads that are as fast as `w`: constants become one of a kind.
+    """The representative of all workloads that are as fast as `w`: constants become one of a kind, parts of a tensor the whole.
 
     Whether a bound is the type's own stays, since such a bound needs no instruction.
     """
@@ -69,7 +69,7 @@ def normalise(w: Conv2DWorkload) -> Conv2DWorkload:
         e, zero_point=0, residual_zero_point=0, qmin=min(e.qmin, 1), qmax=max(e.qmax, 254),
         low=e.low if e.low == float("-inf") else 0.0, high=e.high if e.high == float("inf") else 6.0,
     )  # fmt: skip
-    return replace(w, input_zero_point=0, epilogue=epilogue)
+    return replace(w, input_zero_point=0, out_pitch=0, out_offset=0, epilogue=epilogue)
 
 
 def describe(w: Conv2DWorkload) -> str:
