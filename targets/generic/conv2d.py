@@ -92,7 +92,8 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
                     row, group_block = tirx.floormod(task, rows), tirx.floordiv(task, rows)
                 line, segment = tirx.floordiv(row, segments), tirx.floormod(row, segments)
                 group, block = tirx.floordiv(group_block, blocks), tirx.floormod(group_block, blocks)
-                acc = T.alloc_buffer((tile.cols * tile.vecs * tile.lanes,), step.acc, scope="local")
+                # One for each pixel: TVM puts what is small onto the stack, where LLVM finds registers, and asks its pool for the rest.
+                acc = [T.alloc_buffer((tile.vecs * tile.lanes,), step.acc) for _ in range(tile.cols)]
                 rest = tiles - segment * tile.segment
                 with T.serial(tirx.min(tile.segment, rest) if tiles % tile.segment else tile.segment) as t:
                     first = (segment * tile.segment + t) * tile.cols
@@ -103,15 +104,14 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
                     vecs = [start + min(v * tile.lanes, channels - tile.lanes) for v in range(tile.vecs)]
                     for v in range(tile.vecs):
                         for x in range(tile.cols):
-                            T.buffer_store(acc, operands.start(tile.lanes, vecs[v]), [_index(x * tile.vecs + v, tile.lanes)])
+                            T.buffer_store(acc[x], operands.start(tile.lanes, vecs[v]), [_index(v, tile.lanes)])
                     pixels = _pixels(data, g, tile, line, first, group * (w.in_channels // w.groups))
                     _accumulate(acc, operands.weight, pixels, group_block * block_size, step, tile, g)
                     # Vectors that overlap are no neighbours.
                     joined = tile.vecs if tile.vecs * tile.lanes <= channels else 1
                     for x in range(tile.cols):
                         for v in range(0, tile.vecs, joined):
-                            at = (x * tile.vecs + v) * tile.lanes
-                            operands.store(acc, tile.lanes, at, line * width + first + x, vecs[v], joined)
+                            operands.store(acc[x], tile.lanes, v * tile.lanes, line * width + first + x, vecs[v], joined)
     return builder.get()
 
 
@@ -134,9 +134,15 @@ def _pixels(data: Expr, g: ConvGeometry, tile: Tile, line: Expr, first: Expr, ch
 
 
 def _accumulate(
-    acc: Expr, weight: Expr, pixels: Sequence[tuple[Expr, Expr]], weight_base: Expr, step: ConvStep, tile: Tile, g: ConvGeometry
+    acc: Sequence[Expr],
+    weight: Expr,
+    pixels: Sequence[tuple[Expr, Expr]],
+    weight_base: Expr,
+    step: ConvStep,
+    tile: Tile,
+    g: ConvGeometry,
 ) -> None:
-    """Emit: acc += the sums of one tile."""
+    """Emit: acc[x] += the sums of the tile's x-th pixel."""
     lanes, part = tile.lanes, tile.lanes * step.depth
     values, size, steps = step.parts * step.depth, tile.vecs * step.parts * part, g.steps(step)
 
@@ -147,10 +153,9 @@ def _accumulate(
         for x, (data, base) in enumerate(pixels):
             pixel = [step.broadcast(data, base + at + p * step.depth, lanes) for p in range(step.parts)]
             for v in range(tile.vecs):
-                position = x * tile.vecs + v
-                old = acc.vload([position * lanes], vector(step.acc, lanes))
+                old = acc[x].vload([v * lanes], vector(step.acc, lanes))
                 new = step.apply(old, pixel, weights[v * step.parts : (v + 1) * step.parts], lanes)
-                T.buffer_store(acc, new, [_index(position, lanes)])
+                T.buffer_store(acc[x], new, [_index(v, lanes)])
 
     whole = steps // tile.unroll
     with T.serial(g.taps_h) as kh, T.serial(g.taps_w) as kw:
