@@ -9,13 +9,15 @@ from tvm import te, tirx
 from tvm.ir import Expr
 
 from tvm_rsq.targets import numerics
+from tvm_rsq.targets.generic.channel_product import ChannelProduct
 from tvm_rsq.targets.generic.flat_kernel import Argument, flat_kernel
+from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.te_kernel import clip_float, injective_kernel
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_elementwise import AddWorkload, MultiplyWorkload
 
 
-def make_add(workload: AddWorkload, *, form: numerics.RequantizeForm) -> Kernel:
+def make_add(workload: AddWorkload, *, form: numerics.RequantizeForm, narrow: Narrow = CLIP) -> Kernel:
     """prim_func(left carrier, right carrier, affine float32 (3,), output); affine from `add_affine`, which also makes it a difference."""
 
     def element(left: Expr, right: Expr, affine: Expr) -> Expr:
@@ -23,22 +25,25 @@ def make_add(workload: AddWorkload, *, form: numerics.RequantizeForm) -> Kernel:
         a = left.astype("float32")
         if workload.out == "float32":
             return clip_float(numerics.fma(a, affine[0], addend, form=form), workload.low, workload.high)
-        return numerics.quantize(a, affine[0], addend, workload.qmin, workload.qmax, form=form, dtype=workload.out)
+        return numerics.clip_rounded(a, affine[0], addend, workload.qmin, workload.qmax, form=form)
 
-    return _binary_kernel("add", workload, Argument("affine", (3,), "float32"), element)
+    return _binary_kernel("add", workload, Argument("affine", (3,), "float32"), element, narrow)
 
 
-def make_multiply(workload: MultiplyWorkload, *, form: numerics.RequantizeForm) -> Kernel:
+def make_multiply(workload: MultiplyWorkload, *, form: numerics.RequantizeForm, narrow: Narrow = CLIP) -> Kernel:
     """prim_func(left carrier, right carrier, multiplier float32 (1,), output)."""
+    if product := ChannelProduct.of(workload):
+        return product.kernel(form, narrow)
 
     def element(left: Expr, right: Expr, multiplier: Expr) -> Expr:
         a = left.astype("int32") - tirx.const(workload.left_zero_point, "int32")
         b = right.astype("int32") - tirx.const(workload.right_zero_point, "int32")
         if workload.out == "float32":
             return clip_float((a * b).astype("float32") * multiplier[0], workload.low, workload.high)
-        return numerics.requantize(a * b, multiplier[0], workload.zero_point, workload.qmin, workload.qmax, form=form, dtype=workload.out)
+        x = (a * b).astype("float32")
+        return numerics.clip_rounded(x, multiplier[0], workload.zero_point, workload.qmin, workload.qmax, form=form)
 
-    return _binary_kernel("multiply", workload, Argument("multiplier", (1,), "float32"), element)
+    return _binary_kernel("multiply", workload, Argument("multiplier", (1,), "float32"), element, narrow)
 
 
 def add_affine(
@@ -66,17 +71,22 @@ def broadcast_index(index: Sequence[Expr], shape: Sequence[int]) -> tuple[Expr, 
     return tuple(tirx.const(0, "int32") if int(extent) == 1 else i for i, extent in zip(trailing, shape, strict=True))
 
 
-def _binary_kernel(name: str, workload: AddWorkload | MultiplyWorkload, parameter: Argument, element: Callable[..., Expr]) -> Kernel:
-    """prim_func(left, right, parameter, output), output = element(left, right, parameter) of the broadcast operands."""
+def _binary_kernel(
+    name: str, workload: AddWorkload | MultiplyWorkload, parameter: Argument, element: Callable[..., Expr], narrow: Narrow
+) -> Kernel:
+    """prim_func(left, right, parameter, output), output = element(left, right, parameter) of the broadcast operands: of the output's type,
+    or int32 within its range."""
     shapes = {"left": workload.left_shape, "right": workload.right_shape}
     shape = np.broadcast_shapes(*shapes.values())
     operands = [Argument(key, value, workload.dtype) for key, value in shapes.items()]
     if workload.left_shape == workload.right_shape:
-        return flat_kernel(name, operands, [parameter], Argument("output", shape, workload.out), element)
+        return flat_kernel(name, operands, [parameter], Argument("output", shape, workload.out), element, narrow=narrow)
     left, right, extra = (te.placeholder(a.shape, a.dtype, name=a.name) for a in (*operands, parameter))
     output = te.compute(
         shape,
-        lambda *index: element(left[broadcast_index(index, left.shape)], right[broadcast_index(index, right.shape)], extra),
+        lambda *index: element(left[broadcast_index(index, left.shape)], right[broadcast_index(index, right.shape)], extra).astype(
+            workload.out
+        ),
         name="output",
     )
     return injective_kernel(name, [left, right, extra], output)

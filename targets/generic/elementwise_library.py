@@ -6,6 +6,7 @@ from tvm_rsq.targets.generic.binary import make_add, make_multiply
 from tvm_rsq.targets.generic.concat import make_concat
 from tvm_rsq.targets.generic.lookup import make_clamp, make_lookup
 from tvm_rsq.targets.generic.movement import make_pad, make_permute, make_strided_slice
+from tvm_rsq.targets.generic.narrow import Narrow
 from tvm_rsq.targets.generic.pool import make_avg_pool2d, make_max_pool2d
 from tvm_rsq.targets.generic.quantize import make_dequantize, make_quantize, make_requantize
 from tvm_rsq.targets.generic.reduce import make_reduce
@@ -32,21 +33,22 @@ class ElementwiseKernels:
 
     __slots__ = ()
     form: RequantizeForm
+    narrow: Narrow
 
     def quantize(self, w: QuantizeWorkload) -> Kernel:
-        return make_quantize(w, form=self.form)
+        return make_quantize(w, form=self.form, narrow=self.narrow)
 
     def dequantize(self, w: DequantizeWorkload) -> Kernel:
         return make_dequantize(w)
 
     def requantize(self, w: RequantizeWorkload) -> Kernel:
-        return make_requantize(w, form=self.form)
+        return make_requantize(w, form=self.form, narrow=self.narrow)
 
     def add(self, w: AddWorkload) -> Kernel:
-        return make_add(w, form=self.form)
+        return make_add(w, form=self.form, narrow=self.narrow)
 
     def multiply(self, w: MultiplyWorkload) -> Kernel:
-        return make_multiply(w, form=self.form)
+        return make_multiply(w, form=self.form, narrow=self.narrow)
 
     def lookup(self, w: LookupWorkload) -> Kernel:
         return make_lookup(w)

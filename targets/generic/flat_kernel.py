@@ -15,6 +15,7 @@ from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
+from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.schedule import ENOUGH_ROWS, PARALLEL_WORK
 from tvm_rsq.targets.generic.staging import flat
 from tvm_rsq.targets.kernel import Kernel
@@ -36,24 +37,20 @@ def flat_kernel(
     output: Argument,
     element: Callable[..., Expr],
     *,
-    lanes: int = 16,
+    lanes: int = 32,
+    narrow: Narrow = CLIP,
 ) -> Kernel:
     """prim_func(*inputs, *parameters, output):   output[i] = element(*(x[i] for x in inputs), *parameters), a vector of `lanes` at a time.
 
-    The inputs have as many elements as the output; parameters are handed over as buffers. The default of `lanes` suits values that are
-    computed in 32 bits.
+    The inputs have as many elements as the output; parameters are handed over as buffers. Elements: as the values of `store_vector`.
     """
     size = math.prod(output.shape)
 
     def vector_at(start: Expr, width: int) -> None:
-        def one(lane: Expr | int) -> None:
-            T.buffer_store(target, element(*(x[start + lane] for x in sources), *buffers[len(inputs) :]), [start + lane])
+        def value(lane: Expr | int) -> Expr:
+            return element(*(x[start + lane] for x in sources), *buffers[len(inputs) :])
 
-        if width == 1:
-            one(0)
-            return
-        with T.vectorized(width) as lane:
-            one(lane)
+        store_vector(target, start, width, value, narrow)
 
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
@@ -64,6 +61,30 @@ def flat_kernel(
             target = flat(out, size, output.dtype)
             flat_loop(size, lanes if size >= lanes else 1, vector_at)
     return Kernel(name=name, prim_func=builder.get())
+
+
+def store_vector(target: Expr, start: Expr, width: int, value: Callable[[Expr | int], Expr], narrow: Narrow = CLIP) -> None:
+    """Emit: target[start + i] = value(i) for i < width.
+
+    The values are of the target's type or int32 in its range; the latter become bytes by `narrow`.
+    """
+    dtype = str(target.dtype)
+    if width == 1:
+        T.buffer_store(target, value(0).astype(dtype), [start])
+        return
+    if dtype != "uint8" or str(value(0).ty) != "int32":
+        with T.vectorized(width) as lane:
+            T.buffer_store(target, value(lane).astype(dtype), [start + lane])
+        return
+    at = 0
+    for lanes, count in narrow.groups(width, 1):
+        wide = T.alloc_buffer((count * lanes,), "int32")
+        for i in range(count):
+            with T.vectorized(lanes) as lane:
+                T.buffer_store(wide, value(at + i * lanes + lane), [i * lanes + lane])
+        vectors = [wide.vload([i * lanes], f"int32x{lanes}") for i in range(count)]
+        T.buffer_store(target, narrow.apply(vectors, lanes, 0, 255), [tirx.Ramp(start + at, 1, count * lanes)])
+        at += count * lanes
 
 
 def flat_loop(size: int, width: int, emit: Callable[[Expr, int], None]) -> None:

@@ -13,19 +13,20 @@ from tvm.ir import Expr
 
 from tvm_rsq.targets import numerics
 from tvm_rsq.targets.generic.flat_kernel import Argument, flat_kernel
+from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.te_kernel import injective_kernel
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_elementwise import DequantizeWorkload, QuantizeWorkload, RequantizeWorkload
 
 
-def make_quantize(workload: QuantizeWorkload, *, form: numerics.RequantizeForm) -> Kernel:
+def make_quantize(workload: QuantizeWorkload, *, form: numerics.RequantizeForm, narrow: Narrow = CLIP) -> Kernel:
     """prim_func(x float32 shape, inv_scale float32 (1,), output carrier permuted shape); inv_scale = float32(1 / scale)."""
 
     def element(x: Expr, inv_scale: Expr) -> Expr:
-        return numerics.quantize(x, inv_scale[0], workload.zero_point, workload.qmin, workload.qmax, form=form, dtype=workload.dtype)
+        return numerics.clip_rounded(x, inv_scale[0], workload.zero_point, workload.qmin, workload.qmax, form=form)
 
     x, inv_scale = Argument("x", workload.shape, "float32"), Argument("inv_scale", (1,), "float32")
-    return _permuted_kernel("quantize", x, inv_scale, workload.permutation, workload.dtype, element)
+    return _permuted_kernel("quantize", x, inv_scale, workload.permutation, workload.dtype, element, narrow)
 
 
 def make_dequantize(workload: DequantizeWorkload) -> Kernel:
@@ -35,18 +36,17 @@ def make_dequantize(workload: DequantizeWorkload) -> Kernel:
         return numerics.dequantize(q, scale[0], workload.zero_point)
 
     q, scale = Argument("q", workload.shape, workload.dtype), Argument("scale", (1,), "float32")
-    return _permuted_kernel("dequantize", q, scale, workload.permutation, "float32", element)
+    return _permuted_kernel("dequantize", q, scale, workload.permutation, "float32", element, CLIP)
 
 
-def make_requantize(workload: RequantizeWorkload, *, form: numerics.RequantizeForm) -> Kernel:
+def make_requantize(workload: RequantizeWorkload, *, form: numerics.RequantizeForm, narrow: Narrow = CLIP) -> Kernel:
     """prim_func(q carrier shape, affine float32 (2,), output carrier shape); affine from `requantize_affine`."""
 
     def element(q: Expr, affine: Expr) -> Expr:
-        x = q.astype("float32")
-        return numerics.quantize(x, affine[0], affine[1], workload.qmin, workload.qmax, form=form, dtype=workload.dtype)
+        return numerics.clip_rounded(q.astype("float32"), affine[0], affine[1], workload.qmin, workload.qmax, form=form)
 
     q, affine = Argument("q", workload.shape, workload.dtype), Argument("affine", (2,), "float32")
-    return _permuted_kernel("requantize", q, affine, None, workload.dtype, element)
+    return _permuted_kernel("requantize", q, affine, None, workload.dtype, element, narrow)
 
 
 def requantize_affine(scale_in: float, zero_point_in: int, scale_out: float, zero_point_out: int) -> np.ndarray:
@@ -61,13 +61,20 @@ def permuted(shape: Sequence[int], permutation: Sequence[int] | None) -> tuple[i
 
 
 def _permuted_kernel(
-    name: str, x: Argument, parameter: Argument, permutation: tuple[int, ...] | None, dtype: str, element: Callable[[Expr, Expr], Expr]
+    name: str,
+    x: Argument,
+    parameter: Argument,
+    permutation: tuple[int, ...] | None,
+    dtype: str,
+    element: Callable[[Expr, Expr], Expr],
+    narrow: Narrow,
 ) -> Kernel:
-    """prim_func(x, parameter, output), output[i] = element(numpy.transpose(x, permutation)[i], parameter)."""
+    """prim_func(x, parameter, output), output[i] = element(numpy.transpose(x, permutation)[i], parameter), of `dtype` or int32 in its
+    range."""
     shape = permuted(x.shape, permutation)
     if permutation is None or permutation == tuple(range(len(shape))):
-        return flat_kernel(name, [x], [parameter], Argument("output", shape, dtype), element)
+        return flat_kernel(name, [x], [parameter], Argument("output", shape, dtype), element, narrow=narrow)
     source, extra = (te.placeholder(a.shape, a.dtype, name=a.name) for a in (x, parameter))
     order = [permutation.index(axis) for axis in range(len(shape))]
-    output = te.compute(shape, lambda *index: element(source[tuple(index[axis] for axis in order)], extra), name="output")
+    output = te.compute(shape, lambda *index: element(source[tuple(index[axis] for axis in order)], extra).astype(dtype), name="output")
     return injective_kernel(name, [source, extra], output)

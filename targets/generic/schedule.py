@@ -89,6 +89,8 @@ def _schedule_strided(sch: Schedule, block: SBlockRV) -> None:
     if extents[-1] <= _UNROLLED_AXIS:
         if outer:
             sch.unroll(last)
+        if len(outer) > 1:
+            outer = outer[:-1]  # fused with the others, the axis that LLVM vectorises over would be a chain of divisions
     else:
         source = contiguous_read_axis(sch.get(block), [iv.var for iv in sch.get(block).iter_vars])
         if source is not None and source < len(outer):

@@ -66,6 +66,53 @@ def test_multiply(cpu, shapes, extreme, zero_points):
     np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("cpu", ["haswell", "x86-64", "icelake-server"])
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(
+    channels=st.sampled_from([7, 8, 31, 32, 33, 72]),
+    images=st.sampled_from([(1, 1), (2, 1), (2, 2)]),
+    rows=st.sampled_from([(1, 1), (3, 5), (40, 30)]),
+    swapped=st.booleans(),
+    extreme=st.booleans(),
+    zero_points=st.sampled_from([(0, 0), (255, 128), (7, 250)]),
+    gain=st.sampled_from([0.0041, 1.5e-5, 900.0]),
+    limits=st.sampled_from([(0, 255), (13, 200)]),
+)
+def test_multiply_of_channels(cpu, channels, images, rows, swapped, extreme, zero_points, gain, limits):
+    """Squeeze-and-excite, by the library's kernel: odd channel counts, pieces of rows, one factor for all images or one for each."""
+    spec = spec_that_runs_here(cpu)
+    rng = np.random.default_rng(channels)
+    shapes = (images[0], *rows, channels), (images[1], 1, 1, channels)
+    given_shapes = shapes[::-1] if swapped else shapes
+    left, right = (quantized(rng, shape, extreme=extreme) for shape in given_shapes)
+    # int64 and float64 are exact here: products below 2^16, a 24-bit multiplier, and a sum below 2^53 ulps.
+    product = (left.astype("int64") - zero_points[0]) * (right.astype("int64") - zero_points[1])
+    multiplier = np.array([gain], "float32")
+    expected = np.clip(np.rint(product.astype("float64") * float(multiplier[0]) + 100), *limits).astype("uint8")
+    w = MultiplyWorkload(
+        left_shape=given_shapes[0], right_shape=given_shapes[1], left_zero_point=zero_points[0], right_zero_point=zero_points[1],
+        zero_point=100, qmin=limits[0], qmax=limits[1],
+    )  # fmt: skip
+    kernel = spec.library.multiply(w)
+    assert (kernel.name == "multiply_channels") == (channels >= 8)
+    np.testing.assert_array_equal(run(spec, kernel, [left, right, multiplier], expected.shape, "uint8"), expected)
+
+
+@pytest.mark.parametrize("size", [1, 31, 100, 40007])
+def test_sums_and_products_of_one_shape_are_narrowed_by_packs(size):
+    spec = spec_that_runs_here("haswell")
+    left, right = (quantized(np.random.default_rng(seed), (size,), extreme=False) for seed in (0, 1))
+    # Powers of two: nothing is rounded before the last step.
+    added = np.clip(np.rint(left * 0.5 + right * 2.0 - 100), 20, 240).astype("uint8")
+    w = AddWorkload(left_shape=(size,), right_shape=(size,), qmin=20, qmax=240)
+    affine = np.array([0.5, 2.0, -100.0], "float32")
+    np.testing.assert_array_equal(run(spec, spec.library.add(w), [left, right, affine], (size,), "uint8"), added)
+    product = np.clip(np.rint((left - 3.0) * (right - 9.0) * 2.0**-7 + 5), 0, 255).astype("uint8")
+    w = MultiplyWorkload(left_shape=(size,), right_shape=(size,), left_zero_point=3, right_zero_point=9, zero_point=5)
+    got = run(spec, spec.library.multiply(w), [left, right, np.array([2.0**-7], "float32")], (size,), "uint8")
+    np.testing.assert_array_equal(got, product)
+
+
 def test_multiply_to_float_and_from_int8():
     spec = spec_that_runs_here("llvm")
     rng = np.random.default_rng(3)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tvm
 from exact_reference import CPUS, quantized, run, spec_that_runs_here
 
 from tvm_rsq.targets.generic.movement import make_pad, make_permute, make_strided_slice
@@ -30,6 +31,17 @@ def image(*shape):
 def test_permute(cpu, shape, axes):
     x = image(*shape)
     moved(cpu, make_permute(PermuteWorkload(shape=shape, permutation=axes)), x, x.transpose(axes))
+
+
+@pytest.mark.parametrize("groups", [2, 3, 4])
+def test_a_channel_shuffle_is_vectorised(groups):
+    """Large enough to be parallel: the axis that LLVM vectorises over must not be fused with those that threads share."""
+    spec = spec_that_runs_here("haswell")
+    x = image(1, 28, 28, groups, 58)
+    kernel = make_permute(PermuteWorkload(shape=x.shape, permutation=(0, 1, 2, 4, 3)))
+    moved("haswell", kernel, x, x.transpose(0, 1, 2, 4, 3))
+    assembly = tvm.compile(tvm.IRModule({"main": kernel.prim_func}), target=spec.tvm_target()).mod.inspect_source("asm")
+    assert "vpunpcklbw" in assembly or "vpshufb" in assembly
 
 
 @pytest.mark.parametrize("cpu", CPUS)
