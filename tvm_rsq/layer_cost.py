@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from tvm_rsq.errors import ConfigError
 from tvm_rsq.planner import TimedTarget
 from tvm_rsq.targets.spec import TargetSpec, host_supports
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -32,12 +33,22 @@ def timed_target(spec: TargetSpec, records: TimingRecords | None = None) -> Time
     """The target with its kernels timed at the threads that a compiled network would use; None where this machine cannot run them.
 
     records  None: those of `timings_path`
+    ConfigError: that file cannot be written, which is found out here and not after the long work.
     """
     if lacking := host_supports(spec):
         log.info("%s does not run here (it lacks %s): granularity is decided, other levers are not used", spec.name, ", ".join(lacking[:4]))
         return None
-    kept = TimingRecords(timings_path()) if records is None else records
+    kept = _records() if records is None else records
     return TimedTarget(name=spec.name, levers=spec.library.levers, cost=partial(_times_us, spec, LocalRunner(spec), thread_count(), kept))
+
+
+def _records() -> TimingRecords:
+    try:
+        return TimingRecords(timings_path())
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
+        where, why = getattr(error, "filename", None) or "a file", getattr(error, "strerror", None) or error
+        todo = "set TVM_RSQ_TIMINGS to a file that can be written"
+        raise ConfigError(f"cannot keep the times of kernels in {where} ({why}); {todo}") from error
 
 
 def _times_us(

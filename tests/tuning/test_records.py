@@ -15,7 +15,7 @@ from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 from tvm_rsq.tuning import runner as runner_module
-from tvm_rsq.tuning.json_lines import append_line, read_lines
+from tvm_rsq.tuning.json_lines import open_locked, read_lines, write_line
 from tvm_rsq.tuning.kernel_arguments import kernel_arguments
 from tvm_rsq.tuning.kernels_version import _version
 from tvm_rsq.tuning.measure_kernel import TimingRecords, kernel_time_us
@@ -99,17 +99,29 @@ def test_a_shape_in_a_few_characters():
     assert describe(replace(workload(), kernel=(3, 3), stride=(2, 2), out_channels=16, groups=16)) == "3x3/2 14x14 16->16 depthwise"
 
 
-def test_lines_survive_a_torn_one(tmp_path):
+def numbers(value):
+    if not isinstance(value, dict):
+        raise ValueError("expected {...}")
+    return value
+
+
+@pytest.mark.parametrize("before", ["", "x" * 70_000])
+def test_lines_survive_a_torn_one(tmp_path, before):
     path = tmp_path / "lines"
-    append_line(path, {"a": 1})
-    with path.open("a") as file:
-        file.write('{"a": 2')
-    assert read_lines(path) == [{"a": 1}]
-    append_line(path, {"a": 3})
-    assert read_lines(path) == [{"a": 1}, {"a": 3}]
+    for value in (1, before, 3):
+        with open_locked(path) as file:
+            write_line(file, {"a": value})
+        with path.open("a") as file:
+            file.write('{"a": 2' + before)
+        assert read_lines(path, numbers)[-1] == {"a": value}
+    assert read_lines(path, numbers) == [{"a": 1}, {"a": before}, {"a": 3}]
     path.write_text("{}\n}\n{}\n")
-    with pytest.raises(ConfigError, match="lines, line 2 is not JSON"):
-        read_lines(path)
+    with pytest.raises(ConfigError, match="lines, line 2 is }, expected JSON"):
+        read_lines(path, numbers)
+    path.write_text("{}\n[\"" + "x" * 200 + '"]\n')
+    with pytest.raises(ConfigError, match=r"lines, line 2 is .{70,90} \.\.\., expected \{\.\.\.\}; remove that line, or the file"):
+        read_lines(path, numbers)
+    assert read_lines(tmp_path / "missing", numbers) == []
 
 
 def test_a_decision_of_another_cpu_counts_only_for_compiling_elsewhere(tmp_path):

@@ -107,7 +107,7 @@ def test_a_torn_last_line_is_survived(tmp_path, name):
 
 def test_a_broken_line_elsewhere_is_named(tmp_path):
     (tmp_path / "best.jsonl").write_text("{]\n{}\n")
-    with pytest.raises(ConfigError, match=r"best\.jsonl, line 1 is not JSON"):
+    with pytest.raises(ConfigError, match=r"best\.jsonl, line 1 is \{\], expected JSON"):
         run(tmp_path, TableRunner())
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tvm_rsq.targets.choice import Choice, to_knobs
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.targets.workload import Conv2DWorkload
-from tvm_rsq.tuning.json_lines import append_line, read_lines
+from tvm_rsq.tuning.json_lines import LineReader, open_locked, write_line
+from tvm_rsq.tuning.line_shapes import timing
 from tvm_rsq.tuning.runner import LocalRunner, Runner
 from tvm_rsq.tuning.task import TuningTask, identity, tuning_task
 
@@ -17,24 +18,38 @@ _ROUNDS = 9
 
 
 class TimingRecords:
-    """Times in a file of JSON lines: {"task": {...}, "choice": {...} or null, "us": 12.3}. The last line of a task and choice counts.
+    """Times in a file of JSON lines: {"task": {...}, "choice": {...} or null, "us": 12.3}. The first line of a task and choice counts, for
+    all who read it, then and later: where two processes measure the same at once, both go on with what was written first.
 
-    ConfigError: a line that is not JSON.
+    OSError: the file cannot be made or written. ConfigError: a line of another shape.
     """
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        self._times = {_key(line["task"], line["choice"]): float(line["us"]) for line in read_lines(self._path)}
+        self._reader = LineReader(self._path, timing)
+        self._times: dict[str, float] = {}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with open_locked(self._path) as file:
+            self._take_in(file)
 
     def get(self, task: TuningTask, choice: Choice | None = None) -> float | None:
         """Microseconds, None where it was never measured.   choice: None is whatever the untuned one is."""
         return self._times.get(_key(task.key(), _knobs(choice)))
 
-    def put(self, task: TuningTask, choice: Choice | None, us: float) -> None:
-        """Write a time, in microseconds."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        append_line(self._path, {"task": task.key(), "choice": _knobs(choice), "us": us})
-        self._times[_key(task.key(), _knobs(choice))] = us
+    def put(self, task: TuningTask, choice: Choice | None, us: float) -> float:
+        """Write a time, in microseconds, unless there is one by now; the one that counts.   ValueError: no number above 0."""
+        line = timing({"task": task.key(), "choice": _knobs(choice), "us": us})
+        key = _key(line["task"], line["choice"])
+        with open_locked(self._path) as file:
+            self._take_in(file)
+            if key not in self._times:
+                write_line(file, line)
+                self._times[key] = us
+        return self._times[key]
+
+    def _take_in(self, file: BinaryIO) -> None:
+        for line in self._reader.read(file):
+            self._times.setdefault(_key(line["task"], line["choice"]), float(line["us"]))
 
 
 def kernel_time_us(
@@ -53,9 +68,7 @@ def kernel_time_us(
         return known
     made = choice or spec.library.conv2d_space(task.workload)[0]
     us = min((runner or LocalRunner(spec)).times(task, [made], _ROUNDS)[0])
-    if records:
-        records.put(task, choice, us)
-    return us
+    return us if records is None else records.put(task, choice, us)
 
 
 def _knobs(choice: Choice | None) -> dict[str, int | str] | None:

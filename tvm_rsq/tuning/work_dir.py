@@ -21,7 +21,8 @@ from tvm.target import Target
 
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.targets.choice import Choice, from_knobs, to_knobs
-from tvm_rsq.tuning.json_lines import append_line, read_lines, repair
+from tvm_rsq.tuning.json_lines import open_locked, read_lines, repair, write_line
+from tvm_rsq.tuning.line_shapes import decision as decision_line
 from tvm_rsq.tuning.specification import annotate, choice_of, specification
 from tvm_rsq.tuning.task import TuningTask, identity
 
@@ -72,13 +73,12 @@ class WorkDir:
 
     def decide(self, task: TuningTask, decision: Decision) -> None:
         """Write a decision."""
-        append_line(
-            self._path / _BEST,
-            {
-                "task": task.key(), "choice": to_knobs(decision.choice), "us": decision.us, "untuned_us": decision.untuned_us,
-                "measured": decision.measured,
-            },
-        )  # fmt: skip
+        line = {
+            "task": task.key(), "choice": to_knobs(decision.choice), "us": decision.us, "untuned_us": decision.untuned_us,
+            "measured": decision.measured,
+        }  # fmt: skip
+        with open_locked(self._path / _BEST) as file:
+            write_line(file, decision_line(line))
 
     def decisions(self) -> Decisions:
         return read_decisions(self._path)
@@ -105,7 +105,7 @@ def read_decisions(path: str | Path) -> Decisions:
     path = Path(path)
     if not path.is_dir():
         raise ConfigError(f"no tuning folder {path}; make one with `tvm-rsq tune`")
-    return Decisions(read_lines(path / _BEST))
+    return Decisions(read_lines(path / _BEST, decision_line))
 
 
 @contextmanager
