@@ -23,6 +23,7 @@ from tvm_rsq.targets.generic.pack import pack_depthwise
 from tvm_rsq.targets.generic.staging import stage_input
 from tvm_rsq.targets.generic.steps import vector
 from tvm_rsq.targets.generic.tiles import lanes_for
+from tvm_rsq.targets.generic.wrapping import wrapping_sum
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -116,4 +117,5 @@ def _tap(acc, data, weight, base, kh, kw, channel, w: Conv2DWorkload, g: ConvGeo
     for x in range(tile.cols):
         at = base + kh * g.tap_h_step + kw * g.tap_w_step + x * g.col_step
         pixel = data.vload([at], vector(w.in_dtype, lanes)).astype(wide)
-        T.buffer_store(acc, acc.vload([x * lanes], wide) + pixel * weights, [_at(x, lanes)])
+        old, product = acc.vload([x * lanes], wide), pixel * weights
+        T.buffer_store(acc, wrapping_sum(old, product) if acc_dtype == "int32" else old + product, [_at(x, lanes)])

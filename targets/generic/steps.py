@@ -9,6 +9,8 @@ from typing import Protocol
 from tvm import tirx
 from tvm.ir import Expr
 
+from tvm_rsq.targets.generic.wrapping import wrapping_sum
+
 
 class ConvStep(Protocol):
     """acc[lane] += sum over parts p, depth d of pixel[p, d] * weights[p, lane, d], exactly or, float32, with one rounding a product.
@@ -74,7 +76,7 @@ class WidenStep:
         return spread(data[index].astype("int32"), lanes)
 
     def apply(self, acc: Expr, pixels: Sequence[Expr], weights: Sequence[Expr], lanes: int) -> Expr:
-        return acc + pixels[0] * weights[0].astype(vector("int32", lanes))
+        return wrapping_sum(acc, pixels[0] * weights[0].astype(vector("int32", lanes)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from tvm_rsq.targets.generic.winograd_space import default_winograd_tile
 from tvm_rsq.targets.generic.winograd_tile import WinogradTile, tile_count, tile_grid, winograd_fits
 from tvm_rsq.targets.generic.winograd_transform import divide_output, transform_input, transform_output
 from tvm_rsq.targets.generic.winograd_weights import WinogradWeights
+from tvm_rsq.targets.generic.wrapping import Wrapping, wrapping_sum
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -185,16 +186,17 @@ class _Builder:
         dtype = vector("int32", lanes)
         with T.serial(tile.vecs) as v, T.serial(n) as j:
             at = (t * tile.vecs + v) * self.positions + j
-            column = [T.bind(sums.vload([(at + i * n) * lanes], dtype)) for i in range(n)]
-            for i, value in enumerate(transform_output(m, column, T.bind)):
-                T.buffer_store(between, value, [_ramp(((v * m + i) * n + j) * lanes, lanes)])
+            column = [Wrapping(T.bind(sums.vload([(at + i * n) * lanes], dtype))) for i in range(n)]
+            for i, total in enumerate(transform_output(m, column, _keep)):
+                T.buffer_store(between, total.value, [_ramp(((v * m + i) * n + j) * lanes, lanes)])
         with T.serial(m) as i:
             acc = T.alloc_buffer((m * self.width,), "int32", scope="local")
             for v in range(tile.vecs):
                 start = T.bind(self.operands.start(lanes, channel + v * lanes))
-                values = [T.bind(between.vload([((v * m + i) * n + j) * lanes], dtype)) for j in range(n)]
-                for j, value in enumerate(transform_output(m, values, T.bind)):
-                    T.buffer_store(acc, divide_output(m, value) + start, [_ramp(j * self.width + v * lanes, lanes)])
+                values = [Wrapping(T.bind(between.vload([((v * m + i) * n + j) * lanes], dtype))) for j in range(n)]
+                for j, total in enumerate(transform_output(m, values, _keep)):
+                    result = wrapping_sum(divide_output(m, total).value, start)
+                    T.buffer_store(acc, result, [_ramp(j * self.width + v * lanes, lanes)])
             for j in range(m):
                 pixel = (image * self.w.out_height + row + i) * self.w.out_width + col + j
                 self.operands.store(acc, lanes, j * self.width, pixel, channel, tile.vecs)
@@ -203,6 +205,10 @@ class _Builder:
 def _start(index: Expr, size: int, count: int) -> Expr:
     """Where the index-th part of `size` begins; the last one moves back."""
     return tirx.min(index * size, count - size) if count % size else index * size
+
+
+def _keep(x: Wrapping) -> Wrapping:
+    return Wrapping(T.bind(x.value))
 
 
 def _ramp(start: Expr | int, lanes: int) -> Expr | int:

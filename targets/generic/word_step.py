@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tvm.ir import Expr
 
 from tvm_rsq.targets.generic.steps import spread, vector
+from tvm_rsq.targets.generic.wrapping import wrapping_sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,4 +31,4 @@ class WidenWordStep:
         return spread(data[index].astype("int32"), lanes)
 
     def apply(self, acc: Expr, pixels: Sequence[Expr], weights: Sequence[Expr], lanes: int) -> Expr:
-        return acc + pixels[0] * weights[0].astype(vector("int32", lanes))
+        return wrapping_sum(acc, pixels[0] * weights[0].astype(vector("int32", lanes)))

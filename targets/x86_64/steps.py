@@ -9,6 +9,7 @@ from tvm import tirx
 from tvm.ir import Expr
 
 from tvm_rsq.targets.generic.steps import vector
+from tvm_rsq.targets.generic.wrapping import wrapping_sum
 
 _MADD = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
 _MADDUBS = {4: "llvm.x86.ssse3.pmadd.ub.sw.128", 8: "llvm.x86.avx2.pmadd.ub.sw", 16: "llvm.x86.avx512.pmaddubs.w.512"}
@@ -67,7 +68,7 @@ class MaddubsStep:
         dtype = vector("int16", 2 * lanes)
         sums = [tirx.call_llvm_pure_intrin(dtype, _MADDUBS[lanes], p, v) for p, v in zip(pixels, weights, strict=True)]
         ones = tirx.Broadcast(tirx.const(1, "int16"), 2 * lanes)
-        return acc + tirx.call_llvm_pure_intrin(vector("int32", lanes), _MADD[lanes], sum(sums[1:], sums[0]), ones)
+        return wrapping_sum(acc, tirx.call_llvm_pure_intrin(vector("int32", lanes), _MADD[lanes], sum(sums[1:], sums[0]), ones))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class MaddStep:
 
     def apply(self, acc: Expr, pixels: Sequence[Expr], weights: Sequence[Expr], lanes: int) -> Expr:
         wide = weights[0].astype(vector("int16", 2 * lanes))
-        return acc + tirx.call_llvm_pure_intrin(vector("int32", lanes), _MADD[lanes], pixels[0], wide)
+        return wrapping_sum(acc, tirx.call_llvm_pure_intrin(vector("int32", lanes), _MADD[lanes], pixels[0], wide))
 
 
 def vnni_step(features: frozenset[str]) -> VnniStep | None:
