@@ -179,9 +179,17 @@ def test_the_inner_loop_does_not_touch_the_stack(target, tile, span):
     assembly = tvm.compile(tvm.IRModule({"main": kernel.prim_func}), target=spec.tvm_target()).mod.inspect_source("asm")
     loops = inner_loops(assembly, r"vpdpbusd|vpmaddwd")
     assert loops
-    assert not [line for loop in loops for line in loop if "(%rsp)" in line or "(%rbp)" in line and "mm" in line and "%rbp," not in line]
+    # The loop stores nothing, so whatever it stores is a spill; %rbp alone may be a pointer like any other register.
+    assert not [line for loop in loops for line in loop if "(%rsp)" in line or re.search(r"mov\w*\s.*\)$", line)]
     if target == "alderlake":
         assert "{vex}" in next(line for line in loops[0] if "vpdpbusd" in line)
+
+
+@pytest.mark.parametrize("target", ["sapphirerapids", "haswell", "aarch64"])
+def test_the_sums_do_not_come_from_the_pool(target):
+    spec, w = parse_target(target), replace(LAYER, kernel=(1, 1), padding=(0, 0, 0, 0), in_channels=32, out_channels=96, accumulate16=4)
+    assembly = tvm.compile(tvm.IRModule({"main": spec.library.conv2d(w).prim_func}), target=spec.tvm_target()).mod.inspect_source("asm")
+    assert not re.search(r"AllocWorkspace\S*@GOT|got:__TVMBackendAllocWorkspace", assembly)
 
 
 def inner_loops(assembly: str, instruction: str) -> list[list[str]]:
