@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.generic.choice_checks import check_choice
@@ -11,6 +11,7 @@ from tvm_rsq.targets.generic.conv_algorithms import default_choice, winograd_til
 from tvm_rsq.targets.generic.conv_space import direct_choices
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile, default_depthwise_tile, depthwise
 from tvm_rsq.targets.generic.elementwise_library import ElementwiseKernels
+from tvm_rsq.targets.generic.joined_groups import LEAST_CHANNELS, join_weight, joined_groups
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.steps import ConvStep, FloatStep, WidenStep
 from tvm_rsq.targets.generic.tiles import Tile
@@ -27,7 +28,8 @@ class GenericLibrary(ElementwiseKernels):
     """A `KernelLibrary`. vector_bytes and registers are the CPU's.
 
     integer_steps are what it multiplies with, the best first, none narrower than `narrowest` lanes; short_steps add up in int16 first,
-    which a workload's accumulate16 has to allow, the one with the most parts first. Fewer channels than `narrowest` are widened.
+    which a workload's accumulate16 has to allow, the one with the most parts first. Too few channels for a vector are widened one at a
+    time, or make wider groups together.
     word_step, int16 x int16, is for Winograd; winograd_untuned says that it may be taken without having been measured.
     """
 
@@ -46,6 +48,9 @@ class GenericLibrary(ElementwiseKernels):
         if w.is_depthwise:
             _fits(w, choice, DepthwiseTile)
             return depthwise(w, self.form, vector_bytes=self.vector_bytes, narrow=self.narrow, tile=choice)
+        if joined := joined_groups(w):
+            kernel, count = self.conv2d(joined, choice), w.groups // joined.groups
+            return replace(kernel, pack_weight=lambda weight: kernel.pack_weight(join_weight(weight, w.groups, count)))
         steps, word_step = self._steps(w), self._word_step(w)
         choice = choice or default_choice(w, steps, word_step if self.winograd_untuned else None)
         if isinstance(choice, WinogradTile) and word_step is not None:
@@ -63,6 +68,8 @@ class GenericLibrary(ElementwiseKernels):
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
         if w.is_depthwise:
             return (default_depthwise_tile(w, self.vector_bytes),)
+        if joined := joined_groups(w):
+            return self.conv2d_space(joined)
         steps, word_step = self._steps(w), self._word_step(w)
         untuned = default_choice(w, steps, word_step if self.winograd_untuned else None)
         return tuple(dict.fromkeys([untuned, *winograd_tiles(w, word_step), *direct_choices(w, steps)]))
@@ -80,8 +87,9 @@ class GenericLibrary(ElementwiseKernels):
         """The steps that `w` can be made of, the best first."""
         if w.in_dtype == "float32":
             return (FloatStep(lanes=self.vector_bytes // 4, registers=self.registers, fused=self.form == "fma"),)
-        if w.out_channels // w.groups < self.narrowest:
-            return (WidenStep(),)
+        if w.out_channels // w.groups < max(self.narrowest, LEAST_CHANNELS):
+            # One channel at a time: LLVM vectorises over the run instead.
+            return (WidenStep(lanes=1),)
         channels = w.in_channels // w.groups
         # Blocks of a promise for more products are whole numbers of blocks of one for fewer.
         short = (s for s in self.short_steps if s.parts <= w.accumulate16 and channels % (s.parts * s.depth) == 0)
