@@ -11,6 +11,8 @@ Tiles, blocks of tiles, and blocks of channels that do not divide move back to o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
@@ -151,22 +153,23 @@ class _Builder:
         tile, weights, dtype = self.tile, self.weights, vector("int32", self.tile.lanes)
         with T.serial(self.positions) as position, T.serial(self.rows // tile.cols) as chunk:
             t = chunk * tile.cols
-            acc = T.alloc_buffer((tile.cols * self.width,), "int32", scope="local")
+            # One for each tile, as in generic/conv2d.py.
+            acc = [T.alloc_buffer((self.width,), "int32") for _ in range(tile.cols)]
             places = [
-                ((x * tile.vecs + v) * tile.lanes, (((t + x) * tile.vecs + v) * self.positions + position) * tile.lanes)
+                (acc[x], v * tile.lanes, (((t + x) * tile.vecs + v) * self.positions + position) * tile.lanes)
                 for x in range(tile.cols)
                 for v in range(tile.vecs)
             ]
-            for at, place in places:
+            for one, at, place in places:
                 value = spread(tirx.const(0, "int32"), tile.lanes) if part is None else sums.vload([place], dtype)
-                T.buffer_store(acc, value, [_ramp(at, tile.lanes)])
+                T.buffer_store(one, value, [_ramp(at, tile.lanes)])
             pixels = (((0 if part is None else part * self.positions) + position) * self.rows + t) * weights.part_channels
             self._accumulate(acc, patches, pixels, weight, weight_base + position * weights.steps * weights.step_size)
-            for at, place in places:
-                T.buffer_store(sums, acc.vload([at], dtype), [_ramp(place, tile.lanes)])
+            for one, at, place in places:
+                T.buffer_store(sums, one.vload([at], dtype), [_ramp(place, tile.lanes)])
 
-    def _accumulate(self, acc: Expr, patches: Expr, pixel_base: Expr, weight: Expr, weight_base: Expr) -> None:
-        """Emit: acc += the sums of `cols` tiles at one position."""
+    def _accumulate(self, acc: Sequence[Expr], patches: Expr, pixel_base: Expr, weight: Expr, weight_base: Expr) -> None:
+        """Emit: acc[x] += the sums of the x-th of `cols` tiles at one position."""
         tile, step, lanes = self.tile, self.step, self.tile.lanes
         size = lanes * step.depth
         with T.serial(self.weights.steps) as s:
@@ -175,9 +178,8 @@ class _Builder:
             for x in range(tile.cols):
                 pixel = step.broadcast(patches, pixel_base + x * self.weights.part_channels + s * step.depth, lanes)
                 for v in range(tile.vecs):
-                    at = (x * tile.vecs + v) * lanes
-                    old = acc.vload([at], vector("int32", lanes))
-                    T.buffer_store(acc, step.apply(old, [pixel], [vectors[v]], lanes), [_ramp(at, lanes)])
+                    old = acc[x].vload([v * lanes], vector("int32", lanes))
+                    T.buffer_store(acc[x], step.apply(old, [pixel], [vectors[v]], lanes), [_ramp(v * lanes, lanes)])
 
     def _transform_output(self, sums: Expr, between: Expr, first: Expr, t: Expr, channel: Expr) -> None:
         """Emit: the m x m outputs of tile first + t, in the channels of one block."""
@@ -190,16 +192,16 @@ class _Builder:
             for i, total in enumerate(transform_output(m, column, _keep)):
                 T.buffer_store(between, total.value, [_ramp(((v * m + i) * n + j) * lanes, lanes)])
         with T.serial(m) as i:
-            acc = T.alloc_buffer((m * self.width,), "int32", scope="local")
+            acc = [T.alloc_buffer((self.width,), "int32") for _ in range(m)]
             for v in range(tile.vecs):
                 start = T.bind(self.operands.start(lanes, channel + v * lanes))
                 values = [Wrapping(T.bind(between.vload([((v * m + i) * n + j) * lanes], dtype))) for j in range(n)]
                 for j, total in enumerate(transform_output(m, values, _keep)):
                     result = wrapping_sum(divide_output(m, total).value, start)
-                    T.buffer_store(acc, result, [_ramp(j * self.width + v * lanes, lanes)])
+                    T.buffer_store(acc[j], result, [_ramp(v * lanes, lanes)])
             for j in range(m):
                 pixel = (image * self.w.out_height + row + i) * self.w.out_width + col + j
-                self.operands.store(acc, lanes, j * self.width, pixel, channel, tile.vecs)
+                self.operands.store(acc[j], lanes, 0, pixel, channel, tile.vecs)
 
 
 def _start(index: Expr, size: int, count: int) -> Expr:
