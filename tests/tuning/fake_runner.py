@@ -28,18 +28,23 @@ def cost(choice: Tile) -> float:
 
 @dataclass
 class TableRunner:
-    """A Runner that looks times up, and counts what it was asked. stop_after: raises KeyboardInterrupt at that call."""
+    """A Runner that looks times up, and counts what it was asked.
+
+    stop_after: raises KeyboardInterrupt at that call; broken: choices that fail; broken_late: choices that fail from that call on
+    """
 
     scale: float = 1.0
     stop_after: int | None = None
     broken: frozenset[Choice] = frozenset()
+    broken_late: tuple[int, frozenset[Choice]] = (0, frozenset())
     asked: list[tuple[TuningTask, Choice]] = field(default_factory=list)
 
     def times(self, task: TuningTask, choices: Sequence[Choice], rounds: int) -> list[list[float]]:
         if self.stop_after is not None and len(self.asked) >= self.stop_after:
             raise KeyboardInterrupt
         self.asked.append((task, choices[-1]))
-        if self.broken & set(choices):
+        late, broken = self.broken_late
+        if (self.broken | (broken if len(self.asked) > late else frozenset())) & set(choices):
             raise ValueError("does not fit")
         size = task.workload.macs / workload().macs * self.scale
         return [[cost(choice) * size] * rounds for choice in choices]

@@ -36,6 +36,7 @@ def test_constants_do_not_make_another_task():
     assert normalise(base) == normalise(other) == normalise(normalise(base))
     unclipped = replace(base, epilogue=replace(base.epilogue, qmin=0, qmax=255, low=float("-inf"), high=float("inf")))
     assert normalise(unclipped) == unclipped
+    assert normalise(replace(workload(), out_pitch=96, out_offset=32)) == normalise(workload())
 
 
 def test_every_other_field_makes_another_task():
@@ -43,7 +44,7 @@ def test_every_other_field_makes_another_task():
         "batch": 2, "height": 13, "width": 13, "in_channels": 32, "out_channels": 16, "kernel": (3, 3), "stride": (2, 2), "groups": 16,
         "padding": (1, 1, 1, 1), "dilation": (2, 2), "in_dtype": "float32", "accumulate16": 1, "epilogue": Epilogue(bounded=True),
     }  # fmt: skip
-    assert changes.keys() | {"input_zero_point"} == {f.name for f in fields(Conv2DWorkload)}
+    assert changes.keys() | {"input_zero_point", "out_pitch", "out_offset"} == {f.name for f in fields(Conv2DWorkload)}
     for name, value in changes.items():
         assert normalise(replace(workload(), **{name: value})) != normalise(workload()), name
     epilogue = {

@@ -58,7 +58,8 @@ class TaskSearch:
 
     def gain(self) -> float:
         """Microseconds of the network that another trial may win, up to a constant."""
-        times = [time for choice, time in self.measured.items() if choice in self.space] or [float(self.task.workload.macs) / 1e4]
+        known = [time for choice, time in self.measured.items() if choice in self.space and np.isfinite(time)]
+        times = known or [float(self.task.workload.macs) / 1e4]
         best = min(times)
         trend = (min(times[:-_RECENT]) - best) / _RECENT / best if len(times) > _RECENT else 0.0
         return self.uses * best * (_TREND * trend + (1 - _TREND) / (1 + self.trials))

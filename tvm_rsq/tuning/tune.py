@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,20 +17,18 @@ from tvm_rsq.tuning.network_tasks import NetworkTask
 from tvm_rsq.tuning.runner import LocalRunner, Runner
 from tvm_rsq.tuning.search import TaskSearch, next_search, teach
 from tvm_rsq.tuning.task import describe
+from tvm_rsq.tuning.trial import trial, untuned_us
 from tvm_rsq.tuning.work_dir import Decision, WorkDir, open_work_dir
-
-log = logging.getLogger(__name__)
-
-_ROUNDS = 7  # samples of a trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult:
-    """What became of a task: `decision`, out of `space` choices."""
+    """What became of a task: `decision`, out of `space` choices, of which `untuned` needs no trial."""
 
     task: NetworkTask
     decision: Decision
     space: int
+    untuned: Choice
 
     @property
     def shape(self) -> str:
@@ -47,7 +43,7 @@ class TaskResult:
     @property
     def kept_untuned(self) -> bool:
         """Whether nothing beat the untuned choice."""
-        return self.decision.us == self.decision.untuned_us
+        return self.decision.choice == self.untuned
 
     @property
     def untuned_us(self) -> float:
@@ -66,7 +62,8 @@ def tune(
     """Measure until `config.trials` choices of these tasks are on record in `config.work_dir`, and decide. One result for each task.
 
     Every measurement is written at once: a tuner that was killed goes on where it was.
-    TargetError: this machine cannot run the kernels. ConfigError: another tuner is at work in the folder.
+    TargetError: this machine cannot run the kernels, or an untuned one fails. ConfigError: another tuner is at work in the folder, or it
+    holds what tuners do not write.
     """
     runner = runner or LocalRunner(spec)
     with open_work_dir(config.work_dir, spec.tvm_target()) as folder:
@@ -87,23 +84,12 @@ def _explore(searches: Sequence[TaskSearch], config: TuneConfig, runner: Runner,
     total = min(config.trials, sum(len(search.space) - 1 for search in searches))
     while (done := sum(search.trials for search in searches)) < total and (search := next_search(searches)):
         choice = search.propose(model, np.random.default_rng([config.seed, done]))
-        times = _trial(search, choice, runner)
+        times = trial(search.task, search.untuned, choice, search.measured.get(search.untuned), runner)
         for measured, us in times.items():
             folder.record(search.task, measured, us)
         search.measured.update(times)
         teach(model, search, times)
         progress(Progress(stage="tune", done=done + 1, total=total, detail=_detail(search)))
-
-
-def _trial(search: TaskSearch, choice: Choice, runner: Runner) -> dict[Choice, float]:
-    """Microseconds of the choice, at the speed that the machine had when the untuned one was first measured, and then of that one too."""
-    try:
-        untuned, times = map(min, runner.times(search.task, [search.untuned, choice], _ROUNDS))
-    except (ValueError, RuntimeError) as error:  # RuntimeError: TVM's own
-        log.warning("%s cannot be made as %s: %s", describe(search.task.workload), choice, " ".join(str(error).split())[-300:])
-        return {choice: math.inf}
-    known = search.measured.get(search.untuned)
-    return {search.untuned: untuned, choice: times} if known is None else {choice: times / untuned * known}
 
 
 def _settle(
@@ -114,14 +100,16 @@ def _settle(
     for number, (task, search) in enumerate(zip(tasks, searches, strict=True), 1):
         decision = decisions.get(search.task)
         if decision is None or decision.measured != len(search.measured):
-            measured = search.measured or {search.untuned: min(runner.times(search.task, [search.untuned], _ROUNDS)[0])}
-            decision = decide(search.task, search.untuned, measured, runner)
+            if search.untuned not in search.measured:
+                search.measured[search.untuned] = untuned_us(search.task, search.untuned, runner)
+                folder.record(search.task, search.untuned, search.measured[search.untuned])
+            decision = decide(search.task, search.untuned, search.measured, runner)
             folder.decide(search.task, decision)
-        results.append(TaskResult(task=task, decision=decision, space=len(search.space)))
+        results.append(TaskResult(task=task, decision=decision, space=len(search.space), untuned=search.untuned))
         progress(Progress(stage="compare", done=number, total=len(tasks), detail=describe(search.task.workload)))
     return tuple(results)
 
 
 def _detail(search: TaskSearch) -> str:
-    best = min(search.measured.values()) / search.measured.get(search.untuned, math.inf)
+    best = min(search.measured.values()) / search.measured[search.untuned]
     return f"{describe(search.task.workload)}  {best:.2f} of untuned"
