@@ -12,6 +12,14 @@ from tvm_rsq.passes.dataflow import Dataflow, Node
 from tvm_rsq.targets.kernel import Kernel
 
 
+class Part(NamedTuple):
+    """Channels offset ... of the last axis of `whole`, the tensor of a concatenation, which has `pitch` of them."""
+
+    whole: str
+    offset: int
+    pitch: int
+
+
 class Affine(NamedTuple):
     """real = scale * (q - zero_point), q in [0, qmax]; scale is a float or an array along the channels."""
 
@@ -27,7 +35,8 @@ class LoweredCall:
     arguments  a string names an island parameter, whose tensor is passed; an array is a constant
     shapes     island parameter -> the shape in which the kernel takes it, where that differs
     result_shape  of the island's result, where the kernel makes it in another shape
-    kernel     None: nothing to compute, the result is the first argument in another shape
+    kernel     None: nothing to compute, the result is the first argument in another shape, or what `whole` holds already
+    whole      the concatenation's tensor into which the kernel stores, others of its parts being there already or coming later
     """
 
     kernel: Kernel | None
@@ -36,10 +45,15 @@ class LoweredCall:
     dtype: str
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     result_shape: tuple[int, ...] | None = None
+    whole: str | None = None
 
 
 class IslandView:
-    """kind, layer, tensor, requantize and accumulate16 as fold_islands noted them; ops: the operations without quantize and dequantize."""
+    """kind, layer, tensor, requantize and accumulate16 as fold_islands noted them; ops: the operations without quantize and dequantize.
+
+    part      where concat_in_place wants the result stored, None for a tensor of its own
+    in_place  of a concatenation: the parameters that are in their places already
+    """
 
     def __init__(self, mod: IRModule, name: str) -> None:
         self.view = Dataflow(mod, name)
@@ -49,6 +63,9 @@ class IslandView:
         self.tensor = str(function.attrs["rsq.tensor"])
         self.requantize = str(function.attrs.get("rsq.requantize", "float"))
         self.accumulate16 = int(function.attrs.get("rsq.accumulate16", 0))
+        part = function.attrs.get("rsq.part")
+        self.part = Part(str(part["whole"]), int(part["offset"]), int(part["pitch"])) if part is not None else None
+        self.in_place = frozenset(str(name) for name in function.attrs.get("rsq.in_place", ()))
         self.ops: tuple[Node, ...] = tuple(self.view.nodes.values())
         self.result = self.ops[-1]
         self.out_shape = tuple(int(extent) for extent in function.ret_ty.shape.values)

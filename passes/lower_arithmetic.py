@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tvm_rsq.passes.island_view import Affine, IslandView, LoweredCall, sides, static_attr
@@ -62,14 +64,24 @@ def lower_mean(island: IslandView, library: KernelLibrary) -> LoweredCall:
 
 
 def lower_concat(island: IslandView, library: KernelLibrary) -> LoweredCall:
-    """Concatenation; inputs of the result's own scale are copied, the others requantized."""
+    """Concatenation; inputs of the result's own scale are copied, the others requantized, those in their place left there."""
     node, out = island.result, island.output
     shapes = tuple(island.shape(name) for name in node.operands)
+    there = tuple(name in island.in_place for name in node.operands)
+    if all(there):
+        return LoweredCall(kernel=None, arguments=(), shape=island.out_shape, dtype=island.out_dtype, whole=island.tensor)
     rows = [requantize_affine(*island.affine(name)[:2], *out[:2]) for name in node.operands]
-    moved = tuple(island.affine(name)[:2] != out[:2] or island.affine(name).qmax > out.qmax for name in node.operands)
     axis = int(node.expr.attrs.axis) % len(shapes[0])
-    workload = ConcatWorkload(shapes=shapes, axis=axis, requantized=moved, qmin=0, qmax=out.qmax)
-    return _call(island, library.concat(workload), (*node.operands, np.stack(rows).astype(np.float32)))
+    moved = tuple(is_requantized(island.affine(name), out) for name in node.operands)
+    workload = ConcatWorkload(shapes=shapes, axis=axis, requantized=moved, in_place=there, qmin=0, qmax=out.qmax)
+    arguments = [name for name, is_there in zip(node.operands, there, strict=True) if not is_there]
+    call = _call(island, library.concat(workload), (*arguments, np.stack(rows).astype(np.float32)))
+    return replace(call, whole=island.tensor if any(there) else None)
+
+
+def is_requantized(part: Affine, whole: Affine) -> bool:
+    """Whether a concatenation has to change its input's values."""
+    return part[:2] != whole[:2] or part.qmax > whole.qmax
 
 
 def _stored(island: IslandView) -> dict[str, object]:

@@ -5,7 +5,10 @@ After   y_q = call_tir(conv2d_kernel, (x_q, packed weight, folded bias, multipli
 
 The kernels and the layout of their weights come from the target's KernelLibrary; nothing here knows a target. What is left in main
 besides kernels are the operators of float islands, for relax's own legalisation. After this pass no parameter is read: everything is a
-constant. The quantize of an image input and the permutation behind it become one kernel.
+constant. The quantize of an image input and the permutation behind it become one kernel. Parts that concat_in_place has placed:
+
+Before  a_q = conv2d_a(x_q, w); b_q = conv2d_b(x_q, v); y_q = concat_y(a_q, b_q)
+After   y_0 = call_tir(conv2d, (x_q, ...)); y_q = call_tir_inplace(conv2d_1, (x_q, ..., y_0), inplace_indices=[...])
 """
 
 from __future__ import annotations
@@ -67,6 +70,7 @@ class _Lower:
     builder: relax.BlockBuilder = field(default_factory=relax.BlockBuilder)
     replaced: dict[relax.Var, relax.Expr] = field(default_factory=dict)
     calls: list[KernelCall] = field(default_factory=list)
+    wholes: dict[str, relax.Expr] = field(default_factory=dict)
 
     def run(self) -> tuple[IRModule, tuple[KernelCall, ...]]:
         main = self.mod["main"]
@@ -110,13 +114,20 @@ class _Lower:
 
     def _emit(self, lowered: LoweredCall, given: Mapping[str, relax.Expr], tensor: str, layer: str) -> relax.Expr:
         arguments = [self._argument(argument, given, lowered) for argument in lowered.arguments]
+        whole = self.wholes.get(lowered.whole or "")
         if lowered.kernel is None:
-            return self._reshaped(arguments[0], lowered.shape)
+            return self._reshaped(arguments[0] if whole is None else whole, lowered.shape)
         log.info("%s: %s", layer or tensor, lowered.kernel.name)
         self.calls.append(KernelCall(tensor=tensor, layer=layer, kernel=lowered.kernel.name))
         function = self._function(lowered.kernel)
-        call = relax.op.call_tir(function, arguments, out_ty=relax.TensorType(lowered.shape, lowered.dtype))
+        out_ty = relax.TensorType(lowered.shape, lowered.dtype)
+        if whole is None:  # the first part of a concatenation makes room for the others
+            call = relax.op.call_tir(function, arguments, out_ty=out_ty)
+        else:
+            call = relax.op.call_tir_inplace(function, [*arguments, whole], inplace_indices=[len(arguments)], out_ty=out_ty)
         made = self.builder.emit(call, name_hint=tensor)
+        if lowered.whole:
+            self.wholes[lowered.whole] = made
         return self._reshaped(made, lowered.result_shape or lowered.shape)
 
     def _argument(self, argument: str | np.ndarray, given: Mapping[str, relax.Expr], lowered: LoweredCall) -> relax.Expr:

@@ -28,15 +28,15 @@ def lower_layer(island: IslandView, params: Mapping[str, np.ndarray], library: K
     layer = _Layer(island, params)
     workload = layer.workload()
     kernel = library.conv2d(workload)
-    out_shape = (workload.batch, workload.out_height, workload.out_width, workload.out_channels)
+    shape = workload.out_shape
     arguments: list[str | np.ndarray] = [layer.data, kernel.pack_weight(layer.ohwi), *layer.constants(workload.epilogue)]
     shapes = {layer.data: layer.image}
     if layer.residual:
-        shapes[layer.residual] = out_shape
+        shapes[layer.residual] = (*shape[:-1], workload.out_channels)
         arguments += [layer.residual, *layer.residual_constants(workload.epilogue)]
     return LoweredCall(
-        kernel=kernel, arguments=tuple(arguments), shape=out_shape, dtype=workload.epilogue.out, shapes=shapes,
-        result_shape=island.out_shape,
+        kernel=kernel, arguments=tuple(arguments), shape=shape, dtype=workload.epilogue.out, shapes=shapes,
+        result_shape=shape if island.part else island.out_shape, whole=island.part.whole if island.part else None,
     )  # fmt: skip
 
 
@@ -71,6 +71,8 @@ class _Layer:
             input_zero_point=self.island.affine(self.data).zero_point,
             accumulate16=self._promised(),
             epilogue=self._epilogue() if self.island.output else self._float_epilogue(),
+            out_pitch=self.island.part.pitch if self.island.part else 0,
+            out_offset=self.island.part.offset if self.island.part else 0,
         )
 
     @property

@@ -61,11 +61,13 @@ class ConcatWorkload:
     """Concatenation along `axis` (0 <= axis < rank).   input i is copied, or q' = clip(rne(fma(q, r[i, 0], r[i, 1])), qmin, qmax)
 
     requantized  one flag per input: False copies it as it is
+    in_place     one flag per input: True is one that its own kernel has stored in the output; it is no argument and not touched. () is none
     """
 
     shapes: tuple[tuple[int, ...], ...]
     axis: int
     requantized: tuple[bool, ...]
+    in_place: tuple[bool, ...] = ()
     dtype: str = "uint8"
     qmin: int = 0
     qmax: int = 255

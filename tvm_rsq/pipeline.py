@@ -11,6 +11,7 @@ from tvm.ir.transform import Pass
 
 from tvm_rsq.model import Model
 from tvm_rsq.passes.annotate_qdq import LayerQuant, annotate_qdq
+from tvm_rsq.passes.concat_in_place import concat_in_place
 from tvm_rsq.passes.fold_batch_norm import fold_batch_norm
 from tvm_rsq.passes.fold_islands import fold_islands
 from tvm_rsq.passes.lower_islands import KernelCall, lower_islands
@@ -39,7 +40,7 @@ def annotate(model: Model, layers: Mapping[str, LayerQuant], tensors: Mapping[st
 
 def lower(model: Model, library: KernelLibrary, evaluate: Evaluate) -> tuple[IRModule, tuple[KernelCall, ...]]:
     """QDQ form -> kernels of one target and, between them, the operators of float islands."""
-    return lower_islands(fold_islands(model.module), model.params, library, evaluate)
+    return lower_islands(concat_in_place(fold_islands(model.module)), model.params, library, evaluate)
 
 
 def build_passes() -> list[Pass]:

@@ -23,6 +23,7 @@ from tvm_rsq.layer_override import LAYER_SCHEMES, LayerOverride
 from tvm_rsq.layer_plans import Decision, fitted, layer_plan
 from tvm_rsq.layer_workloads import layer_workloads
 from tvm_rsq.model import Model
+from tvm_rsq.origins import origins
 from tvm_rsq.passes import operator_roles as roles
 from tvm_rsq.passes.dataflow import OUTPUT, Dataflow, Node
 from tvm_rsq.passes.find_islands import Islands, find_islands
@@ -66,8 +67,8 @@ class _Planner:
         self.executor, self.view = Executor(model), Dataflow(model.module)
         self.said = resolve_overrides(config.overrides, layer_names(model))
         self.islands = find_islands(self.view, {name for name, override in self.said.items() if override.scheme == "float"})
-        keeps = {island.output: island.inputs[0] for island in self.islands.islands if island.keeps_scale}
-        self.origin = {name: _origin(name, keeps) for name in self.islands.quantized}
+        self.own_bits = self._own_bits()
+        self.origin = origins(self.view, self.islands, self.own_bits)
         bits = {layer.name: self._word(layer.name).weight_bits or config.weight_bits for layer in self.executor.layers}
         self.facts = layer_facts(model, self.executor, self.view, self.islands, bits)
 
@@ -154,19 +155,23 @@ class _Planner:
             budget=self.config.budget, progress=self.progress,
         ).run()  # fmt: skip
 
-    def _activations(self) -> dict[str, TensorQuant]:
-        """Quantization of every stored tensor; what only moves values has the quantization of what it moves."""
-        config, islands = self.config, self.islands
+    def _own_bits(self) -> dict[str, int]:
+        """Bits of the tensors that have a word of their own on them."""
         bits = {spec.name: INPUT_BITS for spec in self.model.inputs}
-        for island in islands.islands:
+        for island in self.islands.islands:
             if island.layer and (said := self._word(island.layer).activation_bits):
                 bits[island.output] = said
+        return bits
+
+    def _activations(self) -> dict[str, TensorQuant]:
+        """Quantization of every stored tensor; several may share that of one, see origins."""
+        config, islands = self.config, self.islands
         needed = dict.fromkeys([name for name in islands.quantized if self.origin[name] == name] + list(self.origin.values()))
         ranges = calibrate(
             self.model, self.calibration, list(needed), method=config.range_method, bits=config.activation_bits,
             executor=self.executor, progress=self.progress,
         )  # fmt: skip
-        found = ranges.quantize(config.activation_bits, bits)
+        found = ranges.quantize(config.activation_bits, self.own_bits)
         return {name: found[self.origin[name]] for name in islands.quantized}
 
 
@@ -193,12 +198,6 @@ def resolve_overrides(overrides: Mapping[str, LayerOverride | str], layers: list
         for name in matched:
             resolved[name] = parsed.filled_by(resolved.get(name, LayerOverride()))
     return resolved
-
-
-def _origin(name: str, keeps: Mapping[str, str]) -> str:
-    while name in keeps:
-        name = keeps[name]
-    return name
 
 
 def _float_islands(view: Dataflow, islands: Islands) -> tuple[FloatIsland, ...]:

@@ -3,7 +3,7 @@
 Written as a loop nest, not in TE, where one stage would test for every element which input it comes from:
 
     for row in parallel(product of the axes before `axis`):
-        for each input: its run of `shape[axis] * inner` elements, vectorised
+        for each input that is not in its place: its run of `shape[axis] * inner` elements, vectorised
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from tvm_rsq.targets.workloads_movement import ConcatWorkload
 
 
 def make_concat(workload: ConcatWorkload, *, form: numerics.RequantizeForm) -> Kernel:
-    """prim_func(x_0, ..., x_k-1 carrier, affine float32 (k, 2), output).
+    """prim_func(x_0, ..., x_k-1 carrier without those in place, affine float32 (k, 2), output).
 
     Rows of affine come from `quantize.requantize_affine`; those of copied inputs are not read, but the argument is always there.
     """
+    in_place = workload.in_place or (False,) * len(workload.shapes)
     rows = math.prod(workload.shapes[0][: workload.axis])
     runs = [math.prod(shape[workload.axis :]) for shape in workload.shapes]
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("main")
         T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "global_symbol": "main"})
-        inputs = [T.arg(f"x{i}", T.buffer(shape, workload.dtype)) for i, shape in enumerate(workload.shapes)]
-        affine = T.arg("affine", T.buffer((len(inputs), 2), "float32"))
+        shapes = {i: shape for i, shape in enumerate(workload.shapes) if not in_place[i]}
+        inputs = {i: T.arg(f"x{i}", T.buffer(shape, workload.dtype)) for i, shape in shapes.items()}
+        affine = T.arg("affine", T.buffer((len(runs), 2), "float32"))
         output = T.arg("output", T.buffer(workload.out_shape, workload.dtype))
-        loop = T.parallel if rows * sum(runs) >= PARALLEL_WORK and rows > 1 else T.serial
+        loop = T.parallel if rows * sum(runs[i] for i in inputs) >= PARALLEL_WORK and rows > 1 else T.serial
         with loop(0, rows) as row:
-            start = 0
-            for i, run in enumerate(runs):
-                _copy_run(workload, i, inputs[i], affine, output, row, start, run, form)
-                start += run
+            for i, source in inputs.items():
+                _copy_run(workload, i, source, affine, output, row, sum(runs[:i]), runs[i], form)
     return Kernel(name="concat", prim_func=builder.get())
 
 

@@ -33,3 +33,13 @@ def test_concat(cpu, shapes, axis, extreme):
     w = ConcatWorkload(shapes=shapes, axis=axis, requantized=requantized, qmax=250)
     got = run(spec, make_concat(w, form=spec.library.form), [*parts, affine], w.out_shape, "uint8")
     np.testing.assert_array_equal(got, expected)
+
+
+def test_what_is_in_place_is_left_alone():
+    spec, rng, shapes = spec_that_runs_here("llvm"), np.random.default_rng(0), ((2, 3, 5), (2, 3, 16), (2, 3, 7))
+    first, last = quantized(rng, shapes[0], extreme=False), quantized(rng, shapes[2], extreme=False)
+    affine = np.stack([requantize_affine(0.3, 11, 0.6, 60)] * 3)
+    w = ConcatWorkload(shapes=shapes, axis=2, requantized=(True, False, False), in_place=(False, True, False))
+    got = run(spec, make_concat(w, form=spec.library.form), [first, last, affine], w.out_shape, "uint8")
+    moved = affine_rounded(fma32(first, *affine[0]), 1, 0, 0, 255, "uint8")
+    np.testing.assert_array_equal(got, np.concatenate([moved, np.full(shapes[1], 77, "uint8"), last], 2))  # 77 is what `run` puts there
