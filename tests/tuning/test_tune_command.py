@@ -85,6 +85,16 @@ def test_another_machine_is_refused_before_the_long_work(tmp_path, monkeypatch):
         tvm_rsq.compile(classifier(), FOREIGN, calibration="nowhere.npz", tuning=TuneConfig(work_dir=tmp_path))
 
 
+def test_a_folder_that_cannot_be_used_is_refused_before_the_long_work(tmp_path, photos, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("tvm_rsq.api._load", lambda *_: pytest.fail("the network was read first"))
+    with pytest.raises(ConfigError, match="cannot tune in"):
+        tvm_rsq.compile(classifier(), tuning=TuneConfig(work_dir=tmp_path / "file"))
+    for trials in (0, 3):
+        done = invoke("tune", MODEL, "--trials", trials, "--work-dir", tmp_path / "file", "--calibration", photos)
+        assert done.exit_code == 1 and "cannot tune in" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_a_configuration_is_checked_when_it_is_made():
     for wrong in ({"trials": -1}, {"trials": 1.5}, {"trials": True}, {"threads": 0}, {"seed": -1}, {"work_dir": 3}):
         with pytest.raises(ConfigError):

@@ -61,10 +61,12 @@ def tune(
     from tvm_rsq.compiler import tune_quantized
     from tvm_rsq.targets.parse import parse_target
     from tvm_rsq.tuning.runner import check_runs_here
+    from tvm_rsq.tuning.work_dir import check_work_dir
 
     tuning = tvm_rsq.TuneConfig(trials=trials, work_dir=work_dir, seed=seed, threads=threads)
     spec = parse_target(target)
-    check_runs_here(spec)  # before the long work
+    check_runs_here(spec)  # before the long work, as is the folder
+    check_work_dir(work_dir)
     with session.progress() as progress:
         quantized = tvm_rsq.quantize(
             network.model, config, target=spec, example_inputs=network.example_inputs, calibration=data, batch=batch,

@@ -15,13 +15,17 @@ from tvm_rsq.tuning.network_tasks import network_tasks
 from tvm_rsq.tuning.runner import Runner, check_runs_here
 from tvm_rsq.tuning.tune import TaskResult, tune
 from tvm_rsq.tuning.tuned_library import TunedLibrary
-from tvm_rsq.tuning.work_dir import read_decisions
+from tvm_rsq.tuning.work_dir import check_work_dir, read_decisions
 
 
 def check_tuning(config: TuneConfig, spec: TargetSpec) -> None:
-    """What can be said before a network is at hand.   TargetError: this machine cannot tune for `spec`. ConfigError: nothing to read."""
+    """What can be said before a network is at hand.
+
+    TargetError: this machine cannot tune for `spec`. ConfigError: a folder that cannot be used, or nothing to read in it.
+    """
     if config.trials:
         check_runs_here(spec)
+        check_work_dir(config.work_dir)
     else:
         read_decisions(config.work_dir)
 

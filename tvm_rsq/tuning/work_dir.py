@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import fcntl
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from tvm.target import Target
 
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.targets.choice import Choice, from_knobs, to_knobs
+from tvm_rsq.tuning import line_shapes
 from tvm_rsq.tuning.json_lines import open_locked, read_lines, repair, write_line
-from tvm_rsq.tuning.line_shapes import decision as decision_line
 from tvm_rsq.tuning.specification import annotate, choice_of, specification
 from tvm_rsq.tuning.task import TuningTask, identity
 
@@ -52,14 +52,25 @@ class WorkDir:
         self._target = target
         for name in (_WORKLOADS, _RECORDS, _BEST):
             repair(path / name)
-        self._database = JSONDatabase(work_dir=str(path))
+        # Before TVM reads them: it crashes on what it does not expect.
+        workloads = read_lines(path / _WORKLOADS, line_shapes.workload)
+        read_lines(path / _RECORDS, line_shapes.trial(len(workloads)))
         self._records: dict[str, list[TuningRecord]] = {}
-        for record in self._database.get_all_tuning_records():
-            self._records.setdefault(str(record.workload.mod["main"].attrs["rsq.task"]), []).append(record)
+        with self._named():
+            self._database = JSONDatabase(work_dir=str(path))
+            for record in self._database.get_all_tuning_records():
+                self._records.setdefault(str(record.workload.mod["main"].attrs["rsq.task"]), []).append(record)
 
     def measured(self, task: TuningTask) -> dict[Choice, float]:
-        """Choice -> microseconds of what is on record; infinity for one that could not be built."""
-        return {choice_of(record.trace): _us(record) for record in self._records.get(task.identity, [])}
+        """Choice -> microseconds of what is on record; infinity for one that could not be built. Of several, the most counts: so a failure
+        stays one. ConfigError: a choice that there is not.
+        """
+        found: dict[Choice, float] = {}
+        with self._named():
+            for record in self._records.get(task.identity, []):
+                choice = choice_of(record.trace)
+                found[choice] = max(_us(record), found.get(choice, 0.0))
+        return found
 
     def record(self, task: TuningTask, choice: Choice, us: float) -> None:
         """Write one measurement; infinity says that the choice could not be built."""
@@ -78,25 +89,42 @@ class WorkDir:
             "measured": decision.measured,
         }  # fmt: skip
         with open_locked(self._path / _BEST) as file:
-            write_line(file, decision_line(line))
+            write_line(file, line_shapes.decision(line))
 
     def decisions(self) -> Decisions:
         return read_decisions(self._path)
 
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """ConfigError in place of what reading the database may raise: its lines have the right shape, and hold nothing of ours."""
+        try:
+            yield
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            files, why = f"{self._path / _WORKLOADS} and {self._path / _RECORDS}", " ".join(str(error).split())[-200:]
+            raise ConfigError(f"{files} cannot be read ({why}); remove both, or take another folder") from error
+
 
 class Decisions:
-    """What `best.jsonl` says."""
+    """What `best.jsonl` says: its lines in order, of which the last of a task counts."""
 
-    def __init__(self, lines: list[Any]) -> None:
-        self._exact = {identity(line["task"]): line for line in lines}
-        self._any_cpu = {_but_cpu(line["task"]): line for line in lines}
+    def __init__(self, path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+        self._path = path
+        numbered = list(enumerate(lines, 1))
+        self._exact = {identity(line["task"]): (number, line) for number, line in numbered}
+        self._any_cpu = {_but_cpu(line["task"]): (number, line) for number, line in numbered}
 
     def get(self, task: TuningTask, *, any_cpu: bool = False) -> Decision | None:
-        """The last decision about `task`.   any_cpu: also one made on another CPU with these features, for compiling elsewhere."""
-        line = self._exact.get(task.identity) or (self._any_cpu.get(_but_cpu(task.key())) if any_cpu else None)
-        if line is None:
+        """The last decision about `task`.   any_cpu: also one made on another CPU with these features, for compiling elsewhere.
+        ConfigError: it decides for a choice that there is not.
+        """
+        found = self._exact.get(task.identity) or (self._any_cpu.get(_but_cpu(task.key())) if any_cpu else None)
+        if found is None:
             return None
-        choice = from_knobs(line["choice"])
+        number, line = found
+        try:
+            choice = from_knobs(line["choice"])
+        except ValueError as error:
+            raise ConfigError(f"{self._path}, line {number}: {error}, without that line") from error
         return Decision(choice=choice, us=line["us"], untuned_us=line["untuned_us"], measured=line["measured"])
 
 
@@ -105,20 +133,34 @@ def read_decisions(path: str | Path) -> Decisions:
     path = Path(path)
     if not path.is_dir():
         raise ConfigError(f"no tuning folder {path}; make one with `tvm-rsq tune`")
-    return Decisions(read_lines(path / _BEST, decision_line))
+    return Decisions(path / _BEST, read_lines(path / _BEST, line_shapes.decision))
 
 
 @contextmanager
 def open_work_dir(path: str | Path, target: Target) -> Iterator[WorkDir]:
-    """The folder, made where it is missing, locked until the context ends.   ConfigError: another tuner holds it, or a broken file."""
-    path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / "lock").open("w") as lock:
+    """The folder, made where it is missing, locked until the context ends.   ConfigError: as `check_work_dir`, or a broken file."""
+    with _locked(Path(path)):
+        yield WorkDir(Path(path), target)
+
+
+def check_work_dir(path: str | Path) -> None:
+    """Make the folder where it is missing.   ConfigError: it cannot be written, another tuner holds it, or its decisions are broken."""
+    with _locked(Path(path)):
+        read_decisions(path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with ExitStack() as stack:
         try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((path / "lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(f"another tuner is at work in {path}; wait for it, or give another folder") from error
-        yield WorkDir(path, target)
+        except OSError as error:
+            raise ConfigError(f"cannot tune in {path} ({error.strerror or error}); give a folder that can be written") from error
+        yield
 
 
 def _us(record: TuningRecord) -> float:
