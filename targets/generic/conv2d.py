@@ -1,6 +1,6 @@
 """Convolution and dense for any CPU: one template over the target's multiply-accumulate step and a tile.
 
-    parallel over (row segment, channel block), in the tile's order
+    parallel over (row segment, channel block), in the tile's order; over row segments alone where each stages its own pixels
         for each tile of the segment:                    cols x vecs accumulators, all in registers
             for kh, kw, step of the run:  every accumulator += pixel * weights
             epilogue, straight from the registers into the output
@@ -24,7 +24,7 @@ from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.operands import Operands
 from tvm_rsq.targets.generic.pack import pack_conv
-from tvm_rsq.targets.generic.staging import stage_input
+from tvm_rsq.targets.generic.staging import stage_input, stage_pixels, stages_own_pixels
 from tvm_rsq.targets.generic.steps import ConvStep, vector
 from tvm_rsq.targets.generic.tiles import ConvShape, Tile
 from tvm_rsq.targets.kernel import Kernel
@@ -80,38 +80,56 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
     tiles = -(-width // tile.cols)
     segments = -(-tiles // tile.segment)
     rows = g.pixels // width * segments
+
+    def emit(operands: Operands, data: Expr, origin: Expr | None, row: Expr, group_block: Expr) -> None:
+        """Emit: the outputs of a row segment in one channel block; data is staged, from pixel `origin` on where the segment has its own."""
+        line, segment = tirx.floordiv(row, segments), tirx.floormod(row, segments)
+        group, block = tirx.floordiv(group_block, blocks), tirx.floormod(group_block, blocks)
+        # One for each pixel: TVM puts what is small onto the stack, where LLVM finds registers, and asks its pool for the rest.
+        acc = [T.alloc_buffer((tile.vecs * tile.lanes,), step.acc) for _ in range(tile.cols)]
+        rest = tiles - segment * tile.segment
+        with T.serial(tirx.min(tile.segment, rest) if tiles % tile.segment else tile.segment) as t:
+            first = (segment * tile.segment + t) * tile.cols
+            if width % tile.cols:
+                first = tirx.min(first, width - tile.cols)
+            start = group * channels + _block_start(block, tile, channels)
+            # Less channels than a block has: the last vector overlaps its neighbour.
+            vecs = [start + min(v * tile.lanes, channels - tile.lanes) for v in range(tile.vecs)]
+            for v in range(tile.vecs):
+                for x in range(tile.cols):
+                    T.buffer_store(acc[x], operands.start(tile.lanes, vecs[v]), [_index(v, tile.lanes)])
+            channel = group * (w.in_channels // w.groups)
+            if origin is None:
+                pixels = _pixels(data, g, tile, line, first, channel)
+            else:
+                own = _pointer(data, (first - origin) * g.col_step + channel)
+                pixels = [(own, x * g.col_step) for x in range(tile.cols)]
+            _accumulate(acc, operands.weight, pixels, group_block * block_size, step, tile, g)
+            # Vectors that overlap are no neighbours.
+            joined = tile.vecs if tile.vecs * tile.lanes <= channels else 1
+            for x in range(tile.cols):
+                for v in range(0, tile.vecs, joined):
+                    operands.store(acc[x], tile.lanes, v * tile.lanes, line * width + first + x, vecs[v], joined)
+
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
             T.func_attr({"tirx.noalias": True, "global_symbol": "main"})
             operands = Operands(w, (w.groups * blocks * block_size,), step.weight, form, narrow)
-            data = stage_input(operands.data, w, g, dtype=step.data, depth=step.depth * step.parts)
-            with T.parallel(rows * w.groups * blocks) as task:
-                if tile.outer == "rows":
-                    row, group_block = tirx.floordiv(task, w.groups * blocks), tirx.floormod(task, w.groups * blocks)
-                else:
-                    row, group_block = tirx.floormod(task, rows), tirx.floordiv(task, rows)
-                line, segment = tirx.floordiv(row, segments), tirx.floormod(row, segments)
-                group, block = tirx.floordiv(group_block, blocks), tirx.floormod(group_block, blocks)
-                # One for each pixel: TVM puts what is small onto the stack, where LLVM finds registers, and asks its pool for the rest.
-                acc = [T.alloc_buffer((tile.vecs * tile.lanes,), step.acc) for _ in range(tile.cols)]
-                rest = tiles - segment * tile.segment
-                with T.serial(tirx.min(tile.segment, rest) if tiles % tile.segment else tile.segment) as t:
-                    first = (segment * tile.segment + t) * tile.cols
-                    if width % tile.cols:
-                        first = tirx.min(first, width - tile.cols)
-                    start = group * channels + _block_start(block, tile, channels)
-                    # Less channels than a block has: the last vector overlaps its neighbour.
-                    vecs = [start + min(v * tile.lanes, channels - tile.lanes) for v in range(tile.vecs)]
-                    for v in range(tile.vecs):
-                        for x in range(tile.cols):
-                            T.buffer_store(acc[x], operands.start(tile.lanes, vecs[v]), [_index(v, tile.lanes)])
-                    pixels = _pixels(data, g, tile, line, first, group * (w.in_channels // w.groups))
-                    _accumulate(acc, operands.weight, pixels, group_block * block_size, step, tile, g)
-                    # Vectors that overlap are no neighbours.
-                    joined = tile.vecs if tile.vecs * tile.lanes <= channels else 1
-                    for x in range(tile.cols):
-                        for v in range(0, tile.vecs, joined):
-                            operands.store(acc[x], tile.lanes, v * tile.lanes, line * width + first + x, vecs[v], joined)
+            if stages_own_pixels(w, g, tile, rows, step.data):
+                with T.parallel(rows) as row:
+                    count = tile.segment * tile.cols
+                    origin = tirx.min(row * count, width - count)
+                    data = stage_pixels(operands.data, w, origin, count, step.data)
+                    with T.serial(w.groups * blocks) as group_block:
+                        emit(operands, data, origin, row, group_block)
+            else:
+                data = stage_input(operands.data, w, g, dtype=step.data, depth=step.depth * step.parts)
+                with T.parallel(rows * w.groups * blocks) as task:
+                    if tile.outer == "rows":
+                        row, group_block = tirx.floordiv(task, w.groups * blocks), tirx.floormod(task, w.groups * blocks)
+                    else:
+                        row, group_block = tirx.floormod(task, rows), tirx.floordiv(task, rows)
+                    emit(operands, data, None, row, group_block)
     return builder.get()
 
 
@@ -128,9 +146,12 @@ def _pixels(data: Expr, g: ConvGeometry, tile: Tile, line: Expr, first: Expr, ch
     if tile.span == "row":
         base = g.row_offset(line) + first * g.col_step + channel
         return [(data, base + x * g.col_step) for x in range(tile.cols)]
-    # A pointer each: LLVM would compute indices of their own in vectors, inside the loop.
-    pointers = [T.bind(tirx.address_of(data[g.offset(0, first + x) + channel])) for x in range(tile.cols)]
-    return [(T.decl_buffer((g.images * g.image_step,), str(data.dtype), data=p), 0) for p in pointers]
+    return [(_pointer(data, g.offset(0, first + x) + channel), 0) for x in range(tile.cols)]
+
+
+def _pointer(data: Expr, index: Expr) -> Expr:
+    """`data` from `index` on, by a pointer: LLVM would compute indices that it cannot see through inside the loop."""
+    return T.decl_buffer(data.shape, str(data.dtype), data=T.bind(tirx.address_of(data[index])))
 
 
 def _accumulate(

@@ -7,10 +7,13 @@ from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry
+from tvm_rsq.targets.generic.tiles import Tile
 from tvm_rsq.targets.workload import Conv2DWorkload
 
 # A kernel may read a few values behind the last run (their weights are zero).
 _SLACK = 16
+# Tasks that share out the work well enough, where each of them takes all channels.
+_TASKS = 8
 # Values that one task copies at least, where rows are short.
 _TASK_VALUES = 4096
 
@@ -32,6 +35,22 @@ def stage_input(data: Expr, w: Conv2DWorkload, g: ConvGeometry, *, dtype: str, d
         _convert(staged, source, g.images * g.image_step, dtype)
     else:
         _pad(staged, source, w, g, dtype)
+    return staged
+
+
+def stages_own_pixels(w: Conv2DWorkload, g: ConvGeometry, tile: Tile, tasks: int, dtype: str) -> bool:
+    """Whether each of `tasks` row segments converts the pixels that it reads, all of them adjacent: for the price of reading them from the
+    first-level cache, a pass over memory less, and a launch of the threads."""
+    adjacent = g.rows == 1 and g.sample == (1, 1)
+    return adjacent and dtype != w.in_dtype and tile.outer == "rows" and tasks >= _TASKS
+
+
+def stage_pixels(data: Expr, w: Conv2DWorkload, first: Expr, count: int, dtype: str) -> Expr:
+    """Emit the copy of `count` pixels from the `first` on; a flat buffer of them."""
+    source, size = flat(data, w.batch * w.height * w.width * w.in_channels, w.in_dtype), count * w.in_channels
+    staged = T.alloc_buffer((size + _SLACK,), dtype)
+    with T.serial(size) as i:
+        T.buffer_store(staged, source[first * w.in_channels + i].astype(dtype), [i])
     return staged
 
 
