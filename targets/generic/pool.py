@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import math
+from functools import reduce
+
 from tvm import te, tirx
 from tvm.ir import Expr
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
 
 from tvm_rsq.targets import numerics
+from tvm_rsq.targets.generic.schedule import PARALLEL_WORK
+from tvm_rsq.targets.generic.staging import flat
+from tvm_rsq.targets.generic.steps import vector
 from tvm_rsq.targets.generic.te_kernel import clip_float, reduction_kernel
+from tvm_rsq.targets.generic.tiles import lanes_for, vectors
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_elementwise import AvgPoolWorkload, MaxPoolWorkload
+
+# Channels of a vector: the widest register that there is; narrower ones take several.
+_MAX_LANES = 64
+# Taps up to this many are unrolled; larger windows loop, to keep the code small.
+_UNROLLED_TAPS = 49
 
 
 def make_max_pool2d(workload: MaxPoolWorkload) -> Kernel:
     """prim_func(x NHWC carrier, output (N, OH, OW, C) carrier)."""
+    clampable = all(_clampable(workload, axis) for axis in (0, 1))
+    if clampable and math.prod(workload.kernel) <= _UNROLLED_TAPS:
+        return _clamped_max_pool2d(workload)
     x = te.placeholder(workload.shape, workload.dtype, name="x")
     kh, kw = te.reduce_axis((0, workload.kernel[0]), name="kh"), te.reduce_axis((0, workload.kernel[1]), name="kw")
-    clampable = all(_clampable(workload, axis) for axis in (0, 1))
 
     def tap(n: Expr, h: Expr, w: Expr, c: Expr) -> Expr:
         row, column = _tap_position(workload, 0, h, kh), _tap_position(workload, 1, w, kw)
@@ -25,6 +41,31 @@ def make_max_pool2d(workload: MaxPoolWorkload) -> Kernel:
 
     output = te.compute(workload.out_shape, lambda *index: te.max(tap(*index), axis=[kh, kw]), name="output")
     return reduction_kernel("max_pool2d", [x], output, output)
+
+
+def _clamped_max_pool2d(w: MaxPoolWorkload) -> Kernel:
+    """Vectors of channels, the last of which overlaps its neighbour; rows in parallel."""
+    (_, height, width, channels), (out_height, out_width) = w.shape, w.out_size
+    lanes = lanes_for(channels, _MAX_LANES)
+    blocks = vectors(channels, lanes)
+    work = math.prod(w.out_shape) * math.prod(w.kernel)
+    with IRBuilder() as builder:
+        with T.prim_func(s_tir=True):
+            T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "global_symbol": "main"})
+            x, output = T.arg("x", T.buffer(w.shape, w.dtype)), T.arg("output", T.buffer(w.out_shape, w.dtype))
+            source, target = flat(x, math.prod(w.shape), w.dtype), flat(output, math.prod(w.out_shape), w.dtype)
+            with (T.parallel if work >= PARALLEL_WORK else T.serial)(w.shape[0] * out_height) as line:
+                image, row = tirx.floordiv(line, out_height), tirx.floormod(line, out_height)
+                rows = [_clamped(w, 0, _tap_position(w, 0, row, k)) for k in range(w.kernel[0])]
+                lines = [T.bind((image * height + r) * (width * channels)) for r in rows]
+                with T.serial(out_width) as col:
+                    columns = [T.bind(_clamped(w, 1, _tap_position(w, 1, col, k)) * channels) for k in range(w.kernel[1])]
+                    with T.serial(blocks) as block:
+                        first = tirx.min(block * lanes, channels - lanes) if channels % lanes else block * lanes
+                        taps = [source.vload([r + c + first], vector(w.dtype, lanes)) for r in lines for c in columns]
+                        at = (line * out_width + col) * channels + first
+                        T.buffer_store(target, reduce(tirx.max, taps), [tirx.Ramp(at, 1, lanes) if lanes > 1 else at])
+    return Kernel(name="max_pool2d", prim_func=builder.get())
 
 
 def make_avg_pool2d(workload: AvgPoolWorkload, *, form: numerics.RequantizeForm) -> Kernel:

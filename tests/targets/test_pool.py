@@ -20,6 +20,10 @@ GEOMETRIES = [
     ((1, 5, 5, 3), (5, 5), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1)),
     ((1, 3, 3, 8), (2, 2), (3, 3), (1, 1, 1, 1), (1, 1), (2, 2)),
 ]
+LARGE = [
+    ((2, 20, 18, 36), (3, 3), (2, 2), (1, 1, 1, 1), (1, 1), (10, 9)),  # enough work for threads; the last vector of channels overlaps
+    ((1, 9, 8, 3), (9, 8), (9, 8), (0, 0, 0, 0), (1, 1), (1, 1)),  # too many taps to unroll
+]
 
 
 def windows(geometry):
@@ -39,6 +43,16 @@ def valid(positions, size):
 @settings(max_examples=6, deadline=None)
 @given(geometry=st.sampled_from(GEOMETRIES), extreme=st.booleans(), dtype=st.sampled_from(["uint8", "int8"]))
 def test_max_pool(cpu, geometry, extreme, dtype):
+    check_max_pool(spec_that_runs_here(cpu), geometry, dtype, extreme=extreme)
+
+
+@pytest.mark.parametrize("geometry", LARGE)
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_max_pool_in_parallel_and_of_large_windows(geometry, dtype):
+    check_max_pool(spec_that_runs_here("llvm"), geometry, dtype, extreme=False)
+
+
+def check_max_pool(spec, geometry, dtype, *, extreme):
     shape, kernel, stride, padding, dilation, out_size = geometry
     x = quantized(np.random.default_rng(0), shape, extreme=extreme, dtype=dtype)
     expected = np.full((shape[0], *out_size, shape[3]), np.iinfo(dtype).min, dtype)
@@ -46,7 +60,7 @@ def test_max_pool(cpu, geometry, extreme, dtype):
         for r, c in product(valid(rows, shape[1]), valid(columns, shape[2])):
             expected[:, oh, ow] = np.maximum(expected[:, oh, ow], x[:, r, c])
     w = MaxPoolWorkload(shape=shape, kernel=kernel, stride=stride, padding=padding, dilation=dilation, out_size=out_size, dtype=dtype)
-    np.testing.assert_array_equal(run(spec_that_runs_here(cpu), make_max_pool2d(w), [x], expected.shape, dtype), expected)
+    np.testing.assert_array_equal(run(spec, make_max_pool2d(w), [x], expected.shape, dtype), expected)
 
 
 @pytest.mark.parametrize("cpu", CPUS)
