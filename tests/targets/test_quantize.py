@@ -6,7 +6,7 @@ from exact_reference import CPUS, affine_rounded, fma32, quantized, run, spec_th
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tvm_rsq.targets.generic.quantize import make_dequantize, make_quantize, make_requantize, requantize_affine
+from tvm_rsq.targets.generic.quantize import make_dequantize, requantize_affine
 from tvm_rsq.targets.workloads_elementwise import DequantizeWorkload, QuantizeWorkload, RequantizeWorkload
 
 SHAPES = [(7,), (3, 5), (1, 3, 9, 16), (2, 3, 5, 7)]
@@ -23,7 +23,7 @@ def test_quantize_rounds_once(cpu, shape, zero_point, bits, seed):
     x = (rng.standard_normal(shape) * 60).astype("float32")
     x.flat[:6] = [0.5, -0.5, 1.5, 3e38, -3e38, -0.0]  # ties and values far outside
     inv_scale = np.float32(1.0 if seed % 2 else 1 / 0.7)
-    got = run(spec, make_quantize(w, form=spec.library.form), [x, np.array([inv_scale])], shape, "uint8")
+    got = run(spec, spec.library.quantize(w), [x, np.array([inv_scale])], shape, "uint8")
     np.testing.assert_array_equal(got, affine_rounded(x, inv_scale, zero_point, 0, w.qmax, "uint8"))
 
 
@@ -31,7 +31,7 @@ def test_quantize_rounds_once(cpu, shape, zero_point, bits, seed):
 def test_quantize_takes_infinities(cpu):
     spec = spec_that_runs_here(cpu)
     x = np.array([np.inf, -np.inf, 1.0], "float32")
-    kernel = make_quantize(QuantizeWorkload(shape=(3,), zero_point=7, qmin=2, qmax=250), form=spec.library.form)
+    kernel = spec.library.quantize(QuantizeWorkload(shape=(3,), zero_point=7, qmin=2, qmax=250))
     np.testing.assert_array_equal(run(spec, kernel, [x, np.ones(1, "float32")], (3,), "uint8"), [250, 2, 8])
 
 
@@ -40,7 +40,7 @@ def test_quantize_takes_infinities(cpu):
 def test_quantize_permutes_nchw_to_nhwc(cpu, shape):
     spec = spec_that_runs_here(cpu)
     x = (np.random.default_rng(0).standard_normal(shape) * 60).astype("float32")
-    kernel = make_quantize(QuantizeWorkload(shape=shape, permutation=NHWC, zero_point=128), form=spec.library.form)
+    kernel = spec.library.quantize(QuantizeWorkload(shape=shape, permutation=NHWC, zero_point=128))
     expected = affine_rounded(x.transpose(NHWC), np.float32(0.9), 128, 0, 255, "uint8")
     np.testing.assert_array_equal(run(spec, kernel, [x, np.array([0.9], "float32")], expected.shape, "uint8"), expected)
 
@@ -48,7 +48,7 @@ def test_quantize_permutes_nchw_to_nhwc(cpu, shape):
 def test_quantize_to_int8():
     spec = spec_that_runs_here("llvm")
     x = np.linspace(-200, 200, 97, dtype="float32")
-    kernel = make_quantize(QuantizeWorkload(shape=(97,), dtype="int8", zero_point=-5, qmin=-128, qmax=127), form=spec.library.form)
+    kernel = spec.library.quantize(QuantizeWorkload(shape=(97,), dtype="int8", zero_point=-5, qmin=-128, qmax=127))
     expected = affine_rounded(x, np.float32(1.1), -5, -128, 127, "int8")
     np.testing.assert_array_equal(run(spec, kernel, [x, np.array([1.1], "float32")], (97,), "int8"), expected)
 
@@ -71,7 +71,7 @@ def test_requantize_is_the_fma_then_the_rounding(cpu, ratio):
     q = np.arange(256, dtype="uint8")
     affine = requantize_affine(ratio, 9, 1.0, 20)
     expected = affine_rounded(fma32(q, affine[0], affine[1]), 1, 0, 4, 250, "uint8")
-    kernel = make_requantize(RequantizeWorkload(shape=(256,), qmin=4, qmax=250), form=spec.library.form)
+    kernel = spec.library.requantize(RequantizeWorkload(shape=(256,), qmin=4, qmax=250))
     np.testing.assert_array_equal(run(spec, kernel, [q, affine], (256,), "uint8"), expected)
     exact = np.clip((q - 9.0) * ratio + 20, 4, 250)
     assert np.abs(expected - exact).max() <= 0.5 + 1e-4  # half a step: the affine means what its docstring says
