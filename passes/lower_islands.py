@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from tvm import relax
+from tvm import relax, tirx
 from tvm.ir import GlobalVar, IRModule
+from tvm.s_tir import SBlock, SBlockRealize
 
 from tvm_rsq.passes.dataflow import operator_of, variables_of
 from tvm_rsq.passes.drop_copies import drop_copies
@@ -145,7 +146,7 @@ class _Lower:
     def _function(self, kernel: Kernel) -> GlobalVar:
         """The kernel's function in the module; equal kernels share one."""
         name = re.sub(r"\W", "_", kernel.name)
-        function = kernel.prim_func.with_attrs({"global_symbol": name, "tirx.is_scheduled": True, "op_pattern": _OPAQUE})
+        function = _in_block(kernel.prim_func).with_attrs({"global_symbol": name, "tirx.is_scheduled": True, "op_pattern": _OPAQUE})
         return self.builder.add_func(function, name)
 
     def _quantize(self, value: relax.Call, target: relax.Var, *, permuted: bool) -> relax.Expr:
@@ -178,3 +179,10 @@ class _Lower:
             return False
         result = IslandView(self.mod, value.op.name_hint).result
         return result.op == "permute_dims" and result.expr.attrs.axes is not None and static_attr(result.expr.attrs.axes) == (0, 2, 3, 1)
+
+
+def _in_block(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """relax's RewriteDataflowReshape looks into every function that reads one tensor, and fails where its body is no block."""
+    if isinstance(function.body, SBlockRealize):
+        return function
+    return function.with_body(SBlockRealize([], True, SBlock([], [], [], "root", function.body)))

@@ -57,11 +57,9 @@ def flat_kernel(
             T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "global_symbol": "main"})
             buffers = [T.arg(a.name, T.buffer(a.shape, a.dtype)) for a in (*inputs, *parameters)]
             out = T.arg(output.name, T.buffer(output.shape, output.dtype))
-            # relax looks into every function of one tensor for a reshape, and expects a block there.
-            with T.sblock("root"):
-                sources = [flat(buffer, size, a.dtype) for a, buffer in zip(inputs, buffers, strict=False)]
-                target = flat(out, size, output.dtype)
-                flat_loop(size, lanes if size >= lanes else 1, vector_at)
+            sources = [flat(buffer, size, a.dtype) for a, buffer in zip(inputs, buffers, strict=False)]
+            target = flat(out, size, output.dtype)
+            flat_loop(size, lanes if size >= lanes else 1, vector_at)
     return Kernel(name=name, prim_func=builder.get())
 
 

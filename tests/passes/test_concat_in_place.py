@@ -83,7 +83,9 @@ WITH_POOL = fire(a=conv(6, 12, 1), b=conv(6, 14, (1, 3), padding=(0, 1)), last=c
 IN_PLACE = {
     "every input": (FIRE(lambda m, s: torch.cat([F.relu(m.a(s)), F.relu(m.b(s))], 1)), 2, 0),
     "a pool between": (WITH_POOL(lambda m, s: torch.cat([m.a(s), F.avg_pool2d(s, 3, 1, 1), m.b(s)], 1)), 2, 1),
-    "a chain of parts": (FIRE(lambda m, s: torch.cat([m.a(s), m.b(s)], 1).relu()), 2, 0),
+    "a table between": (WITH_POOL(lambda m, s: torch.cat([m.a(s), torch.tanh(s), m.b(s)], 1)), 2, 1),
+    "a table alone": (fire(last=conv(6, 4, 1))(lambda m, s: torch.cat([torch.tanh(s)], 1)), 0, None),
+    "a clamp behind it": (FIRE(lambda m, s: torch.cat([m.a(s), m.b(s)], 1).relu()), 2, 0),
     "read twice": (FIRE(lambda m, s: (lambda a: torch.cat([a, m.b(s + a[:, :6])], 1))(m.a(s))), 1, 1),
     "twice the same": (fire(a=conv(6, 16, 1), last=conv(32, 4, 1))(lambda m, s: (lambda a: torch.cat([a, a], 1))(m.a(s))), 0, 1),
     "along the height": (fire(a=conv(6, 32, 1), b=conv(6, 32, 3, padding=1), last=conv(32, 4, 1))(
@@ -99,7 +101,7 @@ def test_parts_in_place_and_copies(name):
     found = quantized(module, [IMAGE])
     mod, calls = lowered(found)
     kernels = [call.kernel for call in calls]
-    assert kernels.count("concat") == copies
+    assert copies is None or kernels.count("concat") == copies
     # The first of the parts makes the tensor, the others and the copies store into it.
     assert operators(mod).count("call_tir_inplace") == (parts - 1 + copies if parts else 0)
     same_unexposed(found)
