@@ -10,6 +10,7 @@ import numpy as np
 
 from tvm_rsq import pipeline
 from tvm_rsq.calibration_set import CalibrationSet
+from tvm_rsq.check_levers import check_levers
 from tvm_rsq.compiled_module import CompiledModule
 from tvm_rsq.compiler import compile_float, compile_quantized
 from tvm_rsq.config import QuantConfig, SynthesisConfig
@@ -49,10 +50,13 @@ def quantize(
     calibration     None: made from the network alone; a CalibrationSet, the path of one, or an array of real inputs (N, ...)
     batch           fixes a symbolic batch dimension
     should_stop     asked between steps of the synthesis; True ends it early and keeps the best inputs so far
-    ModelError, ConfigError, CalibrationError as the parts raise them.
+    ModelError, CalibrationError, TargetError as the parts raise them. ConfigError: so too, and levers that `config` names and this target
+    or this machine cannot give.
     """
     progress, config = progress or silent, config or QuantConfig()
-    timed = None if target is None or not uses_levers(config) else timed_target(parse_target(target))
+    spec = None if target is None else parse_target(target)
+    check_levers(config, spec)
+    timed = None if spec is None or not uses_levers(config) else timed_target(spec)
     source = _load(model, example_inputs, batch, name, progress)
     deploy = pipeline.prepare(source)
     resolve_overrides(config.overrides, layer_names(deploy))  # before the long work: a mistyped pattern should not cost minutes
