@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from tvm_rsq.model import InputSpec, Model
 from tvm_rsq.passes.expose import expose
 from tvm_rsq.passes.lower_islands import KernelCall
 from tvm_rsq.plan import QuantPlan
+from tvm_rsq.plan_target import note_of_another_target
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.report.collect import collect_report
@@ -30,11 +32,15 @@ from tvm_rsq.tuning.runner import Runner
 from tvm_rsq.tuning.tune import TaskResult
 from tvm_rsq.tuning.tune_network import tune_network, tuned_spec
 
+log = logging.getLogger(__name__)
+
 
 def compile_quantized(
     quantized: QuantizedModel, target: object = "llvm", *, tuning: TuneConfig | None = None, progress: ProgressCallback = silent
 ) -> CompiledModule:
     """An integer library of the plan for a target, with tuned kernels where `tuning` says so (see tuning.tune_network.tuned_spec).
+
+    A plan that was decided for another target is built all the same, with a note in the log and in the report.
     TargetError: unknown target, or no linker for it.
     """
     spec = parse_target(target)  # type: ignore[arg-type]
@@ -42,6 +48,9 @@ def compile_quantized(
         spec = tuned_spec(quantized.annotated, spec, tuning, evaluate_elementwise, progress=progress)
     library, calls = build(quantized.annotated, spec, progress=progress)
     report = collect_report(quantized, spec.name, calls, len(library))
+    if note := note_of_another_target(quantized.plan, spec):
+        log.warning("%s", note)
+        report = replace(report, notes=(*report.notes, note))
     return CompiledModule(_contents(quantized.model, spec, library, calls, quantized.plan, report=report))
 
 
