@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from tvm_rsq import layer_cost
+from tvm_rsq.errors import TargetError
 from tvm_rsq.layer_cost import timed_target, timings_path
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -40,6 +41,20 @@ def test_ratios_of_one_round_and_no_second_measurement(tmp_path, monkeypatch):
     assert machines[0].calls[:4] == [FIRST, BLOCKS, FIRST, BLOCKS], "in turns"
     assert timed_target(parse_target("llvm"), TimingRecords(tmp_path / "t.jsonl")).cost([BLOCKS, FIRST]) == pytest.approx([6.0, 10.0])
     assert len(machines[0].calls) == asked and machines[1].calls == []
+
+
+def test_a_kernel_that_fails_is_said_in_one_line(tmp_path, monkeypatch):
+    class Broken(SlowingMachine):
+        def times(self, task, choices, rounds):
+            if task.workload.accumulate16:
+                raise RuntimeError("cannot\nbe built")
+            return super().times(task, choices, rounds)
+
+    monkeypatch.setattr(layer_cost, "LocalRunner", Broken)
+    records = TimingRecords(tmp_path / "t.jsonl")
+    with pytest.raises(TargetError, match=r"the untuned kernel of 1x1 4x4 8->8 fails here \(cannot be built\); please report"):
+        timed_target(parse_target("llvm"), records).cost([FIRST, BLOCKS])
+    assert (tmp_path / "t.jsonl").read_text() == ""
 
 
 def test_a_target_that_does_not_run_here_is_not_timed():

@@ -17,6 +17,7 @@ from tvm_rsq.threads import thread_count
 from tvm_rsq.tuning.measure_kernel import TimingRecords
 from tvm_rsq.tuning.runner import LocalRunner, Runner
 from tvm_rsq.tuning.task import tuning_task
+from tvm_rsq.tuning.trial import untuned_us
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def _times_us(
     """As LayerCost: from `records`, or measured in turns with the first one and put there.
 
     A busy machine is slow for seconds at a time. The samples of one round are slowed alike, so a time is the first one's, from the record
-    if it is there, times the median ratio of the rounds.
+    if it is there, times the median ratio of the rounds.   TargetError: a kernel cannot be built or run here.
     """
     tasks = [tuning_task(spec, workload, threads) for workload in workloads]
     first = tasks[0]
@@ -65,7 +66,7 @@ def _times_us(
     if unknown:
         measured = list(dict.fromkeys([first, *unknown]))
         choices = {task: spec.library.conv2d_space(task.workload)[0] for task in measured}
-        rounds = [[runner.times(task, [choices[task]], 1)[0][0] for task in measured] for _ in range(_ROUNDS)]
+        rounds = [[untuned_us(task, choices[task], runner, 1) for task in measured] for _ in range(_ROUNDS)]
         if records.get(first) is None:
             records.put(first, None, min(samples[0] for samples in rounds))
         for i, task in enumerate(measured[1:], 1):

@@ -29,9 +29,9 @@ def trial(task: TuningTask, untuned: Choice, choice: Choice, known: float | None
     return {untuned: base, choice: found} if known is None else {choice: found / base * known}
 
 
-def untuned_us(task: TuningTask, untuned: Choice, runner: Runner) -> float:
-    """Microseconds of the untuned choice alone.   TargetError: it cannot be made."""
-    return min(in_turns(task, untuned, [], _ROUNDS, runner)[untuned])
+def untuned_us(task: TuningTask, untuned: Choice, runner: Runner, rounds: int = _ROUNDS) -> float:
+    """Microseconds of the untuned choice alone, the least of `rounds`.   TargetError: it cannot be made."""
+    return min(in_turns(task, untuned, [], rounds, runner)[untuned])
 
 
 def in_turns(task: TuningTask, untuned: Choice, others: Sequence[Choice], rounds: int, runner: Runner) -> dict[Choice, list[float]]:
