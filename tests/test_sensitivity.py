@@ -69,7 +69,7 @@ def _log_softmax(x: np.ndarray) -> np.ndarray:
 def test_each_layer_alone_equals_the_naive_way(bits, chunk_bytes):
     model, data = classifier(), _data()
     activations = calibrate(model, data).quantize(bits)
-    found = measure(model, data, activations, weight_bits=bits, trace_bytes=chunk_bytes)
+    found = measure(model, data, activations, weight_bits=bits, chunk_bytes=chunk_bytes)
     assert [s.layer for s in found] == ["first.weight", "second.weight", "dense.weight"]
     for layer, axis in zip(found, (0, 0, 1), strict=True):
         assert layer.per_tensor == pytest.approx(_naive(model, data, activations, layer.layer, None, bits), rel=1e-2, abs=1e-9)

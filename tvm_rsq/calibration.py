@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from tvm_rsq.calibration_set import CalibrationSet
-from tvm_rsq.chunking import chunks, measure_values, tensors
+from tvm_rsq.chunking import chunks, largest_value, tensors
 from tvm_rsq.config import RangeMethod
 from tvm_rsq.errors import CalibrationError
 from tvm_rsq.executor import Executor
@@ -77,7 +77,7 @@ def calibrate(
     executor = executor or Executor(model)
     _check_inputs(model, calibration)
     wanted = None if names is None else set(names)
-    size = max(1, _CHUNK_BYTES // measure_values(executor, tensors(calibration.inputs, 0, 1)).largest)
+    size = max(1, _CHUNK_BYTES // largest_value(executor, tensors(calibration.inputs, 0, 1)))
     passes = 1 if method == "min_max" else 2
     total = len(calibration) * passes
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,21 +10,22 @@ import torch
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.executor import Executor
 
-
-@dataclass(frozen=True, slots=True)
-class ValueBytes:
-    """Bytes of one sample's values: of all of them together, and of the largest one."""
-
-    total: int
-    largest: int
+# Of the largest value. More samples at once run no faster, and their values leave the last-level cache between operators.
+CHUNK_BYTES = 24 * 2**20
 
 
-def measure_values(executor: Executor, sample: Sequence[torch.Tensor]) -> ValueBytes:
-    """Run one sample (inputs of batch 1) and add up its values."""
+def largest_value(executor: Executor, sample: Sequence[torch.Tensor]) -> int:
+    """Bytes of the largest value when one sample is run (inputs of batch 1)."""
     sizes: list[int] = []
     with torch.no_grad():
         executor.run(sample, observe=lambda _name, value: sizes.append(value.numel() * value.element_size()))
-    return ValueBytes(total=sum(sizes), largest=max(sizes))
+    return max(sizes)
+
+
+def samples_within(chunk_bytes: int, executor: Executor, calibration: CalibrationSet) -> int:
+    """How many samples to run at once so that no value takes more than `chunk_bytes`, at least 1; chunks come out about equal."""
+    most = max(1, chunk_bytes // largest_value(executor, tensors(calibration.inputs, 0, 1)))
+    return -(-len(calibration) // -(-len(calibration) // most))
 
 
 def tensors(inputs: Sequence[np.ndarray], start: int, stop: int) -> tuple[torch.Tensor, ...]:

@@ -84,7 +84,6 @@ class Executor:
         bindings = [binding for block in function.body.blocks for binding in block.bindings]
         self.steps: tuple[Step, ...] = tuple(self._step(binding.var.name, binding.value, table) for binding in bindings)
         self.outputs: tuple[str, ...] = self._output_names(function.body.body)
-        self._by_name = {step.name: step for step in self.steps}
         self._last_uses = self._find_last_uses()
         self.batch_norms: tuple[BatchNormStep, ...] = tuple(self._batch_norm(s) for s in self.steps if s.op == "relax.nn.batch_norm")
         self.layers: tuple[LayerStep, ...] = tuple(self._layer(s) for s in self.steps if self._is_layer(s))
@@ -104,8 +103,18 @@ class Executor:
         before   called with every step and the values it reads (`step.inputs`); returns what it reads instead
         params   values that replace parameters
         """
-        values: dict[str, Any] = dict(self._named(inputs))
-        overrides = params or {}
+        return self.collect(self.outputs_by_name(inputs, observe=observe, before=before, params=params))
+
+    def outputs_by_name(
+        self,
+        inputs: Sequence[torch.Tensor],
+        *,
+        observe: Observer | None = None,
+        before: Callable[[Step, list[torch.Tensor]], list[torch.Tensor]] | None = None,
+        params: Mapping[str, torch.Tensor] | None = None,
+    ) -> dict[str, Any]:
+        """Output variable -> its value, a tuple where it is one. Otherwise as `run`."""
+        values, overrides = self.named(inputs), params or {}
         if unknown := overrides.keys() - self.params.keys():
             raise InputError(f"the network has no parameter {sorted(unknown)[:3]}")
         if observe is not None:
@@ -115,12 +124,13 @@ class Executor:
             read = [values[name] if name in values else overrides.get(name, self.params.get(name)) for name in step.inputs]
             if before is not None:
                 read = before(step, read)
-            value = step.evaluate(read)
-            values[step.name] = value if observe is None else self._observed(observe, step.name, value)
-            del read, value
+            values[step.name] = step.evaluate(read)
+            if observe is not None:
+                values[step.name] = self._observed(observe, step.name, values[step.name])
             for name in dead:
                 del values[name]
-        return self._collect({**self.params, **overrides, **values})
+        values = {**self.params, **overrides, **values}
+        return {name: values[name] for name in self.outputs}
 
     def trace(self, inputs: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Every variable's value, inputs included, parameters and tuples left out; computed without gradients."""
@@ -129,39 +139,14 @@ class Executor:
             self.run(inputs, observe=lambda name, value: found.__setitem__(name, value))
         return found
 
-    def compute(self, name: str, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The binding `name` from the given values of the variables it reads; parameters default to the network's.
-
-        KeyError: no such binding, or a variable that it reads is not among `values`.
-        """
-        step = self._by_name[name]
-        return step.evaluate([values[n] if n in values else self.params[n] for n in step.inputs])
-
-    def resume(self, trace: Mapping[str, torch.Tensor], replaced: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """The outputs when the variables or parameters in `replaced` have other values: only what depends on them is computed.
-
-        trace  what `trace` returned, for the same batch
-        """
-        if unknown := replaced.keys() - trace.keys() - self.params.keys():
-            raise InputError(f"the network has no variable {sorted(unknown)[:3]}")
-        values: dict[str, Any] = {**self.params, **trace, **replaced}
-        changed = set(replaced)
-        for step, dead in zip(self.steps, self._last_uses, strict=True):
-            # tuples are not in the trace, and cost nothing
-            if step.name not in replaced and (step.op == "tuple" or not changed.isdisjoint(step.inputs)):
-                values[step.name] = step.evaluate([values[name] for name in step.inputs])
-                changed.add(step.name)
-            for name in dead:
-                values.pop(name, None)
-        return self._collect(values)
-
     # ------------------------------------------------------------------------------------------------------------------------- running
 
-    def _named(self, inputs: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    def named(self, inputs: Sequence[torch.Tensor]) -> dict[str, Any]:
+        """Input -> its tensor, as the steps want it.   InputError: wrong count or shape."""
         specs = self.model.inputs
         if len(inputs) != len(specs):
             raise InputError(f"got {len(inputs)} inputs, expected {len(specs)}: {[spec.name for spec in specs]}")
-        named = {}
+        named: dict[str, Any] = {}
         for spec, value in zip(specs, inputs, strict=True):
             if value.ndim != len(spec.shape) or tuple(value.shape[1:]) != spec.shape[1:]:
                 raise InputError(f"input {spec.name} has shape {list(value.shape)}, expected {['N', *spec.shape[1:]]}")
@@ -176,7 +161,8 @@ class Executor:
         replacement = observe(name, value)
         return value if replacement is None else replacement
 
-    def _collect(self, values: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
+    def collect(self, values: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
+        """What `run` returns, from the values of the output variables."""
         flat: list[torch.Tensor] = []
         for name in self.outputs:
             value = values[name]

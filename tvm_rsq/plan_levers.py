@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from tvm_rsq.layer_plans import Decision, permitted
 from tvm_rsq.plan import Alternative, TensorQuant
 from tvm_rsq.progress import Progress, ProgressCallback
 from tvm_rsq.report.formats import duration, nats, percent
-from tvm_rsq.sensitivity import LayerSensitivity, measure, network_divergence, sample_divergences
+from tvm_rsq.sensitivity import LayerSensitivity, NetworkDivergence, measure
 from tvm_rsq.shared_scales import Chain, share_scale
 from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -157,11 +158,12 @@ class LeverSearch:
     def _chain_excess(self, chain: Chain) -> float:
         """What one scale costs: KL with the chain's tensors alone quantized, beyond what it is with their own scales."""
         shared = share_scale(self.tensors, chain)
-        own, one = (
-            network_divergence(self.calibration, {name: used[name] for name in chain.tensors}, {}, executor=self.executor)
-            for used in (self.tensors, shared)
-        )
-        return max(0.0, one - own)
+        own, one = (self._network.samples({name: used[name] for name in chain.tensors}, {}).mean() for used in (self.tensors, shared))
+        return max(0.0, float(one - own))
+
+    @cached_property
+    def _network(self) -> NetworkDivergence:
+        return NetworkDivergence(self.calibration, executor=self.executor)
 
     def _within_budget(self, options: Mapping[str, Sequence[Option]], chains: Sequence[SharedChain], nats: float) -> Selection:
         baseline = Selection(taken={name: choices[0] for name, choices in options.items()})
@@ -186,7 +188,7 @@ class LeverSearch:
                 candidate, _ = permitted(layer, selection.taken[layer.name].candidate, tensors)
                 found = self._weight(layer, candidate, tensors) or self._weight(layer, replace(candidate, requantize="float"), tensors)
                 weights[layer.name] = found.real()
-            self.samples[key] = sample_divergences(self.calibration, tensors, weights, executor=self.executor)
+            self.samples[key] = self._network.samples(tensors, weights)
         return float(self.samples[key].mean())
 
     @staticmethod

@@ -10,6 +10,7 @@ import fnmatch
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from tvm_rsq.calibration import calibrate
 from tvm_rsq.calibration_set import CalibrationSet
@@ -128,7 +129,7 @@ class _Planner:
         trials = {}
         for layer in open_layers:
             ways = [fitted(layer, self._base(layer, scheme), tensors)[:2] for scheme in ("per_tensor", "per_channel")]
-            trials[layer.name] = [lambda layer=layer, c=c, s=s: layer.real(layer.integers(c, s), s) for c, s in ways]
+            trials[layer.name] = [partial(layer.real, layer.integers(c, s), s) for c, s in ways]
         values = measure(self.model, self.calibration, tensors, trials, executor=self.executor, progress=self.progress) if trials else {}
         found = [LayerSensitivity(name, *pair) for name, pair in values.items()]
         schemes = choose(found, allowance(found, self.config.budget))

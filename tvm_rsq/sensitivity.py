@@ -2,8 +2,8 @@
 
     sensitivity(layer, way) = mean over samples of KL(FP32 output || output with this layer's weight and input quantized)
 
-Everything up to the layer is computed once, in a trace that all layers share, and only what depends on the layer is computed again:
-about half of the work of running the network again for every trial.
+Everything that does not depend on the layer is computed once for all of its trials: about half of the work of running the network again
+for each of them.
 Measuring only: what to make of the numbers is decided in `choose_schemes` and `choose_candidates`.
 """
 
@@ -16,13 +16,14 @@ import numpy as np
 import torch
 
 from tvm_rsq.calibration_set import CalibrationSet
-from tvm_rsq.chunking import chunks, measure_values, tensors
+from tvm_rsq.chunking import CHUNK_BYTES, chunks, samples_within
 from tvm_rsq.divergence import Divergence
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.executor import Executor
 from tvm_rsq.model import Model
 from tvm_rsq.plan import TensorQuant
 from tvm_rsq.progress import Progress, ProgressCallback, silent
+from tvm_rsq.shared_prefix import SharedPrefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def measure(
     activations: Mapping[str, TensorQuant],
     trials: Mapping[str, Sequence[Callable[[], np.ndarray]]],
     *,
-    trace_bytes: int = 1_500_000_000,
+    chunk_bytes: int = CHUNK_BYTES,
     executor: Executor | None = None,
     progress: ProgressCallback = silent,
 ) -> dict[str, tuple[float, ...]]:
@@ -49,7 +50,7 @@ def measure(
     model          deploy form
     activations    tensor -> its quantization; a layer whose input is not among them reads it in float
     trials         layer -> makers of the weights to try in the place of its own: float32 of the same shape
-    trace_bytes    memory that the shared trace may take; samples are run in chunks that fit, and weights made anew for each
+    chunk_bytes    see chunking.samples_within; weights are made anew for each chunk
     ConfigError: `trials` names something that is not a layer.
     """
     executor = executor or Executor(model)
@@ -60,57 +61,41 @@ def measure(
     divergence = Divergence(executor)
     sums = {layer.name: np.zeros(len(trials[layer.name])) for layer in chosen}
 
-    size = max(1, trace_bytes // measure_values(executor, tensors(calibration.inputs, 0, 1)).total)
-    total, done = len(chosen) * -(-len(calibration) // size), 0
+    batches = list(chunks(calibration, samples_within(chunk_bytes, executor, calibration)))
+    total, done = len(chosen) * len(batches), 0
     with torch.no_grad():
-        for _start, inputs in chunks(calibration, size):
-            trace = executor.trace(inputs)
-            reference = divergence.prepare([trace[name] for name in executor.outputs])
+        for _start, inputs in batches:
+            prefix = SharedPrefix(executor, inputs, chosen)
+            reference = divergence.prepare(prefix.reference)
             for layer in chosen:
-                value = fake_quantized(trace[layer.input], activations.get(layer.input))
+                value = fake_quantized(prefix.reach(layer), activations.get(layer.input))
                 for i, make in enumerate(trials[layer.name]):
-                    output = executor.compute(layer.binding, {layer.input: value, layer.name: torch.from_numpy(make())})
-                    outputs = executor.resume(trace, {layer.binding: output})
+                    outputs = prefix.rest(layer, value, torch.from_numpy(make()))
                     sums[layer.name][i] += float(divergence.of(reference, outputs).sum())
+                prefix.leave(layer)
                 done += 1
                 progress(Progress(stage="sensitivity", done=done, total=total, detail=layer.name))
     return {name: tuple(float(value) / len(calibration) for value in found) for name, found in sums.items()}
 
 
-def network_divergence(
-    calibration: CalibrationSet,
-    activations: Mapping[str, TensorQuant],
-    weights: Mapping[str, np.ndarray],
-    *,
-    executor: Executor,
-    chunk_bytes: int = 500_000_000,
-) -> float:
-    """The mean of `sample_divergences`."""
-    return float(sample_divergences(calibration, activations, weights, executor=executor, chunk_bytes=chunk_bytes).mean())
+class NetworkDivergence:
+    """Divergence of a network with many tensors and weights quantized at once. What FP32 gives is computed once, for all such networks."""
 
+    def __init__(self, calibration: CalibrationSet, *, executor: Executor, chunk_bytes: int = CHUNK_BYTES) -> None:
+        self._calibration, self._executor, self._divergence = calibration, executor, Divergence(executor)
+        self._size = samples_within(chunk_bytes, executor, calibration)
+        with torch.no_grad():
+            self._references = [self._divergence.prepare(executor.run(inputs)) for _start, inputs in chunks(calibration, self._size)]
 
-def sample_divergences(
-    calibration: CalibrationSet,
-    activations: Mapping[str, TensorQuant],
-    weights: Mapping[str, np.ndarray],
-    *,
-    executor: Executor,
-    chunk_bytes: int = 500_000_000,
-) -> np.ndarray:
-    """KL in nats of every sample, float64 (N,), when all of these tensors and weights together are quantized.
-
-    weights  layer -> float32 weight in the place of its own
-    """
-    divergence = Divergence(executor)
-    given = {name: torch.from_numpy(weight) for name, weight in weights.items()}
-    size = max(1, chunk_bytes // measure_values(executor, tensors(calibration.inputs, 0, 1)).largest // 8)
-    found = []
-    with torch.no_grad():
-        for _start, inputs in chunks(calibration, size):
-            reference = divergence.prepare(executor.run(inputs))
-            outputs = executor.run(inputs, params=given, observe=lambda name, value: fake_quantized(value, activations.get(name)))
-            found.append(np.asarray(divergence.of(reference, outputs), np.float64).reshape(-1))
-    return np.concatenate(found)
+    def samples(self, activations: Mapping[str, TensorQuant], weights: Mapping[str, np.ndarray]) -> np.ndarray:
+        """KL in nats of every sample, float64 (N,).   weights: layer -> float32 weight in the place of its own"""
+        given = {name: torch.from_numpy(weight) for name, weight in weights.items()}
+        found = []
+        with torch.no_grad():
+            for reference, (_start, inputs) in zip(self._references, chunks(self._calibration, self._size), strict=True):
+                outputs = self._executor.run(inputs, params=given, observe=lambda name, value: fake_quantized(value, activations.get(name)))
+                found.append(np.asarray(self._divergence.of(reference, outputs), np.float64).reshape(-1))
+        return np.concatenate(found)
 
 
 def fake_quantized(value: torch.Tensor, quant: TensorQuant | None) -> torch.Tensor:
