@@ -1,4 +1,4 @@
-"""The tiles of a direct convolution: the untuned one, by cost, and those worth measuring: near it, and in ways no cost foresees."""
+"""What a convolution may be computed with: the untuned choice, direct or Winograd, by cost; and what is worth measuring besides."""
 
 from __future__ import annotations
 
@@ -6,14 +6,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from tvm_rsq.targets.generic.conv2d import conv_shape
+from tvm_rsq.targets.generic.conv2d import conv_shape, step_geometry
 from tvm_rsq.targets.generic.steps import ConvStep
 from tvm_rsq.targets.generic.tiles import Tile, lanes_for, ranked_tiles
+from tvm_rsq.targets.generic.winograd_space import winograd_choices, winograd_cost
+from tvm_rsq.targets.generic.winograd_tile import WinogradTile
 from tvm_rsq.targets.workload import Conv2DWorkload
 
 # Shapes of tiles that are tried for a step at its full width, and for vectors of half the width.
 _SHAPES, _NARROW_SHAPES = 8, 3
 _MOST = 180
+
+
+def default_choice(w: Conv2DWorkload, steps: Sequence[ConvStep], word_step: ConvStep | None) -> Tile | WinogradTile:
+    """The cheapest by cost: of all `steps`, and of Winograd with `word_step` where there is one."""
+    choices = [ranked_tiles(step, conv_shape(w, step))[0] for step in steps]
+    choices += [(winograd_cost(w, word_step, tile), tile) for tile in winograd_tiles(w, word_step)[:1]]
+    return min(choices, key=lambda choice: choice[0])[1]
+
+
+def winograd_tiles(w: Conv2DWorkload, word_step: ConvStep | None) -> tuple[WinogradTile, ...]:
+    """The Winograd tiles worth measuring, the untuned one first; none without `word_step`."""
+    return () if word_step is None else winograd_choices(w, word_step)
 
 
 def default_tile(w: Conv2DWorkload, steps: Sequence[ConvStep]) -> Tile:
@@ -28,7 +42,7 @@ def direct_choices(w: Conv2DWorkload, steps: Sequence[ConvStep]) -> tuple[Tile, 
 
 
 def _tiles(w: Conv2DWorkload, step: ConvStep) -> Iterator[Tile]:
-    shape = conv_shape(w, step)
+    shape, run = conv_shape(w, step), step_geometry(w, step).steps(step)
     lanes = lanes_for(shape.channels, step.lanes)
     tiles = [tile for _, tile in ranked_tiles(step, shape)[:_SHAPES]]
     # Narrower vectors overlap less where the channels do not divide; no instruction has fewer than four lanes.
@@ -37,9 +51,8 @@ def _tiles(w: Conv2DWorkload, step: ConvStep) -> Iterator[Tile]:
     for tile in tiles:
         yield tile
         yield replace(tile, outer="rows" if tile.outer == "channels" else "channels")
-        if shape.steps > 1:
-            yield replace(tile, unroll=2)
-            yield replace(tile, unroll=min(4, shape.steps))
+        # What is unrolled is a run: beyond its end there is nothing.
+        yield from (replace(tile, unroll=unroll) for unroll in sorted({min(2, run), min(4, run)} - {1}))
     for tile in tiles[:3]:
         yield replace(tile, segment=max(1, tile.segment // 2))
         yield replace(tile, segment=2 * tile.segment)

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.generic.choice_checks import check_choice
 from tvm_rsq.targets.generic.conv2d import conv2d
-from tvm_rsq.targets.generic.conv_algorithms import default_choice, winograd_tiles
-from tvm_rsq.targets.generic.conv_space import direct_choices
+from tvm_rsq.targets.generic.conv_space import default_choice, direct_choices, winograd_tiles
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile, default_depthwise_tile, depthwise
 from tvm_rsq.targets.generic.elementwise_library import ElementwiseKernels
 from tvm_rsq.targets.generic.joined_groups import LEAST_CHANNELS, join_weight, joined_groups
