@@ -1,0 +1,1 @@
+"""What quantizing and compiling a network costs: `scripts/bench_compile`."""
