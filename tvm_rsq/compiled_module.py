@@ -58,6 +58,7 @@ class CompiledModule:
         self.contents = contents
         self._lock = threading.Lock()
         self._machine: relax.VirtualMachine | None = None
+        self._tensors: list[tvm.runtime.Tensor] | None = None
 
     @property
     def plan(self) -> QuantPlan | None:
@@ -86,10 +87,13 @@ class CompiledModule:
         """
         arrays = check_inputs(self.inputs, inputs)
         with self._lock:
-            result = self._vm()["main"](*[tvm.runtime.tensor(array) for array in arrays])
-        if hasattr(result, "numpy"):
-            return result.numpy()
-        return tuple(part.numpy() for part in result)
+            if self._tensors is None:  # kept: fresh memory costs as much as the copy
+                self._tensors = [tvm.runtime.empty(array.shape, str(array.dtype)) for array in arrays]
+            for tensor, array in zip(self._tensors, arrays, strict=True):
+                tensor.copyfrom(array)
+            result = self._vm()["main"](*self._tensors)
+            # Copied out before the lock is given up: an output may be an input.
+            return result.numpy() if hasattr(result, "numpy") else tuple(part.numpy() for part in result)
 
     __call__ = run
 
