@@ -77,6 +77,11 @@ def test_a_branch_beside_the_layer_that_comes_later_in_order():
     )
 
 
+def test_a_view_of_what_is_still_to_be_read_is_not_overwritten():
+    # relu reads a view of w0's output, which add reads after it
+    check(network([("dense", 0, 0), ("reshape", 1, 0), ("relu", 2, 0), ("add", 1, 3)], [4]), [torch.randn(2, 4)])
+
+
 def test_values_are_dropped_when_nothing_to_come_reads_them():
     executor = Executor(network([(kind, i, 0) for i, kind in enumerate(["dense", "relu"] * 5)], [10]))
     with torch.no_grad():
