@@ -33,7 +33,7 @@ class KernelLibrary(Protocol):
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
         """Convolution, depthwise and grouped convolution, and dense, made as `choice` says; None is the untuned choice.
 
-        uint8:    (data, packed_weight, bias int32 (OC,), multiplier (n,), [residual uint8 of the output's shape, [residual_affine (2,),]]
+        uint8:    (data, packed_weight, bias int32 (OC,), multiplier (n,), [residual uint8 (N, OH, OW, OC), [residual_affine (2,),]]
                    output), n = OC if per_channel else 1. The multiplier is float32, int32 for "shift", int32 (2, n) for "fixed_point";
                    residual_affine has its dtype and is left out where the residual is shared (see Epilogue).
         float32:  (data, packed_weight, bias float32 (OC,), [residual float32,] output)

@@ -88,6 +88,8 @@ IN_PLACE = {
     "a clamp behind it": (FIRE(lambda m, s: torch.cat([m.a(s), m.b(s)], 1).relu()), 2, 0),
     "read twice": (FIRE(lambda m, s: (lambda a: torch.cat([a, m.b(s + a[:, :6])], 1))(m.a(s))), 1, 1),
     "twice the same": (fire(a=conv(6, 16, 1), last=conv(32, 4, 1))(lambda m, s: (lambda a: torch.cat([a, a], 1))(m.a(s))), 0, 1),
+    "pooled as well": (fire(a=conv(6, 16, 1), last=conv(32, 4, 1))(
+        lambda m, s: (lambda a: torch.cat([a, F.max_pool2d(a, 3, 1, 1)], 1))(m.a(s))), 0, 1),
     "along the height": (fire(a=conv(6, 32, 1), b=conv(6, 32, 3, padding=1), last=conv(32, 4, 1))(
         lambda m, s: torch.cat([m.a(s), m.b(s)], 2)), 0, 1),
     "a depthwise part": (fire(a=conv(6, 26, 1), b=conv(6, 6, 3, padding=1, groups=6), last=conv(32, 4, 1))(
