@@ -84,6 +84,9 @@ def test_the_network_as_a_whole_is_beyond_the_budget_when_the_samples_agree_on_i
     assert not exceeds(baseline + noise, baseline, 0.05)
     assert exceeds(baseline * 1.2 + noise, baseline, 0.05)
     assert exceeds(baseline * 1.06, baseline, 0.05) and not exceeds(baseline * 1.04, baseline, 0.05)
+    few = np.where(np.arange(16) < 3, 1000.0, 1.0)  # too few for the standard error
+    assert exceeds(few, np.ones(16), 0.05) and exceeds(np.array([1.0, 10.0]), np.ones(2), 0.05)
+    assert exceeds(np.where(np.arange(16) == 7, np.nan, 1.0), np.ones(16), 0.05)
     assert exceeds(np.array([2.0]), np.array([1.0]), 0.5) and not exceeds(np.array([1.4]), np.array([1.0]), 0.5)
 
 

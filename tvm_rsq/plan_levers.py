@@ -31,6 +31,7 @@ from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.workload import Conv2DWorkload
 
 FRONTIER = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # budgets
+_MOST = 2.0  # times the baseline's divergence, whatever chance explains
 _TIGHTENED = (1.0, 0.7, 0.5, 0.35, 0.25, 0.12, 0.06, 0.0)  # of the allowance, until the whole network is within the budget
 
 
@@ -238,8 +239,11 @@ def exceeds(divergences: np.ndarray, baseline: np.ndarray, budget: float) -> boo
     """Whether divergences (nats per sample, float64 (N,)) are beyond (1 + budget) * the baseline's, by more than chance explains.
 
     A change of any layer moves the divergence of a single image up or down by much more than the budget. So the samples are compared
-    in pairs, and the mean excess has to be more than two of its standard errors.
+    in pairs, and the mean excess has to be more than two of its standard errors. A few broken samples make that error large: whatever it
+    is, a mean beyond _MOST times the baseline's is beyond the budget, and so is one that is not finite.
     """
+    if not np.isfinite(divergences).all() or divergences.mean() > max(_MOST, 1 + budget) * baseline.mean():
+        return True
     excess = divergences - (1 + budget) * baseline
     error = excess.std(ddof=1) / np.sqrt(len(excess)) if len(excess) > 1 else 0.0
     return bool(excess.mean() > 2 * error)

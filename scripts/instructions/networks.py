@@ -20,6 +20,7 @@ from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.spec import TargetSpec
 
 _SAMPLES = 2
+_KERNEL_CALLS = ("call_tir", "call_tir_inplace")
 
 
 def network_sums(name: str, spec: TargetSpec) -> Mapping[str, tuple[Case, ...]]:
@@ -41,7 +42,7 @@ def network_sums(name: str, spec: TargetSpec) -> Mapping[str, tuple[Case, ...]]:
         binding.value.args[0]
         for block in module["main"].body.blocks
         for binding in block.bindings
-        if isinstance(binding.value, relax.Call) and operator_of(binding.value) == "call_tir"
+        if isinstance(binding.value, relax.Call) and operator_of(binding.value) in _KERNEL_CALLS
     ]
     found = defaultdict(list)
     for call, symbol in zip(calls, symbols, strict=True):

@@ -19,6 +19,7 @@ class ConvGeometry:
     and the channels of one tap otherwise. 1x1 convolutions without padding, whose pixels lie next to each other, are one long row.
     Offsets and steps count values of the staged input, which has `rows` x `cols` pixels an image; `data_rows` and `data_cols` are that
     before padding, and `sample` is how many pixels of the input there are to one of them, along H and W.
+    flat says that all pixels of all images are one long row, each of them the whole input of one output.
     """
 
     images: int
@@ -38,6 +39,7 @@ class ConvGeometry:
     image_step: int
     pad: tuple[int, int]
     sample: tuple[int, int]
+    flat: bool
 
     @property
     def pixels(self) -> int:
@@ -86,4 +88,5 @@ def conv_geometry(w: Conv2DWorkload, *, copied: bool = False) -> ConvGeometry:
         image_step=rows * cols * channels,
         pad=(top, left),
         sample=sample,
+        flat=flat,
     )

@@ -39,10 +39,9 @@ def stage_input(data: Expr, w: Conv2DWorkload, g: ConvGeometry, *, dtype: str, d
 
 
 def stages_own_pixels(w: Conv2DWorkload, g: ConvGeometry, tile: Tile, tasks: int, dtype: str) -> bool:
-    """Whether each of `tasks` row segments converts the pixels that it reads, all of them adjacent: for the price of reading them from the
-    first-level cache, a pass over memory less, and a launch of the threads."""
-    adjacent = g.rows == 1 and g.sample == (1, 1)
-    return adjacent and dtype != w.in_dtype and tile.outer == "rows" and tasks >= _TASKS
+    """Whether each of `tasks` row segments of a pointwise convolution converts the pixels that it reads, which are adjacent and no other
+    segment's but for the overlap of the last: a pass over memory less, and a launch of the threads."""
+    return g.flat and g.sample == (1, 1) and dtype != w.in_dtype and tile.outer == "rows" and tasks >= _TASKS
 
 
 def stage_pixels(data: Expr, w: Conv2DWorkload, first: Expr, count: int, dtype: str) -> Expr:

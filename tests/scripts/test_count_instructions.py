@@ -6,9 +6,12 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from scripts.instructions import networks
 from scripts.instructions.callgrind_output import self_cost
 from scripts.instructions.cases import all_cases, loop_cases
 from scripts.instructions.comparison import compare
@@ -148,6 +151,23 @@ def test_mobilenetv2_has_its_pointwise_layers() -> None:
         (7, 320, 1280),
     ]
     assert len(list(pointwise_cases())) == 34 * len(FORMS)
+
+
+class Fire(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.last = torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(16, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.cat([self.a(x), self.b(x)], 1))
+
+
+def test_every_kernel_call_of_a_network_is_a_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = SimpleNamespace(model=Fire().eval(), example_inputs=(torch.zeros(1, 3, 4, 4),))
+    monkeypatch.setattr(networks, "load", lambda _name: network)
+    found = networks.network_sums("fire", parse_target("haswell"))
+    # The image is quantized, and the concatenation is none: two convolutions store into one tensor.
+    assert len(found["fire"]) == 4 and len(found["fire, conv2d"]) == 3
 
 
 def test_names_are_unique() -> None:

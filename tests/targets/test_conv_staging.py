@@ -49,3 +49,16 @@ def test_where_tasks_are_few_or_share_pixels_the_input_is_converted_ahead():
     channels = Tile(step="madd256", lanes=8, cols=5, vecs=2, segment=4, outer="channels")
     assert parallel_loops(pointwise(14, 14, 32, 64), channels) == 2
     assert parallel_loops(pointwise(28, 28, 32, 64, stride=(2, 2)), tile) == 2
+
+
+# One row is not yet a flat one: neighbours overlap in the input, or padding lies between the images.
+@pytest.mark.parametrize(("batch", "width", "padding"), [(1, 330, (0, 1, 0, 1)), (1, 332, (0, 0, 0, 0)), (16, 23, (0, 0, 0, 0))])
+def test_images_of_one_row_are_converted_ahead(batch, width, padding):
+    w = Conv2DWorkload(
+        batch=batch, height=1, width=width, in_channels=6, out_channels=16, kernel=(1, 3), padding=padding, input_zero_point=9,
+        epilogue=Epilogue(per_channel=True, zero_point=100),
+    )  # fmt: skip
+    tile = Tile(step="madd256", lanes=8, cols=5, vecs=2, segment=2, outer="rows", span="image" if batch > 1 else "row")
+    spec, a = spec_that_runs_here("haswell"), draw_arguments(w, np.random.default_rng(5), extreme=False)
+    np.testing.assert_array_equal(run_kernel(spec, w, a, conv2d(w, MADD, "fma", tile)), expected(w, a))
+    np.testing.assert_array_equal(run_kernel(spec, w, a), expected(w, a))

@@ -44,7 +44,10 @@ def in_turns(task: TuningTask, untuned: Choice, others: Sequence[Choice], rounds
         # Each alone: to find out which it is, and because Ctrl-C inside one of TVM's callbacks is a RuntimeError too, but only once.
         base = _untuned_alone(task, untuned, rounds, runner)
     if made := [choice for choice in others if _can_be_made(task, choice, runner)]:
-        return dict(zip([untuned, *made], runner.times(task, [untuned, *made], rounds), strict=True))
+        try:
+            return dict(zip([untuned, *made], runner.times(task, [untuned, *made], rounds), strict=True))
+        except _FAILURES as error:
+            log.warning("%s fails in some rounds only (%s) and stays untuned", describe(task.workload), _one_line(error))
     return {untuned: base}
 
 
