@@ -74,7 +74,7 @@ def _images(network: Network, options: argparse.Namespace) -> np.ndarray:
     if options.calibration == "photos":
         photos = load_photos()[0]
         if options.samples > len(photos):
-            raise FetchError(f"--samples is {options.samples}, expected at most the {len(photos)} photos; give less, or --calibration noise")
+            raise FetchError(f"--samples is {options.samples}, expected at most the {len(photos)} photos; give less, or noise")
         return network.preprocessing(photos[: options.samples])
     shape = (options.samples, *network.example_inputs[0].shape[1:])
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
@@ -112,7 +112,8 @@ def table(stages: tuple[Stage, ...]) -> str:
 def _write(options: argparse.Namespace, stages: tuple[Stage, ...], size: int, exceeded: list[str]) -> None:
     record = {
         "schema": SCHEMA, "machine": machine_facts(), "model": options.model, "target": options.target, "levers": options.levers,
-        "calibration": options.calibration, "samples": options.samples, "kept_timings": options.kept_timings, "threads": thread_count(), "artifact_bytes": size,
+        "calibration": options.calibration, "samples": options.samples,
+        "kept_timings": options.kept_timings, "threads": thread_count(), "artifact_bytes": size,
         "stages": [asdict(stage) for stage in (*stages, *(total(stages, part) for part in PARTS))], "beyond": exceeded,
     }  # fmt: skip
     with atomic_write(options.json) as partial_file:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from tvm_ffi import libinfo
 
-from scripts.instructions.callgrind_output import self_cost
 from tvm_rsq.targets.spec import TargetSpec, host_supports
 
 _RUNNER = Path(__file__).with_name("runner.c")
@@ -65,3 +65,28 @@ def _run(command: list[str], text: str = "") -> None:
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("==")]
         raise CountError(f"{Path(command[0]).name} failed with {done.returncode}: {said[-1] if said else 'no message'}")
+
+
+def self_cost(lines: Iterable[str], library: str) -> int:
+    """Instructions executed by the code of the object whose path is `library`, not by what it called.
+
+    lines  what callgrind wrote, uncompressed (--compress-strings=no --compress-pos=no)
+
+    ValueError: the output counts something else than instructions alone, or nothing at all of `library`.
+    """
+    inside, called, found = False, False, 0
+    for line in lines:
+        line = line.strip()
+        if line.startswith("events:") and line.split()[1:] != ["Ir"]:
+            raise ValueError(f"callgrind counted {line.partition(':')[2].strip()}, expected Ir alone")
+        if line.startswith("ob="):
+            inside = line[3:] == library
+        elif line.startswith("calls="):
+            called = True  # the next line is the callee's cost
+        elif line[:1].isdigit():
+            if inside and not called:
+                found += int(line.split()[1])
+            called = False
+    if not found:
+        raise ValueError(f"callgrind saw no instruction of {library}, expected a kernel's call")
+    return found

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from scripts.instructions import networks
-from scripts.instructions.callgrind_output import self_cost
+from scripts.instructions.callgrind import self_cost
 from scripts.instructions.cases import all_cases, loop_cases
 from scripts.instructions.comparison import compare
 from scripts.instructions.count import loop_rows

@@ -12,6 +12,9 @@ from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 
+# What the output holds before: a value that is never written does not pass for a zero.
+POISON = 77
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -105,8 +108,7 @@ def run_kernel(spec: TargetSpec, w: Conv2DWorkload, a: Arguments, kernel: Kernel
     compiled = compile_here(kernel.prim_func, spec)
     inputs = [a.data, kernel.pack_weight(a.weight), a.bias, a.multiplier, a.residual, a.affine]
     tensors = [tvm.runtime.tensor(v) for v in inputs if v is not None]
-    # Poisoned, so that a value that is never written does not pass for a zero.
-    output = tvm.runtime.tensor(np.full((w.batch, w.out_height, w.out_width, w.out_channels), 77, w.epilogue.out))
+    output = tvm.runtime.tensor(np.full(w.out_shape, POISON, w.epilogue.out))
     compiled(*tensors, output)
     return output.numpy()
 

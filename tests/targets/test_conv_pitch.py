@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tvm
-from conv_reference import draw_arguments, expected
+from conv_reference import POISON, draw_arguments, expected, run_kernel
 from exact_reference import spec_that_runs_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +15,6 @@ from tvm_rsq.targets.choice import to_knobs
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 
-POISON = 77
 SAME = (1, 1, 1, 1)
 
 
@@ -24,13 +22,9 @@ def check(target: str, w: Conv2DWorkload, choice=None, *, extreme: bool = False,
     spec = spec_that_runs_here(target)
     a = draw_arguments(w, np.random.default_rng(seed), extreme=extreme)
     kernel = spec.library.conv2d(w, choice)
-    compiled = tvm.compile(tvm.IRModule({"main": kernel.prim_func}), target=spec.tvm_target())
-    inputs = [a.data, kernel.pack_weight(a.weight), a.bias, a.multiplier, a.residual, a.affine]
-    output = tvm.runtime.tensor(np.full(w.out_shape, POISON, w.epilogue.out))
-    compiled.mod["main"](*[tvm.runtime.tensor(x) for x in inputs if x is not None], output)
     wanted = np.full(w.out_shape, POISON, w.epilogue.out)
     wanted[..., w.out_offset : w.out_offset + w.out_channels] = expected(w, a)
-    np.testing.assert_array_equal(output.numpy(), wanted, err_msg=kernel.name)
+    np.testing.assert_array_equal(run_kernel(spec, w, a, kernel), wanted, err_msg=kernel.name)
 
 
 @st.composite
@@ -50,10 +44,11 @@ def parts(draw) -> Conv2DWorkload:
     return replace(w, out_offset=before, out_pitch=before + w.out_channels + behind)
 
 
+@pytest.mark.parametrize("target", ["llvm", "x86-64-vnni"])
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(w=parts(), extreme=st.booleans())
-def test_nothing_but_the_part_is_written(w, extreme):
-    check("llvm", w, extreme=extreme)
+def test_nothing_but_the_part_is_written(target, w, extreme):
+    check(target, w, extreme=extreme)
 
 
 # out_channels that do not divide into vectors, so that the last ones overlap; rows that do not divide into tiles.
