@@ -9,12 +9,15 @@ from tvm_rsq.targets.generic.steps import ConvStep
 
 
 def check_choice(choice: object, step: ConvStep | None = None) -> None:
-    """ValueError: a number below 1, an unknown word, lanes that are no power of two, or what `step` is not, or does not offer."""
+    """ValueError: a number below 1, an unknown word, a flag that is neither true nor false, lanes that are no power of two, or what `step`
+    is not, or does not offer."""
     kinds = get_type_hints(type(choice))
     for field in fields(choice):
         value, kind = getattr(choice, field.name), kinds[field.name]
         if get_origin(kind) is Literal and value not in get_args(kind):
             _refuse(choice, f"{field.name} is {value!r}, expected one of {', '.join(map(str, get_args(kind)))}")
+        if kind is bool and type(value) is not bool:
+            _refuse(choice, f"{field.name} is {value!r}, expected true or false")
         if kind is int and (type(value) is not int or value < 1):
             _refuse(choice, f"{field.name} is {value!r}, expected an integer of at least 1")
     if choice.lanes & (choice.lanes - 1):

@@ -11,7 +11,8 @@ store the same values again. So the output must not share memory with an input (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from tvm import tirx
 from tvm.ir import Expr
@@ -24,9 +25,10 @@ from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.operands import Operands
 from tvm_rsq.targets.generic.pack import pack_conv
+from tvm_rsq.targets.generic.prefetch import Prefetch
 from tvm_rsq.targets.generic.staging import stage_input, stage_pixels, stages_own_pixels
 from tvm_rsq.targets.generic.steps import ConvStep, vector
-from tvm_rsq.targets.generic.tiles import ConvShape, Tile
+from tvm_rsq.targets.generic.tiles import VALUE_BYTES, ConvShape, Tile
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -80,6 +82,7 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
     tiles = -(-width // tile.cols)
     segments = -(-tiles // tile.segment)
     rows = g.pixels // width * segments
+    prefetch = _prefetch(g, step, tile, block_size, w.groups * blocks, rows)
 
     def emit(operands: Operands, data: Expr, origin: Expr | None, row: Expr, group_block: Expr) -> None:
         """Emit: the outputs of a row segment in one channel block; data is staged, from pixel `origin` on where the segment has its own."""
@@ -104,7 +107,14 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
             else:
                 own = _pointer(data, (first - origin) * g.col_step + channel)
                 pixels = [(own, x * g.col_step) for x in range(tile.cols)]
-            _accumulate(acc, operands.weight, pixels, group_block * block_size, step, tile, g)
+            ahead = None
+            if prefetch is not None:
+                # Counted through all tiles that share the block.
+                nth = row * tile.segment + t if tile.outer == "channels" else t
+                value_bytes = VALUE_BYTES[step.weight]
+                start_ahead = T.bind(tirx.floordiv(prefetch.start(group_block, nth), value_bytes))
+                ahead = partial(prefetch.emit, operands.weight, value_bytes, start_ahead)
+            _accumulate(acc, operands.weight, pixels, group_block * block_size, step, tile, g, ahead)
             # Vectors that overlap are no neighbours.
             joined = tile.vecs if tile.vecs * tile.lanes <= channels else 1
             for x in range(tile.cols):
@@ -131,6 +141,14 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
                         row, group_block = tirx.floormod(task, rows), tirx.floordiv(task, rows)
                     emit(operands, data, None, row, group_block)
     return builder.get()
+
+
+def _prefetch(g: ConvGeometry, step: ConvStep, tile: Tile, block_size: int, blocks: int, rows: int) -> Prefetch | None:
+    iterations = g.taps_h * g.taps_w * (g.steps(step) // tile.unroll)
+    if not tile.prefetch or not iterations:
+        return None
+    tiles = tile.segment * (rows if tile.outer == "channels" else 1)
+    return Prefetch(block_bytes=block_size * VALUE_BYTES[step.weight], blocks=blocks, tiles=tiles, iterations=iterations)
 
 
 def _block_start(block: Expr, tile: Tile, channels: int) -> Expr | int:
@@ -162,8 +180,9 @@ def _accumulate(
     step: ConvStep,
     tile: Tile,
     g: ConvGeometry,
+    ahead: Callable[[Expr], None] | None,
 ) -> None:
-    """Emit: acc[x] += the sums of the tile's x-th pixel."""
+    """Emit: acc[x] += the sums of the tile's x-th pixel; `ahead` emits what each iteration asks for."""
     lanes, part = tile.lanes, tile.lanes * step.depth
     values, size, steps = step.parts * step.depth, tile.vecs * step.parts * part, g.steps(step)
 
@@ -181,6 +200,8 @@ def _accumulate(
     whole = steps // tile.unroll
     with T.serial(g.taps_h) as kh, T.serial(g.taps_w) as kw:
         with T.serial(whole) as s:
+            if ahead is not None:
+                ahead((kh * g.taps_w + kw) * whole + s)
             for u in range(tile.unroll):
                 emit(kh, kw, s * tile.unroll + u)
         for s in range(whole * tile.unroll, steps):

@@ -54,5 +54,6 @@ def _tiles(w: Conv2DWorkload, step: ConvStep) -> Iterator[Tile]:
         # What is unrolled is a run: beyond its end there is nothing.
         yield from (replace(tile, unroll=unroll) for unroll in sorted({min(2, run), min(4, run)} - {1}))
     for tile in tiles[:3]:
+        yield replace(tile, prefetch=not tile.prefetch)
         yield replace(tile, segment=max(1, tile.segment // 2))
         yield replace(tile, segment=2 * tile.segment)

@@ -28,7 +28,7 @@ _SEGMENTS, _SEGMENT_TILES = 16, 4
 # Output channels that make it worth to give each thread channels of its own: below, two threads would write to one cache line.
 _CHANNELS_TO_SHARE = 128
 
-_SIZE = {"int8": 1, "uint8": 1, "int16": 2, "float32": 4}
+VALUE_BYTES = {"int8": 1, "uint8": 1, "int16": 2, "float32": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,7 @@ class Tile:
     outer    what the tasks go through slowest: "rows" keeps the input in cache, "channels" the weights
     span     what the pixels of a tile are cut from: one "row", or the whole "image" (all rows of all images, one after the other)
     unroll   steps that the innermost loop takes at a time
+    prefetch  whether the loop asks for the weights of the next channel block (generic/prefetch.py)
     """
 
     step: str
@@ -49,6 +50,7 @@ class Tile:
     outer: Literal["rows", "channels"]
     span: Literal["row", "image"] = "row"
     unroll: int = 1
+    prefetch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +91,14 @@ def _tile(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: Li
     long = shape.rows == 1 or span == "image"
     tiles = -(-shape.cols * (shape.rows if span == "image" else 1) // m)
     segments = max(1, min(_SEGMENTS, tiles // _SEGMENT_TILES)) if long else 1
-    far = shape.steps * n * lanes * step.parts * step.depth * _SIZE[step.weight] > _L1_BYTES
+    far = shape.steps * n * lanes * step.parts * step.depth * VALUE_BYTES[step.weight] > _L1_BYTES
     shared = shape.groups * shape.channels >= _CHANNELS_TO_SHARE or shape.rows * shape.cols == 1
     outer = "channels" if shared and far else "rows"
-    return Tile(step=step.name, lanes=lanes, cols=m, vecs=n, segment=-(-tiles // segments), outer=outer, span=span)
+    segment, lines = -(-tiles // segments), shape.rows if span == "row" else 1
+    # Read once, weights come as fast as the memory gives them in any case.
+    readers = segment if outer == "rows" else tiles * lines
+    prefetch = readers > 1 and vectors(shape.channels, lanes) > n
+    return Tile(step=step.name, lanes=lanes, cols=m, vecs=n, segment=segment, outer=outer, span=span, prefetch=prefetch)
 
 
 def _cost(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: str) -> float:
@@ -102,9 +108,9 @@ def _cost(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: st
     # Weights that are not held in registers are read again for every pixel.
     loads = step.parts * m + weights * (1 if fits else m)
     one = max(step.work * m * n, loads / _LOADS, step.latency) + _LOAD * loads + _LOOP
-    if _SIZE[step.weight] < _SIZE[step.data]:
+    if VALUE_BYTES[step.weight] < VALUE_BYTES[step.data]:
         one += _WIDEN * weights
-    block_bytes = shape.steps * weights * lanes * step.depth * _SIZE[step.weight]
+    block_bytes = shape.steps * weights * lanes * step.depth * VALUE_BYTES[step.weight]
     tile = shape.steps * one + m * n * _EPILOGUE + _TILE + (_PIXEL * m if span == "image" else 0)
     if block_bytes > _L1_BYTES:
         tile += block_bytes * _L2_BYTE
