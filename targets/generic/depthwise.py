@@ -37,14 +37,15 @@ class DepthwiseTile:
     """cols output pixels x lanes channels at a time.
 
     method   "widen", on any CPU: products as int32 or float32, all sums of a tile in registers
-             "pairs", uint8 on x86-64: two rows at a time by pmaddwd; lanes 16, 32 or 64, a quarter of which fills a vector; cols even
-    strip, segment    "pairs": output rows and columns that share one staged input
-    blocks            "pairs": blocks of `lanes` channels that a parallel task computes one after the other
+             "pairs", "quads", uint8 on x86-64: two rows at a time by pmaddwd or vpdpwssd, four by vpdpbusd; lanes 16, 32 or 64, a quarter
+             of which fills a vector; cols even
+    strip, segment    "pairs", "quads": output rows and columns that share one staged input
+    blocks            "pairs", "quads": blocks of `lanes` channels that a parallel task computes one after the other
     """
 
     lanes: int
     cols: int
-    method: Literal["widen", "pairs"] = "widen"
+    method: Literal["widen", "pairs", "quads"] = "widen"
     strip: int = 1
     segment: int = 1
     blocks: int = 1

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile
 from tvm_rsq.targets.generic.library import GenericLibrary
+from tvm_rsq.targets.generic.steps import ConvStep
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.levers import x86_levers
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 from tvm_rsq.targets.workloads_elementwise import LookupWorkload
 from tvm_rsq.targets.x86_64.depthwise_choices import depthwise_choices
-from tvm_rsq.targets.x86_64.depthwise_pairs import depthwise_pairs
+from tvm_rsq.targets.x86_64.depthwise_groups import depthwise_groups
 from tvm_rsq.targets.x86_64.lookup_shuffle import lookup_lanes, make_lookup_shuffle
 from tvm_rsq.targets.x86_64.packs import packs
 from tvm_rsq.targets.x86_64.steps import madd_steps, maddubs_steps, vnni_step
@@ -22,21 +23,36 @@ from tvm_rsq.targets.x86_64.word_step import vnni_word_step
 
 @dataclass(frozen=True, slots=True)
 class X86Library(GenericLibrary):
-    """A `KernelLibrary`. integer_bytes: the widest vector with int16 arithmetic, 16, 32 or 64 bytes; table_lanes: `lookup_lanes`."""
+    """A `KernelLibrary`.
+
+    integer_bytes  the widest vector with int16 arithmetic: 16, 32 or 64 bytes;  table_lanes  see `lookup_lanes`
+    has_vnni       whether the first of integer_steps is vpdpbusd, and the word step vpdpwssd
+    """
 
     integer_bytes: int = 16
+    has_vnni: bool = False
     table_lanes: int = 0
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
-        pairs = depthwise_choices(w, self.integer_bytes)
-        if choice is None and pairs:
-            choice = pairs[0]
-        if isinstance(choice, DepthwiseTile) and choice.method == "pairs" and pairs:
-            return depthwise_pairs(w, self.form, choice, self.word_step)
+        grouped = self._depthwise_choices(w)
+        if choice is None and grouped:
+            choice = grouped[0]
+        if isinstance(choice, DepthwiseTile) and grouped and (step := self._group_steps.get(choice.method)):
+            return depthwise_groups(w, self.form, choice, step)
         return GenericLibrary.conv2d(self, w, choice)
 
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
-        return depthwise_choices(w, self.integer_bytes) + GenericLibrary.conv2d_space(self, w)
+        return self._depthwise_choices(w) + GenericLibrary.conv2d_space(self, w)
+
+    def _depthwise_choices(self, w: Conv2DWorkload) -> tuple[DepthwiseTile, ...]:
+        # Without VNNI the sum is an instruction of its own.
+        instructions = {method: 1 if self.has_vnni else 2 for method in self._group_steps}
+        return depthwise_choices(w, self.integer_bytes, instructions)
+
+    @property
+    def _group_steps(self) -> dict[str, ConvStep]:
+        """What multiplies groups of two and of four rows."""
+        return {"pairs": self.word_step} | ({"quads": self.integer_steps[0]} if self.has_vnni else {})
 
     def lookup(self, w: LookupWorkload) -> Kernel:
         return make_lookup_shuffle(w, self.table_lanes)
@@ -61,5 +77,6 @@ def x86_library(features: frozenset[str], form: RequantizeForm) -> X86Library:
         narrow=packs(features),
         levers=x86_levers(features),
         integer_bytes=4 * word_step.lanes,
+        has_vnni=vnni is not None,
         table_lanes=lookup_lanes(features),
     )

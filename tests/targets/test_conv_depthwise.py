@@ -13,8 +13,8 @@ from test_conv2d import TARGETS, epilogues, spec_that_runs_here
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
-from tvm_rsq.targets.x86_64.depthwise_pairs import depthwise_pairs
-from tvm_rsq.targets.x86_64.row_pairs import RowPairs
+from tvm_rsq.targets.x86_64.depthwise_groups import depthwise_groups
+from tvm_rsq.targets.x86_64.row_groups import RowGroups
 
 
 @st.composite
@@ -48,12 +48,16 @@ def test_equal_to_the_reference_bit_for_bit(target, w, extreme, seed):
 
 
 @pytest.mark.parametrize(
-    ("target", "lanes"),
-    [("haswell", 32), ("haswell", 16), ("x86-64", 16), ("skylake-avx512", 64), ("x86-64-vnni", 64), ("alderlake", 32)],
-)
+    ("target", "lanes", "method"),
+    [
+        ("haswell", 32, "pairs"), ("haswell", 16, "pairs"), ("x86-64", 16, "pairs"), ("skylake-avx512", 64, "pairs"),
+        ("x86-64-vnni", 64, "pairs"), ("alderlake", 32, "pairs"), ("x86-64-vnni", 64, "quads"), ("x86-64-vnni", 16, "quads"),
+        ("alderlake", 32, "quads"),
+    ],
+)  # fmt: skip
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(data=st.data(), extreme=st.booleans())
-def test_every_tile_of_pairs_computes_the_same(target, lanes, data, extreme):
+def test_every_tile_of_groups_computes_the_same(target, lanes, method, data, extreme):
     w = data.draw(depthwise_workloads(least_channels=lanes, dilated=False).filter(lambda w: w.out_width >= 2))
     if data.draw(st.booleans()):
         requantize = data.draw(st.sampled_from(["shift", "fixed_point"]))
@@ -61,12 +65,13 @@ def test_every_tile_of_pairs_computes_the_same(target, lanes, data, extreme):
     segment = data.draw(st.integers(2, w.out_width))
     strips = sorted({1, min(2, w.out_height), w.out_height}, reverse=True)
     tile = DepthwiseTile(
-        method="pairs", lanes=lanes, cols=data.draw(st.sampled_from([c for c in (2, 4, 6) if c <= segment])),
+        method=method, lanes=lanes, cols=data.draw(st.sampled_from([c for c in (2, 4, 6) if c <= segment])),
         strip=data.draw(st.sampled_from(strips)), segment=segment, blocks=data.draw(st.integers(1, -(-w.in_channels // lanes))),
     )  # fmt: skip
     spec = spec_that_runs_here(target)
     a = draw_arguments(w, np.random.default_rng(0), extreme=extreme)
-    np.testing.assert_array_equal(run_kernel(spec, w, a, depthwise_pairs(w, spec.form, tile, spec.library.word_step)), expected(w, a))
+    step = spec.library.word_step if method == "pairs" else spec.library.integer_steps[0]
+    np.testing.assert_array_equal(run_kernel(spec, w, a, depthwise_groups(w, spec.form, tile, step)), expected(w, a))
 
 
 PLAIN = Conv2DWorkload(
@@ -80,7 +85,10 @@ def test_the_whole_space_computes_the_same(target):
     spec = spec_that_runs_here(target)
     a = draw_arguments(PLAIN, np.random.default_rng(0), extreme=False)
     space = spec.library.conv2d_space(PLAIN)
-    assert [choice.method for choice in space] == ["pairs"] * (len(space) - 1) + ["widen"]
+    assert len(space) > 5
+    assert space[-1].method == "widen"
+    assert {choice.method for choice in space[:-1]} <= {"pairs", "quads"}
+    assert space[0].method == ("quads" if spec.library.has_vnni else "pairs")
     assert spec.library.conv2d(PLAIN).name == spec.library.conv2d(PLAIN, space[0]).name
     for choice in space:
         np.testing.assert_array_equal(run_kernel(spec, PLAIN, a, spec.library.conv2d(PLAIN, choice)), expected(PLAIN, a))
@@ -89,13 +97,29 @@ def test_the_whole_space_computes_the_same(target):
 def test_weights_are_packed_as_pairs_of_rows():
     tile = DepthwiseTile(method="pairs", lanes=16, cols=2, strip=2, segment=9)
     weight = np.arange(72 * 9).astype("int8").reshape(72, 3, 3, 1)
-    packed = depthwise_pairs(PLAIN, "fma", tile, parse_target("haswell").library.word_step).pack_weight(weight).reshape(5, 4, 2, 2, 3, 4, 2)
+    kernel = depthwise_groups(PLAIN, "fma", tile, parse_target("haswell").library.word_step)
+    packed = kernel.pack_weight(weight).reshape(5, 4, 2, 2, 3, 4, 2)
     # Block 1, vector 2 holds channels 16 + 8 ... 16 + 11; the last block moves back to channel 56.
     upper, lower = weight[16 + 9, :, :, 0], np.zeros(3)
     np.testing.assert_array_equal(packed[1, 2, 0, :, :, 1].transpose(0, 2, 1).reshape(4, 3), [*upper, lower])
     np.testing.assert_array_equal(packed[1, 2, 1, :, :, 1].transpose(0, 2, 1).reshape(4, 3), [lower, *upper])
     np.testing.assert_array_equal(packed[4, 0, 0, 0, 1, 0], weight[56, :2, 1, 0])
-    assert RowPairs.of(PLAIN, tile).staged_planes == 2
+    assert RowGroups.of(PLAIN, tile).staged_planes == 2
+
+
+def test_weights_are_packed_as_quads_of_rows():
+    tile, library = DepthwiseTile(method="quads", lanes=64, cols=2, strip=2, segment=9), parse_target("x86-64-vnni").library
+    weight = np.arange(-60, 60).astype("int8").repeat(72).reshape(5, 24, 72)[:, :3].transpose(2, 0, 1)[..., None]
+    w = replace(PLAIN, kernel=(5, 3), padding=(2, 1, 2, 1))
+    packed = depthwise_groups(w, "fma", tile, library.integer_steps[0]).pack_weight(weight).reshape(2, 4, 2, 2, 3, 16, 4)
+    # Block 0, vector 2, lane 5: channel 16 + 8 + 1. Five rows and one before them take two planes of four.
+    filled = np.zeros((2, 8, 3), "int8")
+    filled[0, :5] = filled[1, 1:6] = weight[25, :, :, 0]
+    np.testing.assert_array_equal(packed[0, 2, :, :, :, 5].transpose(0, 1, 3, 2).reshape(2, 8, 3), filled)
+    assert packed.dtype == np.int8
+    groups = RowGroups.of(w, tile)
+    # Output rows 0 and 1 begin at the same plane, and read it and the one four rows on.
+    assert (groups.planes, groups.plane_step, groups.staged_planes) == (2, 2, 3)
 
 
 @pytest.mark.parametrize("lacking", ["avx512vl", "avx512bw", "avx512vnni"])
@@ -108,12 +132,15 @@ def test_the_default_fits_a_cpu_with_a_part_of_avx512(lacking):
 
 @pytest.mark.parametrize(
     "change",
-    [{"lanes": 24}, {"lanes": 64}, {"cols": 3}, {"cols": 0}, {"strip": 10}, {"strip": 0}, {"segment": 10}, {"segment": 0}, {"blocks": 6}],
-)
+    [
+        {"method": "widen"}, {"lanes": 24}, {"lanes": 64}, {"cols": 3}, {"cols": 0}, {"strip": 10}, {"strip": 0}, {"segment": 10},
+        {"segment": 0}, {"blocks": 6},
+    ],
+)  # fmt: skip
 def test_a_tile_that_does_not_fit_is_refused(change):
     tile = replace(DepthwiseTile(method="pairs", lanes=16, cols=2, strip=2, segment=9), **change)
     with pytest.raises(ValueError, match="take one of conv2d_space"):
-        depthwise_pairs(PLAIN, "fma", tile, parse_target("haswell").library.word_step)
+        depthwise_groups(PLAIN, "fma", tile, parse_target("haswell").library.word_step)
 
 
 @pytest.mark.parametrize("change", [{"lanes": 3}, {"lanes": 0}, {"lanes": 128}, {"cols": 0}, {"cols": 10}, {"method": "rows"}])
@@ -123,12 +150,13 @@ def test_a_plain_tile_that_does_not_fit_is_refused(change):
         library.conv2d(PLAIN, replace(library.conv2d_space(PLAIN)[0], **change))
 
 
-def test_pairs_are_refused_where_there_is_no_pmaddwd():
+@pytest.mark.parametrize(("target", "method"), [("aarch64", "pairs"), ("aarch64", "quads"), ("haswell", "quads")])
+def test_groups_are_refused_where_nothing_multiplies_them(target, method):
     with pytest.raises(ValueError, match="expected method='widen'"):
-        parse_target("aarch64").library.conv2d(PLAIN, DepthwiseTile(method="pairs", lanes=16, cols=2, segment=9))
+        parse_target(target).library.conv2d(PLAIN, DepthwiseTile(method=method, lanes=16, cols=2, segment=9))
 
 
-@pytest.mark.parametrize(("target", "instruction"), [("sapphirerapids", "vpdpwssd"), ("skylake-avx512", "vpmaddwd"), ("x86-64", "pmaddwd")])
+@pytest.mark.parametrize(("target", "instruction"), [("sapphirerapids", "vpdpbusd"), ("skylake-avx512", "vpmaddwd"), ("x86-64", "pmaddwd")])
 def test_uses_the_instruction_that_the_cpu_has(target, instruction):
     spec = parse_target(target)
     module = tvm.IRModule({"main": spec.library.conv2d(PLAIN).prim_func})
