@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
@@ -15,16 +16,18 @@ _SLICE_S, _IDLE, _PATIENCE_S = 0.02, 0.1, 2.0
 
 
 def in_turns(
-    builds: Mapping[str, Callable[[], object]], repeat: int, *, quiet: Callable[[], None] | None = None
+    builds: Mapping[str, Callable[[], object]], repeat: int, *, quiet: Callable[[], None] | None = None, seed: int = 0
 ) -> dict[str, tuple[float, ...]]:
-    """Build -> at least `repeat` wall-clock times of one call, in microseconds: A A A B B B C C C, B B B C C C A A A, ...
+    """Build -> at least `repeat` wall-clock times of one call, in microseconds: A A A B B B C C C, B B B A A A C C C, ...
 
+    The order of every turn is drawn anew: were it always the same, one of ours would follow a peer, whose threads have just been on both
+    cores, and the others one of ours.
     quiet  called before every turn; None: nothing runs on between turns, which is so with one thread
     """
-    names = list(builds)
+    names, order = list(builds), random.Random(seed)
     times: dict[str, tuple[float, ...]] = dict.fromkeys(names, ())
-    for i in range(-(-repeat // _IN_A_ROW)):
-        for name in names[i % len(names) :] + names[: i % len(names)]:
+    for _ in range(-(-repeat // _IN_A_ROW)):
+        for name in order.sample(names, len(names)):
             if quiet is not None:
                 quiet()
             times[name] += measure({name: builds[name]}, repeat=_IN_A_ROW, warmup=_WARMUP)[name]
@@ -53,12 +56,15 @@ def wait_until_idle() -> None:
             return
 
 
-def bound_in_turns(builds: Mapping[str, Callable[[], float]], repeat: int, *, quiet: Callable[[], None] | None = None) -> dict[str, tuple]:
+def bound_in_turns(
+    builds: Mapping[str, Callable[[], float]], repeat: int, *, quiet: Callable[[], None] | None = None, seed: int = 0
+) -> dict[str, tuple[float, ...]]:
     """The same of calls that time themselves, one in a row: each has its own warm-up."""
-    times: dict[str, tuple[float, ...]] = dict.fromkeys(builds, ())
+    names, order = list(builds), random.Random(seed)
+    times: dict[str, tuple[float, ...]] = dict.fromkeys(names, ())
     for _ in range(repeat):
-        for name, call in builds.items():
+        for name in order.sample(names, len(names)):
             if quiet is not None:
                 quiet()
-            times[name] += (call(),)
+            times[name] += (builds[name](),)
     return times

@@ -82,7 +82,7 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
     tiles = -(-width // tile.cols)
     segments = -(-tiles // tile.segment)
     rows = g.pixels // width * segments
-    prefetch = _prefetch(g, step, tile, block_size, w.groups * blocks, rows)
+    prefetch = _prefetch(g, step, tile, block_size, w.groups * blocks, tiles)
 
     def emit(operands: Operands, data: Expr, origin: Expr | None, row: Expr, group_block: Expr) -> None:
         """Emit: the outputs of a row segment in one channel block; data is staged, from pixel `origin` on where the segment has its own."""
@@ -110,7 +110,7 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
             ahead = None
             if prefetch is not None:
                 # Counted through all tiles that share the block.
-                nth = row * tile.segment + t if tile.outer == "channels" else t
+                nth = line * tiles + segment * tile.segment + t if tile.outer == "channels" else t
                 value_bytes = VALUE_BYTES[step.weight]
                 start_ahead = T.bind(tirx.floordiv(prefetch.start(group_block, nth), value_bytes))
                 ahead = partial(prefetch.emit, operands.weight, value_bytes, start_ahead)
@@ -143,12 +143,14 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
     return builder.get()
 
 
-def _prefetch(g: ConvGeometry, step: ConvStep, tile: Tile, block_size: int, blocks: int, rows: int) -> Prefetch | None:
+def _prefetch(g: ConvGeometry, step: ConvStep, tile: Tile, block_size: int, blocks: int, tiles: int) -> Prefetch | None:
+    """None where the tile does not ask, nothing follows, or one iteration would have to ask for all there is. tiles: of one line."""
     iterations = g.taps_h * g.taps_w * (g.steps(step) // tile.unroll)
-    if not tile.prefetch or not iterations:
+    if not tile.prefetch or not iterations or blocks == 1:
         return None
-    tiles = tile.segment * (rows if tile.outer == "channels" else 1)
-    return Prefetch(block_bytes=block_size * VALUE_BYTES[step.weight], blocks=blocks, tiles=tiles, iterations=iterations)
+    shared = tiles * (g.pixels // _width(g, tile)) if tile.outer == "channels" else min(tile.segment, tiles)
+    prefetch = Prefetch(block_bytes=block_size * VALUE_BYTES[step.weight], blocks=blocks, tiles=shared, iterations=iterations)
+    return prefetch if prefetch.fits else None
 
 
 def _block_start(block: Expr, tile: Tile, channels: int) -> Expr | int:

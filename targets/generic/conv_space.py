@@ -8,7 +8,7 @@ from itertools import islice
 
 from tvm_rsq.targets.generic.conv2d import conv_shape, step_geometry
 from tvm_rsq.targets.generic.steps import ConvStep
-from tvm_rsq.targets.generic.tiles import Tile, lanes_for, ranked_tiles
+from tvm_rsq.targets.generic.tiles import Tile, lanes_for, prefetch_pays, ranked_tiles
 from tvm_rsq.targets.generic.winograd_space import winograd_choices, winograd_cost
 from tvm_rsq.targets.generic.winograd_tile import WinogradTile
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -48,12 +48,14 @@ def _tiles(w: Conv2DWorkload, step: ConvStep) -> Iterator[Tile]:
     # Narrower vectors overlap less where the channels do not divide; no instruction has fewer than four lanes.
     if lanes >= 8 and shape.channels % lanes:
         tiles += [tile for _, tile in ranked_tiles(step, shape, lanes // 2)[:_NARROW_SHAPES]]
-    for tile in tiles:
-        yield tile
-        yield replace(tile, outer="rows" if tile.outer == "channels" else "channels")
-        # What is unrolled is a run: beyond its end there is nothing.
-        yield from (replace(tile, unroll=unroll) for unroll in sorted({min(2, run), min(4, run)} - {1}))
     for tile in tiles[:3]:
+        yield tile
         yield replace(tile, prefetch=not tile.prefetch)
         yield replace(tile, segment=max(1, tile.segment // 2))
         yield replace(tile, segment=2 * tile.segment)
+    for tile in tiles:
+        yield tile
+        other = replace(tile, outer="rows" if tile.outer == "channels" else "channels")
+        yield replace(other, prefetch=prefetch_pays(step, shape, other))
+        # What is unrolled is a run: beyond its end there is nothing.
+        yield from (replace(tile, unroll=unroll) for unroll in sorted({min(2, run), min(4, run)} - {1}))

@@ -1,8 +1,8 @@
 """The next channel block's weights, on their way to the second-level cache while the products of this one are formed.
 
 Inside a network a layer finds its weights in the third-level cache or in memory: other layers have passed since the last call. The first
-tile of a block would wait for them, while all others find them near. So the innermost loop asks for a line of the next block every time:
-layers with little more than weights (7x7 pixels) take 0.70 to 0.85 of the time, and none takes longer (docs/benchmarks.md).
+tile of a block would wait for them, while all others find them near. So the innermost loop asks for a line of the next block every time
+(docs/benchmarks.md has what it gives).
 """
 
 from __future__ import annotations
@@ -37,14 +37,19 @@ class Prefetch:
         """Asked for by one iteration."""
         return -(-self._lines_of_block // (self.tiles * self.iterations))
 
+    @property
+    def fits(self) -> bool:
+        """Whether what one tile asks for lies within the weights."""
+        return self._last_start >= 0
+
     def start(self, block: Expr | int, tile: Expr | int) -> Expr:
-        """The byte of all weights from which the tile-th tile of `block` on asks.
+        """The byte of all weights from which the tile-th tile of `block` on asks, for `iterations * lines` lines, all within the weights.
 
         When all was asked for, or nothing follows, it is asked again for what is there: that is cheaper than a branch.
         """
-        run = self.iterations * self.lines
-        enough = -(-self._lines_of_block // run)
-        return tirx.min(block + 1, self.blocks - 1) * self.block_bytes + tirx.min(tile, enough - 1) * (run * _LINE_BYTES)
+        enough = -(-self._lines_of_block // (self.iterations * self.lines))
+        start = tirx.min(block + 1, self.blocks - 1) * self.block_bytes + tirx.min(tile, enough - 1) * self._run
+        return tirx.min(start, self._last_start)
 
     def emit(self, weight: Expr, value_bytes: int, start: Expr, iteration: Expr) -> None:
         """Emit what one iteration asks for; `start` counts values of `weight`, of value_bytes each."""
@@ -54,5 +59,16 @@ class Prefetch:
             T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch.p0", tirx.address_of(weight[at]), *operands))
 
     @property
+    def _last_start(self) -> int:
+        """From where on the last line that is asked for is that of the last four bytes."""
+        return self.blocks * self.block_bytes - 4 - (self._run - _LINE_BYTES)
+
+    @property
+    def _run(self) -> int:
+        """Bytes that one tile asks for."""
+        return self.iterations * self.lines * _LINE_BYTES
+
+    @property
     def _lines_of_block(self) -> int:
-        return -(-self.block_bytes // _LINE_BYTES)
+        """One more where blocks do not begin with a line: the last one may reach into it."""
+        return -(-self.block_bytes // _LINE_BYTES) + (self.block_bytes % _LINE_BYTES > 0)

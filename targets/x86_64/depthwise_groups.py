@@ -43,6 +43,11 @@ def depthwise_groups(w: Conv2DWorkload, form: RequantizeForm, tile: DepthwiseTil
     if tile.method not in GROUPED:
         raise ValueError(f"method is {tile.method!r}, expected one of {', '.join(GROUPED)}; take one of conv2d_space")
     groups = RowGroups.of(w, tile)
+    if step.depth != groups.depth or w.dilation[0] != 1:
+        raise ValueError(
+            f"step {step.name} sums {step.depth} products and dilation is {w.dilation}, expected {groups.depth} for {tile.method} and none "
+            "along H; take one of conv2d_space"
+        )
     in_range = tile.cols <= tile.segment <= w.out_width and tile.strip <= w.out_height and tile.blocks <= groups.blocks
     if tile.cols % 2 or tile.lanes > w.in_channels or tile.lanes not in (16, 32, 64) or tile.lanes > 4 * step.lanes or not in_range:
         raise ValueError(f"choice {tile} does not fit {w}; take one of conv2d_space")

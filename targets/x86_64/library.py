@@ -51,8 +51,8 @@ class X86Library(GenericLibrary):
 
     @property
     def _group_steps(self) -> dict[str, ConvStep]:
-        """What multiplies groups of two and of four rows."""
-        return {"pairs": self.word_step} | ({"quads": self.integer_steps[0]} if self.has_vnni else {})
+        """What multiplies groups of rows: four at a time where the CPU can, which was faster on every layer that was measured."""
+        return ({"quads": self.integer_steps[0]} if self.has_vnni else {}) | {"pairs": self.word_step}
 
     def lookup(self, w: LookupWorkload) -> Kernel:
         return make_lookup_shuffle(w, self.table_lanes)

@@ -97,12 +97,18 @@ def test_distrust_is_said() -> None:
     assert warnings([row(hybrid=measured(1000.0))]) == [] and rows_table([FULL]).row_count == 2
 
 
-def test_turns_rotate_and_wait_for_quiet() -> None:
+def test_turns_hold_every_build_in_changing_order_and_wait_for_quiet() -> None:
     seen: list[str] = []
     builds = {name: (lambda name=name: seen.append(name)) for name in "abc"}
-    times = turns.in_turns(builds, 7, quiet=lambda: seen.append("-"))
-    assert {name: len(found) for name, found in times.items()} == {"a": 10, "b": 10, "c": 10}
-    assert "".join(seen) == "".join("-" + name * 7 for name in "abcbca")
+    times = turns.in_turns(builds, 47, quiet=lambda: seen.append("-"))
+    assert {name: len(found) for name, found in times.items()} == {"a": 50, "b": 50, "c": 50}
+    calls = "".join(seen).split("-")[1:]
+    assert all(call == call[0] * 7 for call in calls)
+    orders = ["".join(call[0] for call in calls[i : i + 3]) for i in range(0, 30, 3)]
+    assert all(sorted(order) == ["a", "b", "c"] for order in orders)
+    sequence = "".join(orders)
+    before = {name: {sequence[i - 1] for i in range(1, 30) if sequence[i] == name} - {name} for name in "abc"}
+    assert all(len(found) == 2 for found in before.values()), "each has followed every other one"
     assert turns.bound_in_turns({"a": lambda: 2.0}, 3) == {"a": (2.0, 2.0, 2.0)}
 
 

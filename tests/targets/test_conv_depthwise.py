@@ -109,7 +109,7 @@ def test_weights_are_packed_as_pairs_of_rows():
 
 def test_weights_are_packed_as_quads_of_rows():
     tile, library = DepthwiseTile(method="quads", lanes=64, cols=2, strip=2, segment=9), parse_target("x86-64-vnni").library
-    weight = np.arange(-60, 60).astype("int8").repeat(72).reshape(5, 24, 72)[:, :3].transpose(2, 0, 1)[..., None]
+    weight = np.random.default_rng(0).integers(-127, 128, (72, 5, 3, 1)).astype("int8")
     w = replace(PLAIN, kernel=(5, 3), padding=(2, 1, 2, 1))
     packed = depthwise_groups(w, "fma", tile, library.integer_steps[0]).pack_weight(weight).reshape(2, 4, 2, 2, 3, 16, 4)
     # Block 0, vector 2, lane 5: channel 16 + 8 + 1. Five rows and one before them take two planes of four.
@@ -141,6 +141,14 @@ def test_a_tile_that_does_not_fit_is_refused(change):
     tile = replace(DepthwiseTile(method="pairs", lanes=16, cols=2, strip=2, segment=9), **change)
     with pytest.raises(ValueError, match="take one of conv2d_space"):
         depthwise_groups(PLAIN, "fma", tile, parse_target("haswell").library.word_step)
+
+
+def test_a_step_of_another_depth_and_rows_that_are_apart_are_refused():
+    library, tile = parse_target("x86-64-vnni").library, DepthwiseTile(method="quads", lanes=16, cols=2, segment=5)
+    with pytest.raises(ValueError, match="sums 2 products"):
+        depthwise_groups(PLAIN, "fma", tile, library.word_step)
+    with pytest.raises(ValueError, match=r"dilation is \(2, 1\)"):
+        depthwise_groups(replace(PLAIN, dilation=(2, 1)), "fma", tile, library.integer_steps[0])
 
 
 @pytest.mark.parametrize("change", [{"lanes": 3}, {"lanes": 0}, {"lanes": 128}, {"cols": 0}, {"cols": 10}, {"method": "rows"}])

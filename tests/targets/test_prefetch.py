@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tvm
+import tvm_ffi
 from conv_reference import draw_arguments, expected, run_kernel
 from emulated_x86 import spec_that_runs_here
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import tirx
+from tvm.ir import Call, Expr
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+from tvm.sym.analyzer import Analyzer
+from tvm.tirx import Var
 
 from tvm_rsq.targets.generic.prefetch import Prefetch
 from tvm_rsq.targets.generic.tiles import Tile
@@ -24,24 +31,65 @@ LAYER = Conv2DWorkload(
 )  # fmt: skip
 
 
-def asked_for(p: Prefetch, block: int) -> set[int]:
-    """The lines, of all weights, that the tiles of `block` ask for."""
-    starts = [int(p.start(tirx.const(block, "int32"), tirx.const(tile, "int32"))) for tile in range(p.tiles)]
-    return {(start + i * 64) // 64 for start in starts for i in range(p.iterations * p.lines)}
+def asked_for(p: Prefetch, block: int, value_bytes: int = 1) -> set[int]:
+    """The bytes of all weights at whose lines the tiles of `block` look, by the addresses in the IR."""
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_attr({"global_symbol": "main"})
+        weight = T.arg("weight", T.buffer((p.blocks * p.block_bytes // value_bytes,), {1: "int8", 2: "int16", 4: "float32"}[value_bytes]))
+        with T.serial(p.tiles) as tile, T.serial(p.iterations) as iteration:
+            p.emit(weight, value_bytes, tirx.floordiv(p.start(tirx.const(block, "int32"), tile), value_bytes), iteration)
+    loops, indices = [], []
+
+    def visit(node: object) -> None:
+        if isinstance(node, tirx.For):
+            loops.append((node.loop_var, int(node.extent)))
+        elif isinstance(node, Call) and getattr(node.op, "name", "") == "tirx.address_of":
+            indices.append(node.args[0].indices[0])
+
+    tvm_ffi.structural_walk(builder.get().body, visit)
+    assert (len(loops), len(indices)) == (2, p.lines)
+
+    def value(index: Expr, at: tuple[int, ...]) -> int:
+        def constant(var: Var) -> Expr:
+            return next(tirx.const(number, "int32") for (loop, _), number in zip(loops, at, strict=True) if loop.same_as(var))
+
+        return int(Analyzer().simplify(tvm_ffi.structural_map(index, (Var, constant))))
+
+    return {value(index, at) * value_bytes for index in indices for at in np.ndindex(*(extent for _, extent in loops))}
 
 
-@given(st.integers(1, 200), st.integers(2, 4), st.integers(1, 12), st.integers(1, 40))
-def test_every_line_of_the_next_block_is_asked_for(lines, blocks, tiles, iterations):
-    p = Prefetch(block_bytes=64 * lines, blocks=blocks, tiles=tiles, iterations=iterations)
-    for block in range(blocks):
-        following = min(block + 1, blocks - 1)
-        assert asked_for(p, block) >= set(range(following * lines, (following + 1) * lines))
+PREFETCHES = st.builds(
+    Prefetch, block_bytes=st.integers(1, 60).map(lambda n: 16 * n), blocks=st.integers(2, 3), tiles=st.integers(1, 6),
+    iterations=st.integers(1, 12),
+).filter(lambda p: p.fits)  # fmt: skip
 
 
-@given(st.integers(1, 200), st.integers(1, 12), st.integers(1, 40))
-def test_hardly_more_is_asked_for_than_there_is(lines, tiles, iterations):
-    p = Prefetch(block_bytes=64 * lines, blocks=2, tiles=tiles, iterations=iterations)
-    assert len(asked_for(p, 0)) < lines + p.iterations * p.lines
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(PREFETCHES, st.sampled_from([1, 2, 4]))
+def test_every_line_of_the_next_block_is_asked_for_and_none_outside(p, value_bytes):
+    for block in range(p.blocks):
+        found, following = asked_for(p, block, value_bytes), min(block + 1, p.blocks - 1)
+        assert min(found) >= 0 and max(found) < p.blocks * p.block_bytes
+        lines = {at // 64 for at in found}
+        assert lines >= {at // 64 for at in range(following * p.block_bytes, (following + 1) * p.block_bytes, 16)}
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(PREFETCHES)
+def test_hardly_more_is_asked_for_than_there_is(p):
+    assert len({at // 64 for at in asked_for(p, 0)}) <= p.block_bytes // 64 + 2 + p.iterations * p.lines
+
+
+@pytest.mark.parametrize("outer", ["rows", "channels"])
+@pytest.mark.parametrize("span", ["row", "image"])
+@pytest.mark.parametrize("segment", [1, 2, 5])
+def test_a_kernel_counts_the_tiles_that_share_a_block(outer, span, segment):
+    library = parse_target("x86-64-vnni").library
+    tile = Tile(step="vnni512", lanes=16, cols=3, vecs=2, segment=segment, outer=outer, span=span, prefetch=True)
+    asks = str(library.conv2d(LAYER, tile).prim_func).count("llvm.prefetch")
+    tiles = -(-7 // 3) if span == "row" else -(-49 // 3)
+    shared = tiles * (7 if span == "row" else 1) if outer == "channels" else min(segment, tiles)
+    assert asks == -(-2 * 16 * 4 * 9 * 16 // 64 // (shared * 9 * 16))
 
 
 @pytest.mark.parametrize("outer", ["rows", "channels"])
@@ -60,10 +108,19 @@ def test_the_untuned_choice_asks_where_blocks_follow_and_their_weights_are_read_
     for w, asks in (
         (LAYER, True),
         (replace(LAYER, out_channels=16), False),  # one block
-        (replace(LAYER, height=1, width=1, kernel=(1, 1), padding=(0, 0, 0, 0)), False),  # one pixel reads every weight once
+        (replace(LAYER, height=1, width=1, in_channels=640, kernel=(1, 1), padding=(0, 0, 0, 0)), False),  # one pixel reads each once
+        (replace(LAYER, in_channels=4), False),  # a few lines of weights
+        (replace(LAYER, in_channels=640, out_channels=3), False),  # one channel at a time: LLVM makes vectors of the loop over steps
     ):
         tile = library.conv2d_space(w)[0]
         assert (tile.prefetch, "llvm.prefetch" in str(library.conv2d(w).prim_func)) == (asks, asks), w
+
+
+def test_three_channels_are_still_computed_in_vectors():
+    spec = parse_target("haswell")
+    w = replace(LAYER, in_channels=640, out_channels=3)
+    assembly = tvm.compile(tvm.IRModule({"main": spec.library.conv2d(w).prim_func}), target=spec.tvm_target()).mod.inspect_source("asm")
+    assert re.search(r"vpmaddwd|vpmulld|vpmullw", assembly)
 
 
 def test_the_assembly_holds_the_instruction():
