@@ -57,7 +57,7 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 190
+        console.width = 260
     network = load()
     images, labels = load_photos()
     photos = network.preprocessing(images)

@@ -144,7 +144,7 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
 
 
 def _prefetch(g: ConvGeometry, step: ConvStep, tile: Tile, block_size: int, blocks: int, tiles: int) -> Prefetch | None:
-    """None where the tile does not ask, nothing follows, or one iteration would have to ask for all there is. tiles: of one line."""
+    """None where the tile does not ask, nothing follows, or a tile would ask for what is not there.   tiles: of one line"""
     iterations = g.taps_h * g.taps_w * (g.steps(step) // tile.unroll)
     if not tile.prefetch or not iterations or blocks == 1:
         return None

@@ -15,8 +15,8 @@ from tvm_rsq.targets.x86_64.row_groups import RowGroups
 _STAGED_BYTES = 20 * 1024
 # With the input of all the blocks of a task it should stay there as well.
 _L1_BYTES = 28 * 1024
-# Cycles (Zen 3; with VNNI the first choice took 1.06 times as long as the best of 5): of a vector instruction; to stage a column of a
-# plane of pairs, also from beyond the first-level cache; to load a vector's weights and enter its loop; to begin an area.
+# Cycles (Zen 3): of a vector instruction; to stage a column of a plane of pairs, also from beyond the first-level cache; to load a vector's
+# weights and enter its loop; to begin an area.
 _INSTRUCTION, _STAGE, _STAGE_FAR, _LOOP, _AREA = 0.4, 5.0, 7.5, 12.0, 150.0
 # Shuffles that interleave a column of a plane, by the rows of a group.
 _SHUFFLES = {2: 6, 4: 8}
@@ -24,6 +24,12 @@ _SHUFFLES = {2: 6, 4: 8}
 _TASKS = 8
 # Larger filters would unroll to too much code.
 _MOST_TAPS = 81
+
+
+def is_grouped(w: Conv2DWorkload) -> bool:
+    """Whether the kernels by groups of rows compute `w`."""
+    fits = w.in_dtype == "uint8" and w.is_depthwise and w.in_channels >= 16 and w.out_width >= 2
+    return fits and w.kernel[0] >= 2 and w.kernel[0] * w.kernel[1] <= _MOST_TAPS and w.dilation[0] == 1
 
 
 def depthwise_choices(
@@ -34,9 +40,7 @@ def depthwise_choices(
     vector_bytes  of the CPU: 16, 32 or 64
     instructions  method ("quads", "pairs") that the CPU has, the fastest first -> how many make one product
     """
-    taps = w.kernel[0] * w.kernel[1]
-    fits = w.in_dtype == "uint8" and w.is_depthwise and w.in_channels >= 16 and w.out_width >= 2
-    if not fits or w.kernel[0] < 2 or taps > _MOST_TAPS or w.dilation[0] != 1:
+    if not is_grouped(w):
         return ()
     lanes = max(lanes for lanes in (16, 32, 64) if lanes <= min(vector_bytes, w.in_channels))
 

@@ -13,7 +13,7 @@ from tvm_rsq.targets.levers import x86_levers
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 from tvm_rsq.targets.workloads_elementwise import LookupWorkload
-from tvm_rsq.targets.x86_64.depthwise_choices import depthwise_choices
+from tvm_rsq.targets.x86_64.depthwise_choices import depthwise_choices, is_grouped
 from tvm_rsq.targets.x86_64.depthwise_groups import depthwise_groups
 from tvm_rsq.targets.x86_64.lookup_shuffle import lookup_lanes, make_lookup_shuffle
 from tvm_rsq.targets.x86_64.packs import packs
@@ -34,11 +34,10 @@ class X86Library(GenericLibrary):
     table_lanes: int = 0
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
-        grouped = self._depthwise_choices(w)
-        if choice is None and grouped:
-            choice = grouped[0]
-        if isinstance(choice, DepthwiseTile) and grouped and (step := self._group_steps.get(choice.method)):
-            return depthwise_groups(w, self.form, choice, step)
+        if is_grouped(w):
+            choice = choice or self._depthwise_choices(w)[0]
+            if isinstance(choice, DepthwiseTile) and (step := self._group_steps.get(choice.method)):
+                return depthwise_groups(w, self.form, choice, step)
         return GenericLibrary.conv2d(self, w, choice)
 
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
