@@ -105,7 +105,7 @@ def _tile(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: Li
 
 def prefetch_pays(step: ConvStep, shape: ConvShape, tile: Tile) -> bool:
     """Whether a kernel of `tile` should ask for weights ahead: blocks follow each other, several tiles read each, there is more of them
-    than a few lines, and registers are left. One channel at a time LLVM makes vectors of the loop over steps, which may hold nothing else.
+    than a few lines, and registers are left. One channel at a time an iteration reads less than the line that it would ask for.
     """
     blocks = shape.groups * -(-vectors(shape.channels, tile.lanes) // tile.vecs)
     pixels = shape.cols * (shape.rows if tile.span == "image" else 1)
