@@ -274,10 +274,12 @@ def test_bench_measures_in_turns_and_reports(library, here, peak):
 
 def test_bench_compiles_a_network_and_profiles_it(library, here, peak, monkeypatch):
     monkeypatch.setenv("TVM_NUM_THREADS", "1")
-    done = invoke("bench", "net.onnx", "--target", "llvm -mcpu=haswell", "--scheme", "per_channel", "--repeat", 2, "--json", "j.json")
+    chosen = ("--scheme", "per_channel", "--levers", "none", "--requantize", "fixed_point")
+    done = invoke("bench", "net.onnx", "--target", "llvm -mcpu=haswell", *chosen, "--repeat", 2, "--json", "j.json")
     assert done.exit_code == 0 and "50.0 %" in done.stdout and "total" in done.stdout  # 200 of 400 GMAC/s
     ((_, (model, target, config), _),) = library
     assert (str(model), target, config.scheme) == ("net.onnx", "llvm -mcpu=haswell", "per_channel")
+    assert (config.levers, config.requantize) == ("none", "fixed_point")
     record = json.loads((here / "j.json").read_text())
     assert record["peak"]["gmacs"] == 400 and record["layers"][0]["fraction_of_peak"] == pytest.approx(0.5)
     assert invoke("bench", "net.onnx", "--no-layers", "--repeat", 1, "--json", "-", "-q").stdout.count('"kernel"') == 0
@@ -303,6 +305,7 @@ def test_bench_compares_artifacts_and_networks_in_the_order_given(library, here,
 
 
 def test_bench_refuses_compiling_options_for_artifacts(library, here):
+    assert invoke("bench", "net.rsq", "--levers", "none").exit_code == 2
     done = invoke("bench", "net.rsq", "--scheme", "per_tensor", "--batch", 2)
     assert done.exit_code == 2 and "--batch, --scheme cannot change" in " ".join(done.stderr.replace("│", " ").split()) and library == []
     assert invoke("bench", "absent.onnx").exit_code == 1

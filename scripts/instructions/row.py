@@ -45,11 +45,13 @@ def document(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def read_document(path: Path) -> tuple[str, tuple[Row, ...]]:
-    """(TVM's version, rows).   BaselineError: not such a document. OSError: it cannot be read."""
+    """(TVM's version, rows).   BaselineError: it cannot be read, or is no such document."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["schema"] != SCHEMA:
             raise BaselineError(f"{path} has schema {values['schema']}, expected {SCHEMA}; write it again with --json")
         return str(values["tvm"]), tuple(Row(**row) for row in values["rows"])
+    except OSError as error:
+        raise BaselineError(f"{path}: {error.strerror}; name a file that --json wrote") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BaselineError(f"{path} holds no counts ({type(error).__name__}: {error}); write it again with --json") from error

@@ -120,6 +120,8 @@ def test_a_document_is_read_again_and_a_broken_one_named(tmp_path: Path) -> None
         path.write_text(broken)
         with pytest.raises(BaselineError, match="write it again with --json"):
             read_document(path)
+    with pytest.raises(BaselineError, match="absent.json: No such file or directory; name a file that --json wrote"):
+        read_document(tmp_path / "absent.json")
 
 
 def test_what_is_missing_is_named_in_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 _OF_COMPILING = (
-    "target", "batch", "weight_bits", "activation_bits", "scheme", "budget", "range_method", "override", "calibration", "effort",
-    "time_limit", "tuning",
+    "target", "batch", "weight_bits", "activation_bits", "scheme", "budget", "levers", "requantize", "range_method", "override",
+    "calibration", "effort", "time_limit", "tuning",
 )  # fmt: skip
 
 
@@ -59,6 +59,8 @@ def bench(
     activation_bits: options.ActivationBits = options.DEFAULTS.activation_bits,
     scheme: options.SchemeOption = options.DEFAULTS.scheme,
     budget: options.Budget = options.DEFAULTS.budget,
+    levers: options.Levers = "auto",
+    requantize: options.Requantize = options.DEFAULTS.requantize,
     range_method: options.RangeMethodOption = options.DEFAULTS.range_method,
     override: options.Overrides = None,
     calibration: options.Calibration = None,
@@ -79,7 +81,7 @@ def bench(
         _refuse_options(context)
     config = options.quant_config(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
-        overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
+        overrides=override, levers=levers, requantize=requantize, seed=seed, effort=effort, time_limit_s=time_limit,
     )  # fmt: skip
     baseline = None if fp32 is None else read_model(fp32)
     data = read_calibration(calibration)
