@@ -1,4 +1,4 @@
-"""CalibrationSet: the inputs that stand in for data, with their provenance, as one .npz file without pickles."""
+"""CalibrationSet: the inputs that stand in for data, with their provenance, as one .npz file without pickles, or for other tools."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvm_rsq import calibration_export
 from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.errors import CalibrationError
+
+if TYPE_CHECKING:
+    import nncf
 
 SCHEMA = 1
 
@@ -22,7 +28,7 @@ class CalibrationSet:
     """Inputs for calibration.
 
     inputs        one float32 array per network input, each (N, ...) with the same N >= 1, all finite
-    source        "retro-synthesis", "real", "gaussian" or "uniform"
+    source        "real", or what SynthesisConfig.source was: "retro-synthesis", "zeroq", "generator", "gaussian" or "uniform"
     seed          seed of the generator that made them; 0 for real data
     network_hash  Model.network_hash of the network they were made for; "" for real data
     loss_curve    one dict of loss terms per synthesis step (empty for other sources)
@@ -60,6 +66,18 @@ class CalibrationSet:
         arrays = {f"input_{i}": array for i, array in enumerate(self.inputs)}
         with atomic_write(path) as partial, partial.open("wb") as file:
             np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
+
+    def save_npy(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
+        """Write the inputs alone as .npy; see calibration_export.save_npy."""
+        return calibration_export.save_npy(self, path)
+
+    def data_reader(self, input_names: Sequence[str] | str, *, batch: int = 1) -> calibration_export.DataReader:
+        """For ONNX Runtime's quantize_static; see calibration_export.data_reader."""
+        return calibration_export.data_reader(self, input_names, batch=batch)
+
+    def nncf_dataset(self, input_names: Sequence[str] | str | None = None, *, batch: int = 1, as_torch: bool = False) -> nncf.Dataset:
+        """For nncf.quantize; see calibration_export.nncf_dataset."""
+        return calibration_export.nncf_dataset(self, input_names, batch=batch, as_torch=as_torch)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CalibrationSet:

@@ -15,11 +15,19 @@ from tvm_rsq.cli.session import Session
 from tvm_rsq.config import Source
 
 
+def _output(path: Path) -> Path:
+    """BadParameter: neither .npz nor .npy, which `--calibration` could not read back, or not writable."""
+    if path.suffix not in (".npz", ".npy"):
+        raise typer.BadParameter(f"{path} ends in neither .npz nor .npy; name such a file")
+    return writable(path)
+
+
 def synthesize(
     session: Session,
     model: options.ModelArgument,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="NPZ", callback=writable, help="The calibration set, for `--calibration`.")
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", callback=_output, help=".npz for `--calibration`, or .npy for other tools."),
     ],
     images: Annotated[int | None, typer.Option(min=1, help="How many inputs to make. Default: chosen for the network.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps. Default: chosen for the network.")] = None,
@@ -42,16 +50,20 @@ def synthesize(
             network.model, config.synthesis, example_inputs=network.example_inputs, seed=seed, effort=effort, batch=batch,
             progress=progress.event, should_stop=session.interrupts.should_stop,
         )  # fmt: skip
-    made.save(output)
+    files: tuple[Path, ...] = (output,)
+    if output.suffix == ".npy":
+        files = made.save_npy(output)
+    else:
+        made.save(output)
     for note in made.notes:
         session.note(f"note: {note}")
     last = dict(made.loss_curve[-1]) if made.loss_curve else {}
     loss = f", loss {', '.join(f'{name} {value:.3g}' for name, value in last.items())}" if last else ""
     session.result(
         {
-            "output": str(output), "source": made.source, "seed": made.seed, "samples": len(made),
+            "output": str(output), "files": [str(file) for file in files], "source": made.source, "seed": made.seed, "samples": len(made),
             "shapes": [list(array.shape) for array in made.inputs], "steps": len(made.loss_curve), "final_loss": last,
             "network_hash": made.network_hash, "notes": made.notes, "seconds": progress.seconds,
         },
-        Text(f"{output}: {len(made)} inputs, {made.source}{loss}"),
+        Text(f"{', '.join(map(str, files))}: {len(made)} inputs, {made.source}{loss}"),
     )  # fmt: skip
