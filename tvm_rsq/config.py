@@ -17,7 +17,7 @@ ARITHMETICS = ("float", "fixed_point")  # of a whole network
 
 Scheme = Literal["hybrid", "per_tensor", "per_channel"]
 RangeMethod = Literal["min_max", "percentile", "mse"]
-Source = Literal["retro-synthesis", "gaussian", "uniform"]
+Source = Literal["retro-synthesis", "zeroq", "generator", "gaussian", "uniform"]
 
 
 def check_seed(seed: object) -> None:
@@ -44,7 +44,8 @@ class SynthesisConfig:
     swing          random shifts in front of strided convolutions (GENIE, CVPR 2023)
     low_pass       strength of the smoothing between steps, 0 switches it off
     time_limit_s   stop after so many seconds and keep the best so far
-    source         "retro-synthesis", or one of the controls "gaussian" (N(0,1)) and "uniform" noise
+    source         "retro-synthesis"; by the recipes of others "zeroq" (CVPR 2020) or "generator" (GENIE, CVPR 2023), whose rates and losses
+                   are their own; or the controls "gaussian" (N(0,1)) and "uniform" noise
     """
 
     images: int | None = None
@@ -72,8 +73,8 @@ class SynthesisConfig:
         _require(limit is None or (_number(limit) and limit > 0), f"time_limit_s is {limit!r}, expected a positive number of seconds")
         _require(isinstance(self.swing, bool), f"swing is {self.swing!r}, expected True or False")
         _require(
-            self.source in ("retro-synthesis", "gaussian", "uniform"),
-            f"source is {self.source!r}, expected retro-synthesis, gaussian or uniform",
+            self.source in ("retro-synthesis", "zeroq", "generator", "gaussian", "uniform"),
+            f"source is {self.source!r}, expected retro-synthesis, zeroq, generator, gaussian or uniform",
         )
         _require(self.optimizer in ("adam", "nadam", "radam"), f"optimizer is {self.optimizer!r}, expected adam, nadam or radam")
 

@@ -1,4 +1,4 @@
-"""How many images and steps retro-synthesis takes: from the network's size, so that equal networks get equal plans.
+"""How many images and steps synthesis takes: from the network's size, so that equal networks get equal plans.
 
 The clock is not asked (the same seed, model and machine are to give the same images); the time of a step is estimated from the network's
 multiply-accumulates and the bytes of its values, with rates that two cores of a server CPU reach.
@@ -19,9 +19,30 @@ from tvm_rsq.executor import Executor
 _SECONDS_PER_MAC = 2.2e-11  # forward, and backward with respect to the values only
 _SECONDS_PER_BYTE = 5e-10  # of every value: written, read, and the same for its gradient
 _STEP_BYTES = 2.2e9  # of values of one batch, which all live until the backward pass
-_MOST = {"instant": (16, 120, 100.0), "best": (64, 240, 800.0)}  # images, steps, seconds for a network like MobileNetV2
 _USUAL_SECONDS, _MOST_PATIENCE = 0.05, 2.2  # of an image-step of such a network; a larger one may take longer, up to this factor
-_FEWEST_IMAGES, _FEWEST_STEPS = 4, 60
+_FEWEST_IMAGES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """The most images and steps, the fewest steps, and the seconds for a network like MobileNetV2."""
+
+    images: int
+    steps: int
+    fewest_steps: int
+    seconds: float
+
+
+_LIMITS = {
+    ("retro-synthesis", "instant"): _Limits(16, 120, 60, 100.0),
+    ("retro-synthesis", "best"): _Limits(64, 240, 60, 800.0),
+    # ZeroQ's published steps, which only the user shortens
+    ("zeroq", "instant"): _Limits(16, 500, 500, 100.0),
+    ("zeroq", "best"): _Limits(64, 500, 500, 800.0),
+    # GENIE's are 4000, which take hours here
+    ("generator", "instant"): _Limits(16, 500, 120, 100.0),
+    ("generator", "best"): _Limits(64, 2000, 240, 800.0),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +51,9 @@ class NetworkCost:
 
     macs: int
     value_bytes: int
+
+    def __add__(self, other: NetworkCost) -> NetworkCost:
+        return NetworkCost(macs=self.macs + other.macs, value_bytes=self.value_bytes + other.value_bytes)
 
     @property
     def seconds(self) -> float:
@@ -65,16 +89,17 @@ def network_cost(executor: Executor, sample: Sequence[torch.Tensor]) -> NetworkC
 
 
 def plan_budget(cost: NetworkCost, config: SynthesisConfig, effort: Literal["instant", "best"]) -> Budget:
-    """The images, batch and steps that fit the effort's time; whatever the configuration states is kept as it is.
+    """The images, batch and steps of config.source that fit the effort's time; whatever the configuration states is kept as it is.
 
-    Steps give way first, down to 60, then images, down to 4.
+    Steps give way first, down to the fewest that the source can do with, then images, down to 4.
     """
-    most_images, most_steps, seconds = _MOST[effort]
-    images, steps = config.images or most_images, config.steps or most_steps
-    seconds *= min(max(1.0, math.sqrt(cost.seconds / _USUAL_SECONDS)), _MOST_PATIENCE)
+    most = _LIMITS[config.source, effort]
+    images, steps = config.images or most.images, config.steps or most.steps
+    usual = (images, steps)
+    seconds = most.seconds * min(max(1.0, math.sqrt(cost.seconds / _USUAL_SECONDS)), _MOST_PATIENCE)
     affordable = seconds / cost.seconds  # image-steps
     if config.steps is None:
-        steps = min(steps, max(_FEWEST_STEPS, int(affordable / images)))
+        steps = min(steps, max(most.fewest_steps, int(affordable / images)))
     if config.images is None:
         images = min(images, max(_FEWEST_IMAGES, int(affordable / steps)))
     if config.batch is None:
@@ -87,7 +112,6 @@ def plan_budget(cost: NetworkCost, config: SynthesisConfig, effort: Literal["ins
     # The estimate leaves out what every operator costs however small it is, so for small networks it says only that.
     time = f"about {estimate:.0f} s" if estimate >= 10 else "well under a minute"
     note = f"{images} images in batches of {batch}, {steps} steps each: {time} on two cores"
-    usual = (config.images or most_images, config.steps or most_steps)
     if (images, steps) != usual:
         note += f"; fewer than the usual {usual[0]} images and {usual[1]} steps, for the network's size"
     return Budget(images=images, batch=batch, steps=steps, notes=(note,))

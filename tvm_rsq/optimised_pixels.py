@@ -1,0 +1,84 @@
+"""Images whose pixels themselves are optimised: `CosinePixels` for retro-synthesis, `PlateauPixels` for ZeroQ.
+
+All are normalised, of mean 0 and standard deviation 1 where the network's own scale is offset + gain * normalised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+
+_PLATEAU_STEPS, _LEAST_RATE = 100, 1e-4  # ZeroQ's distill_data.py, and GENIE's distill.py after it
+
+
+class CosinePixels:
+    """Adam or one of its kin, whose learning rate falls along half a cosine to 0; then, if asked, a little smoothing.
+
+    images     leaves, one (N, ...) per input, changed in place
+    optimizer  parameters, lr -> torch optimiser
+    steps      for how many the schedule is
+    low_pass   strength of the smoothing at the first step; it falls as the learning rate does
+    """
+
+    def __init__(
+        self, images: Sequence[torch.Tensor], optimizer: Callable[..., torch.optim.Optimizer], *, learning_rate: float, steps: int,
+        low_pass: float,
+    ) -> None:  # fmt: skip
+        self._images = [value.requires_grad_() for value in images]
+        self._optimizer = optimizer(self._images, lr=learning_rate)
+        self._learning_rate, self._steps, self._low_pass = learning_rate, steps, low_pass
+        self._cosine = 1.0
+
+    def render(self) -> list[torch.Tensor]:
+        return self._images
+
+    def prepare(self, step: int) -> None:
+        self._cosine = (1 + math.cos(math.pi * step / self._steps)) / 2
+        self._optimizer.param_groups[0]["lr"] = self._learning_rate * self._cosine
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def advance(self, _total: float) -> None:
+        self._optimizer.step()
+        if self._low_pass:
+            _smooth(self._images, self._low_pass * self._cosine)
+
+
+class PlateauPixels:
+    """Adam, whose learning rate falls tenfold, down to 1e-4, whenever the loss has not fallen for 100 steps.
+
+    images  leaves, one (N, ...) per input, changed in place
+    """
+
+    def __init__(self, images: Sequence[torch.Tensor], *, learning_rate: float) -> None:
+        self._images = [value.requires_grad_() for value in images]
+        self._optimizer = torch.optim.Adam(self._images, lr=learning_rate)
+        self._schedule = plateau(self._optimizer)
+
+    def render(self) -> list[torch.Tensor]:
+        return self._images
+
+    def prepare(self, _step: int) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def advance(self, total: float) -> None:
+        self._optimizer.step()
+        self._schedule.step(total)
+
+
+def plateau(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.ReduceLROnPlateau:
+    """The schedule of ZeroQ's pixels and of GENIE's latents."""
+    return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, min_lr=_LEAST_RATE, patience=_PLATEAU_STEPS)
+
+
+def _smooth(images: Sequence[torch.Tensor], strength: float) -> None:
+    """Mix every image with its 3x3 binomial average, in place.   0 <= strength <= 1"""
+    row = torch.tensor([0.25, 0.5, 0.25])
+    with torch.no_grad():
+        for image in images:
+            if image.ndim == 4:
+                channels = image.shape[1]
+                kernel = torch.outer(row, row).expand(channels, 1, 3, 3)
+                image.lerp_(F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels), strength)
