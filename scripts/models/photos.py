@@ -1,4 +1,4 @@
-"""Twenty labelled ImageNet photos, for a first look at a network; far too few for an accuracy figure."""
+"""Labelled ImageNet photos that packages carry: for a first look at a network; far too few for an accuracy figure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ from scripts.models.fetch import FetchError, default_cache
 
 
 def load_photos(cache: Path | None = None) -> tuple[list[Image.Image], np.ndarray]:
-    """(images in RGB, int64 labels (20,), 0-based ImageNet classes); hand the images to a network's `preprocessing`.
+    """Twenty: (images in RGB, int64 labels (20,), 0-based ImageNet classes); hand the images to a network's `preprocessing`.
 
     FetchError: not in the cache.
     """
-    folder = (cache or default_cache()) / "photos"
-    paths = sorted(folder.glob("imagenet_*.jpg"))
+    return _labelled("photos", "imagenet_*.jpg", cache)  # imagenet_NN_LABEL.jpg
+
+
+def load_photos50(cache: Path | None = None) -> tuple[list[Image.Image], np.ndarray]:
+    """Fifty others, 400x400 pixels: (images in RGB, int64 labels (50,), 0-based ImageNet classes). FetchError: not in the cache."""
+    return _labelled("photos50", "*_*.png", cache)  # HASH_LABEL.png
+
+
+def _labelled(name: str, pattern: str, cache: Path | None) -> tuple[list[Image.Image], np.ndarray]:
+    folder = (cache or default_cache()) / name
+    paths = sorted(folder.glob(pattern))
     if not paths:
-        raise FetchError(f"no photos in {folder}; run: scripts/fetch_models photos")
-    labels = np.array([int(path.stem.rsplit("_", 1)[1]) for path in paths])  # imagenet_NN_LABEL.jpg
+        raise FetchError(f"no photos in {folder}; run: scripts/fetch_models {name}")
+    labels = np.array([int(path.stem.rsplit("_", 1)[1]) for path in paths])
     return [Image.open(path).convert("RGB") for path in paths], labels

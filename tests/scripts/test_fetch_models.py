@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -110,4 +111,15 @@ def test_what_is_not_cached_says_how_to_get_it(tmp_path: Path) -> None:
 
 
 def test_every_package_has_a_network() -> None:
-    assert set(SOURCES) - {"photos"} == set(NETWORKS) - {"resnet18-random"}
+    assert set(SOURCES) - {"photos", "photos50", "cifar10"} == set(NETWORKS) - {"resnet18-random", "resnet20-cifar", "vgg-cifar"}
+
+
+@pytest.mark.parametrize("words, large", [((), False), (("--all",), False), (("--all", "cifar10"), True), (("cifar10",), True)])
+def test_what_is_large_comes_only_by_name(words: tuple[str, ...], large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "fetch_models"))
+    asked: list[str] = []
+    monkeypatch.setitem(script["main"].__globals__, "fetch", lambda name, cache: asked.append(name))
+    monkeypatch.setattr(sys, "argv", ["fetch_models", *words, "--cache", str(tmp_path)])
+    assert script["main"]() == 0
+    assert ("cifar10" in asked) is large
+    assert len(asked) == len(set(asked)) == (len(SOURCES) - (not large) if "--all" in words else max(len(words), 1) + (not words))
