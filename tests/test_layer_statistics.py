@@ -11,26 +11,12 @@ from tvm.relax import op as R
 
 from tests.integer_networks import Block, conv
 from tests.tiny_networks import build, classifier
+from tests.trained_network import trained
 from tvm_rsq.executor import Executor
 from tvm_rsq.frontend.load_model import load
 from tvm_rsq.layer_statistics import NormalStatistics, batch_norm_of_layers
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.pipeline import prepare
-
-
-def trained(module: nn.Module, *shape: int, seed: int = 0) -> tuple[nn.Module, torch.Tensor]:
-    """(the module with random batch norms, whose running statistics are those of the noise, the noise)"""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(shape, generator=generator)
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
-            part.momentum = 1.0
-        if getattr(part, "affine", False):
-            nn.init.normal_(part.weight, generator=generator)
-            nn.init.normal_(part.bias, generator=generator)
-    with torch.no_grad():
-        module.train()(x)
-    return module.eval(), x
 
 
 def check(module: nn.Module, x: torch.Tensor, expected: set[str]) -> None:
@@ -100,6 +86,18 @@ def test_products_and_sums_that_follow_belong_to_it():
     module.scale = nn.Parameter(torch.tensor([-2.0, 0.5, 0.0, 3.0]).reshape(4, 1, 1))
     module.shift = nn.Parameter(torch.tensor([1.0, 0.0, -1.0, 0.5]).reshape(4, 1, 1))
     check(*trained(module, 64, 3, 9, 9), {"a.weight"})
+
+
+def test_products_and_sums_with_constants_do_not():
+    check(*trained(Block(lambda m, x: 2 * m.norm(m.a(x)) + 1, a=conv(3, 4, 3), norm=nn.BatchNorm2d(4)), 64, 3, 9, 9), {"a.weight"})
+
+
+def test_a_constant_product_before_it_keeps_it_apart():
+    check(*trained(Block(lambda m, x: m.norm(2 * m.a(x)), a=conv(3, 4, 3), norm=nn.BatchNorm2d(4)), 64, 3, 9, 9), {"norm.weight"})
+
+
+def test_a_constant_sum_before_it_does_not():
+    check(*trained(Block(lambda m, x: m.norm(m.a(x) + 1), a=conv(3, 4, 3), norm=nn.BatchNorm2d(4)), 64, 3, 9, 9), {"a.weight"})
 
 
 def test_a_channel_that_never_varied_is_constant():

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import relax
 
+from tvm_rsq.errors import ModelError
 from tvm_rsq.model import Model
 from tvm_rsq.passes.dataflow import Dataflow, Node, constant_array
 
@@ -55,6 +56,14 @@ def batch_norm_of_layers(source: Model) -> Mapping[str, NormalStatistics]:
     return found
 
 
+def statistics_of(statistics: Mapping[str, NormalStatistics], name: str, channels: int) -> NormalStatistics:
+    """statistics[name]   ModelError: its arrays are not (channels,)."""
+    found = statistics[name]
+    if found.mean.shape != (channels,) or found.std.shape != (channels,):
+        raise ModelError(f"statistics of {name} have shapes {found.mean.shape} and {found.std.shape}, expected ({channels},): its outputs")
+    return found
+
+
 def _layer_behind(view: Dataflow, params: Mapping[str, np.ndarray], batch_norm: Node) -> str | None:
     """The layer into which `fold_batch_norm` folds it: the one that computes, for it alone, what it reads."""
     reader, name = batch_norm.name, view.operand(batch_norm.name, 0)
@@ -63,10 +72,10 @@ def _layer_behind(view: Dataflow, params: Mapping[str, np.ndarray], batch_norm: 
         if node.op in _LAYERS:
             weight = view.operand(name, 1)
             return weight if view.is_param(weight) and len(view.users[weight]) == 1 else None
-        per_channel = node.op in ("add", "multiply") and _per_channel(view, params, node)
-        if not per_channel and node.op not in _KEEP_CHANNELS:
+        affine = _affine(view, params, node, constants=node.op == "add")
+        if affine is None and node.op not in _KEEP_CHANNELS:
             return None
-        reader, name = name, per_channel[0] if per_channel else node.operands[0]
+        reader, name = name, node.operands[0] if affine is None else affine[0]
     return None
 
 
@@ -79,18 +88,21 @@ def _statistics(view: Dataflow, params: Mapping[str, np.ndarray], node: Node) ->
     share = np.divide(np.maximum(variance, 0), spread, out=np.zeros_like(spread), where=spread > 0)
     found = NormalStatistics(mean=beta, std=np.abs(gamma) * np.sqrt(share))
     name = view.sole_user(node.name)
-    while name is not None and (user := view.sole_user(name)) is not None and view.nodes[user].op in ("add", "multiply"):
-        if (per_channel := _per_channel(view, params, view.nodes[user])) is None:
+    while name is not None and (user := view.sole_user(name)) is not None:
+        affine = _affine(view, params, view.nodes[user], constants=False)
+        if affine is None:
             break
-        found = found.scaled(per_channel[1]) if view.nodes[user].op == "multiply" else found.shifted(per_channel[1])
+        found = found.scaled(affine[1]) if view.nodes[user].op == "multiply" else found.shifted(affine[1])
         name = user
     return found
 
 
-def _per_channel(view: Dataflow, params: Mapping[str, np.ndarray], node: Node) -> tuple[str, np.ndarray] | None:
-    """(data, float64 (C,)) of a sum or product of data with one known number per channel (axis 1)."""
+def _affine(view: Dataflow, params: Mapping[str, np.ndarray], node: Node, *, constants: bool) -> tuple[str, np.ndarray] | None:
+    """(data, float64 (C,)) of a sum or product of data with a parameter, or also a constant, of one number per channel (axis 1)."""
+    if node.op not in ("add", "multiply"):
+        return None
     for data, other in (node.expr.args, reversed(node.expr.args)):
-        known = not isinstance(other, relax.Var) or view.is_param(other.name)
+        known = view.is_param(other.name) if isinstance(other, relax.Var) else constants
         if not known or not isinstance(data, relax.Var) or view.is_param(data.name):
             continue
         array, shape = _array(params, other).astype(np.float64), view.shape(view.source(data))
