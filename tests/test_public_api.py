@@ -233,4 +233,4 @@ def test_stopping_early_keeps_what_there_is(network):
 def test_progress_names_the_stages(network):
     stages = []
     tvm_rsq.compile(network, "llvm", QuantConfig(), calibration=DATA, progress=lambda update: stages.append(update.stage))
-    assert list(dict.fromkeys(stages)) == ["calibration", "timing", "sensitivity", "lower", "build"]
+    assert list(dict.fromkeys(stages)) == ["calibration", "timing", "sensitivity", "rounding", "bias correction", "lower", "build"]

@@ -14,11 +14,12 @@ from tvm_rsq.check_levers import check_levers
 from tvm_rsq.compiled_module import CompiledModule
 from tvm_rsq.compiler import compile_float, compile_quantized
 from tvm_rsq.config import QuantConfig, SynthesisConfig
+from tvm_rsq.decide import decide
 from tvm_rsq.errors import CalibrationError, ConfigError
 from tvm_rsq.frontend.load_model import load as load_model
 from tvm_rsq.layer_cost import timed_target
 from tvm_rsq.model import Model
-from tvm_rsq.planner import layer_names, make_plan, resolve_overrides, uses_levers
+from tvm_rsq.planner import layer_names, resolve_overrides, uses_levers
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.synthesis import synthesize as synthesize_inputs
@@ -61,8 +62,8 @@ def quantize(
     deploy = pipeline.prepare(source)
     resolve_overrides(config.overrides, layer_names(deploy))  # before the long work: a mistyped pattern should not cost minutes
     data = _calibration(source, config, calibration, progress, should_stop)
-    plan = make_plan(deploy, data, config, progress, timed=timed)
-    return QuantizedModel(source=source, model=deploy, plan=plan, calibration=data, config=config)
+    decided = decide(source, deploy, data, config, progress, timed=timed)
+    return QuantizedModel(source=source, model=deploy, plan=decided.plan, calibration=data, config=config, adjusted=decided.adjusted)
 
 
 def compile(  # noqa: A001 (the name is the library's)

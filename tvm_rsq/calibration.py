@@ -1,8 +1,6 @@
 """Activation ranges: Model (deploy form) + CalibrationSet -> the interval that each tensor has to represent.
 
-min_max     the smallest and the largest value seen
-percentile  the 0.01 % and the 99.99 % quantile (from a histogram of 8192 bins)
-mse         the part of [min, max] whose grid has the least mean squared error (from the same histogram)
+min_max     the smallest and the largest value seen; other methods narrow it by a histogram of 8192 bins, see range_methods
 
 Synthetic images reach less far than real ones in the last features: the pooled features of MobileNetV2 end at 3.3 where photos
 reach 5.1 (the classes of noise-born images are less certain). Hence the margin: ranges of the tensors behind the
@@ -26,10 +24,10 @@ from tvm_rsq.executor import Executor
 from tvm_rsq.model import Model
 from tvm_rsq.plan import TensorQuant
 from tvm_rsq.progress import Progress, ProgressCallback, silent
+from tvm_rsq.range_methods import NARROW
 from tvm_rsq.tail import tail_bounds
 from tvm_rsq.uniform import activation_quant
 
-PERCENTILE = 99.99
 SYNTHETIC_MARGIN = 1.5
 _BINS = 8192
 _CHUNK_BYTES = 128 * 2**20  # of the largest tensor
@@ -41,7 +39,7 @@ class ActivationRanges:
     """Range of every tensor that was asked for, as seen (before zero is included).   low <= high, both finite
 
     ranges  tensor name -> (low, high)
-    method  "min_max", "percentile" or "mse"
+    method  as QuantConfig.range_method
     margin  by which the last features' ranges were stretched; 1.0 is not at all
     """
 
@@ -69,7 +67,7 @@ def calibrate(
     """Run the calibration set through the network and note the ranges of the tensors in `names` (None: every tensor).
 
     margin    factor on the range of the last features; None: 1.5 for synthetic data, 1 for real data
-    bits      of the grid that method "mse" is to fit
+    bits      of the grid that methods "mse" and "kl" are to fit
     executor  one of this model, if there is one already
     The values of one chunk of samples live at a time; equal inputs give equal ranges.
     CalibrationError: inputs do not fit the network, a value is NaN or infinite (tensor named), or a name is not a tensor of the network.
@@ -111,7 +109,7 @@ def calibrate(
             for start, inputs in chunks(calibration, size):
                 executor.run(inputs, observe=count)
                 progress(Progress(stage="calibration", done=len(calibration) + min(start + size, len(calibration)), total=total))
-            narrow = _percentile if method == "percentile" else _least_squares
+            narrow = NARROW[method]
             extremes.update({name: narrow(counts, *extremes[name], bits) for name, counts in histograms.items()})
 
     margin = (1.0 if calibration.source == "real" else SYNTHETIC_MARGIN) if margin is None else margin
@@ -131,27 +129,3 @@ def _check_inputs(model: Model, calibration: CalibrationSet) -> None:
     got = [("N", *array.shape[1:]) for array in calibration.inputs]
     if got != expected:
         raise CalibrationError(f"calibration inputs have shapes {got}, expected {expected}; make or load data for this network")
-
-
-def _percentile(counts: np.ndarray, low: float, high: float, _bits: int) -> tuple[float, float]:
-    edges = np.linspace(low, high, len(counts) + 1)
-    cumulative = np.concatenate([[0.0], np.cumsum(counts)]) / counts.sum()
-    tail = 1 - PERCENTILE / 100
-    # Values at the very end stay there: half of a ReLU's output is its minimum.
-    first = max(int(np.searchsorted(cumulative, tail, side="right")) - 1, 0)
-    last = min(int(np.searchsorted(cumulative, 1 - tail, side="left")), len(counts))
-    return float(edges[first]), float(edges[max(last, first + 1)])
-
-
-def _least_squares(counts: np.ndarray, low: float, high: float, bits: int) -> tuple[float, float]:
-    """Both ends scaled by one ratio, which keeps the zero point; 64 ratios from 1 to 0.2, the larger of equals."""
-    edges = np.linspace(low, high, len(counts) + 1)
-    centers = (edges[:-1] + edges[1:]) / 2
-    best, best_error = (low, high), math.inf
-    for ratio in np.linspace(1.0, 0.2, 64):
-        quant = activation_quant(low * ratio, high * ratio, bits)
-        rounded = np.clip(np.rint(centers / quant.scale) + quant.zero_point, 0, 2**bits - 1)
-        error = float((counts * np.square(centers - quant.scale * (rounded - quant.zero_point))).sum())
-        if error < best_error:
-            best, best_error = (low * float(ratio), high * float(ratio)), error
-    return best

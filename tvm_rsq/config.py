@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from tvm_rsq.config_checks import number as _number
 from tvm_rsq.config_checks import require as _require
@@ -16,8 +16,18 @@ LEVERS = ("per_tensor", "shift", "accumulate16", "shared_residual")
 ARITHMETICS = ("float", "fixed_point")  # of a whole network
 
 Scheme = Literal["hybrid", "per_tensor", "per_channel"]
-RangeMethod = Literal["min_max", "percentile", "mse"]
+RangeMethod = Literal["min_max", "percentile", "mse", "kl"]
+WeightRange = Literal["auto", "min_max", "mse"]
+Equalization = Literal["auto", "none", "activations"]
+Rounding = Literal["auto", "nearest", "squant", "feedback"]
+BiasCorrection = Literal["auto", "none", "empirical"]
 Source = Literal["retro-synthesis", "zeroq", "generator", "gaussian", "uniform"]
+
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "range_method": get_args(RangeMethod), "weight_range": get_args(WeightRange), "equalization": get_args(Equalization),
+    "rounding": get_args(Rounding), "bias_correction": get_args(BiasCorrection),
+}  # fmt: skip
 
 
 def check_seed(seed: object) -> None:
@@ -88,7 +98,12 @@ class QuantConfig:
     nonuniform    codebook weights
     effort        "instant" spends seconds where "best" spends minutes
     budget        how much more the hybrid network may diverge from FP32 than all-per-channel would, as a fraction: 0.05 is 5 % more
-    range_method  of activations: "min_max", "percentile" (99.99) or "mse"
+    range_method  of activations: "min_max", "percentile" (99.99), "mse" or "kl"
+    weight_range  of weights: "min_max", or "mse", which clips the largest where that lessens the squared error
+    equalization  "activations" (see equalize_activations) or "none"
+    rounding      of weights: "nearest", "squant" (errors of a kernel cancel) or "feedback" (each rounding makes up for those before it)
+    bias_correction  "empirical" (from the calibration data) or "none"
+                  These four are "auto" by default, which `recipe` decides
     seed          of everything random
     overrides     layer name or glob -> LayerOverride, or its text ("per_channel", "float", "weight_bits=4"); later entries win
     synthesis     how calibration data is made
@@ -104,6 +119,10 @@ class QuantConfig:
     effort: Literal["instant", "best"] = "instant"
     budget: float = 0.05
     range_method: RangeMethod = "mse"
+    weight_range: WeightRange = "auto"
+    equalization: Equalization = "auto"
+    rounding: Rounding = "auto"
+    bias_correction: BiasCorrection = "auto"
     seed: int = 0
     overrides: Mapping[str, LayerOverride | str] = field(default_factory=dict)
     synthesis: SynthesisConfig = SynthesisConfig()
@@ -123,10 +142,9 @@ class QuantConfig:
         )
         check_effort(self.effort)
         _require(_number(self.budget) and self.budget >= 0, f"budget is {self.budget!r}, expected a fraction of at least 0, such as 0.05")
-        _require(
-            self.range_method in ("min_max", "percentile", "mse"),
-            f"range_method is {self.range_method!r}, expected min_max, percentile or mse",
-        )
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            _require(value in choices, f"{name} is {value!r}, expected {', '.join(choices[:-1])} or {choices[-1]}")
         check_seed(self.seed)
         named = self.levers in ("auto", "none") or (isinstance(self.levers, (tuple, list)) and set(self.levers) <= set(LEVERS))
         _require(named, f"levers is {self.levers!r}, expected 'auto', 'none', or some of {LEVERS}")

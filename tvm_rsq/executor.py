@@ -84,7 +84,7 @@ class Executor:
         bindings = [binding for block in function.body.blocks for binding in block.bindings]
         self.steps: tuple[Step, ...] = tuple(self._step(binding.var.name, binding.value, table) for binding in bindings)
         self.outputs: tuple[str, ...] = self._output_names(function.body.body)
-        self._last_uses = self._find_last_uses()
+        self.schedule = tuple(zip(self.steps, self._find_last_uses(), strict=True))  # steps, and what is not needed after each
         self.batch_norms: tuple[BatchNormStep, ...] = tuple(self._batch_norm(s) for s in self.steps if s.op == "relax.nn.batch_norm")
         self.layers: tuple[LayerStep, ...] = tuple(self._layer(s) for s in self.steps if self._is_layer(s))
 
@@ -120,7 +120,7 @@ class Executor:
         if observe is not None:
             for name in list(values):
                 values[name] = self._observed(observe, name, values[name])
-        for step, dead in zip(self.steps, self._last_uses, strict=True):
+        for step, dead in self.schedule:
             read = [values[name] if name in values else overrides.get(name, self.params.get(name)) for name in step.inputs]
             if before is not None:
                 read = before(step, read)

@@ -1,6 +1,6 @@
 """The scale of a layer's weight under the freedom that the layer was granted.
 
-    float, fixed_point   min-max
+    float, fixed_point   min-max; with mse, the best of 40 parts of it, from 1 down to 0.35
     shift                the effective multiplier s_x * s_w / s_y is 2^-k, 1 <= k <= 30:   s_w = unit * 2^-k,   unit = s_y / s_x
     accumulate16         the weights are changed to keep a promise (see safe_weights), less the larger the scale
 
@@ -18,23 +18,26 @@ EXPONENTS = range(1, 31)
 # Relative to min-max. In descending order: the larger the scale, the fewer weights have to be changed, and the faster it is tried.
 _FACTORS = {0: (1.0,), 1: (1.6, 1.3, 1.0), 2: (2.4, 1.9, 1.5, 1.2, 1.0), 4: (3.2, 2.5, 2.0, 1.6, 1.0)}
 _POWERS = {0: (1.0, 0.5), 1: (2.0, 1.0, 0.5), 2: (4.0, 2.0, 1.0, 0.5), 4: (4.0, 2.0, 1.0)}
+_CLIPPED = tuple(float(part) for part in np.linspace(1.0, 0.35, 40))
 _FEW = 0.02  # channels: the search ends where no more than that still gain, and all have a scale
 
 
 def fit_scale(
-    w: np.ndarray, *, per_channel: bool, bits: int, floor: np.ndarray, unit: float | None = None, accumulate16: int = 0
+    w: np.ndarray, *, per_channel: bool, bits: int, floor: np.ndarray, unit: float | None = None, accumulate16: int = 0, mse: bool = False
 ) -> np.ndarray | None:
     """float32 (O,), or (1,) per tensor; None where no power of two fits.
 
     w      float32 (O, run), the order of memory
     floor  float32 (O,), the smallest scale of each channel
     unit   s_y / s_x for "shift", None for other arithmetic
+    mse    whether large weights may be clipped for the sake of the squared error
     """
     axis = 0 if per_channel else None
     floor = floor if per_channel else floor.max(keepdims=True)
     base = weight_scale(w, axis, bits, minimum=floor)
     if unit is None:
-        tried = [base * np.float32(factor) for factor in _FACTORS[accumulate16]]
+        factors = _CLIPPED if mse and not accumulate16 else _FACTORS[accumulate16]
+        tried = [base * np.float32(factor) for factor in factors]
     else:
         # The smallest power that clips nothing, larger ones, and the one below it.
         power = np.exp2(np.ceil(np.log2(base.astype(np.float64) / unit)))
@@ -49,7 +52,7 @@ def fit_scale(
         errors = np.where(allowed, errors if per_channel else errors.sum(keepdims=True), np.inf)
         better = errors < least
         best, least = np.where(better, scale, best), np.where(better, errors, least)
-        if better.mean() < _FEW and np.isfinite(least).all():
+        if not mse and better.mean() < _FEW and np.isfinite(least).all():
             break
     return best.astype(np.float32) if np.isfinite(least).all() else None
 

@@ -39,6 +39,7 @@ class LayerFacts:
     input, output  tensors; residual: the tensor that its kernel adds, None without one
     stored    whether the output is stored, that is requantized, rather than wanted in float
     bits      of the weight's grid
+    mse       whether its scale is found by squared error (see fit_scale)
     """
 
     name: str
@@ -54,6 +55,7 @@ class LayerFacts:
     in_float: bool
     bits: int
     macs: int
+    mse: bool = False
 
     def allows(self, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> bool:
         """Whether the layer's shape and its tensors permit it; what the weights permit is told by `fit`."""
@@ -75,6 +77,7 @@ class LayerFacts:
         return fit_scale(
             as_rows(self.weight, self.axis), per_channel=candidate.scheme == "per_channel", bits=self.bits, floor=floor,
             unit=tensors[self.output].scale / source.scale if shift else None, accumulate16=candidate.accumulate16,
+            mse=self.mse,
         )  # fmt: skip
 
     def integers(self, candidate: Candidate, scale: np.ndarray) -> np.ndarray:
@@ -89,7 +92,9 @@ class LayerFacts:
         return dequantize_weight(integers, scale, self.axis if scale.size > 1 else None)
 
 
-def layer_facts(model: Model, executor: Executor, view: Dataflow, islands: Islands, bits: Mapping[str, int]) -> tuple[LayerFacts, ...]:
+def layer_facts(
+    model: Model, executor: Executor, view: Dataflow, islands: Islands, bits: Mapping[str, int], *, mse: bool = False
+) -> tuple[LayerFacts, ...]:
     """Of every layer in execution order.   bits: layer -> bits of its weight"""
     island_of = {island.layer: island for island in islands.islands if island.layer}
     found = []
@@ -104,6 +109,7 @@ def layer_facts(model: Model, executor: Executor, view: Dataflow, islands: Islan
                 bias=None if bias is None else model.params[bias].reshape(-1),
                 input=layer.input, output=island.output, residual=_residual(view, island), stored=island.output in islands.quantized,
                 in_float=island.kind == "float_layer", bits=bits[layer.name], macs=int(np.prod(out[:-1], dtype=np.int64)) * weight.size,
+                mse=mse,
             )
         )  # fmt: skip
     return tuple(found)

@@ -22,6 +22,7 @@ from tvm_rsq.executor import Executor
 from tvm_rsq.layer_facts import Candidate, LayerFacts, layer_facts
 from tvm_rsq.layer_override import LAYER_SCHEMES, LayerOverride
 from tvm_rsq.layer_plans import Decision, fitted, layer_plan
+from tvm_rsq.layer_statistics import NormalStatistics
 from tvm_rsq.layer_workloads import layer_workloads
 from tvm_rsq.model import Model
 from tvm_rsq.origins import origins
@@ -32,8 +33,10 @@ from tvm_rsq.passes.operator_roles import is_layer
 from tvm_rsq.plan import FloatIsland, QuantPlan, TensorQuant
 from tvm_rsq.plan_levers import LeverPlan, LeverSearch
 from tvm_rsq.progress import ProgressCallback, silent
+from tvm_rsq.recipe import recipe
 from tvm_rsq.sensitivity import LayerSensitivity, measure
 from tvm_rsq.shared_scales import residual_chains
+from tvm_rsq.silent_channels import widen_silent
 from tvm_rsq.targets.levers import Levers
 
 log = logging.getLogger(__name__)
@@ -51,27 +54,32 @@ class TimedTarget:
 
 
 def make_plan(
-    model: Model, calibration: CalibrationSet, config: QuantConfig, progress: ProgressCallback = silent, *, timed: TimedTarget | None = None
-) -> QuantPlan:
+    model: Model, calibration: CalibrationSet, config: QuantConfig, progress: ProgressCallback = silent, *,
+    timed: TimedTarget | None = None, statistics: Mapping[str, NormalStatistics] | None = None,
+) -> QuantPlan:  # fmt: skip
     """The plan of `model` (deploy form).   ConfigError: an override that matches no layer. ModelError: a layer too wide for int32.
 
-    timed   the target, where its kernels can be timed; it matters to scheme "hybrid" alone
+    timed       the target, where its kernels can be timed; it matters to scheme "hybrid" alone
+    statistics  of the layers' outputs in training, where they are known: for ranges that synthetic data cannot tell (see silent_channels)
     """
-    return _Planner(model, calibration, config, progress, timed).run()
+    return _Planner(model, calibration, config, progress, timed, statistics or {}).run()
 
 
 class _Planner:
     def __init__(
-        self, model: Model, calibration: CalibrationSet, config: QuantConfig, progress: ProgressCallback, timed: TimedTarget | None
-    ) -> None:
+        self, model: Model, calibration: CalibrationSet, config: QuantConfig, progress: ProgressCallback, timed: TimedTarget | None,
+        statistics: Mapping[str, NormalStatistics],
+    ) -> None:  # fmt: skip
         self.model, self.calibration, self.config, self.progress, self.timed = model, calibration, config, progress, timed
+        self.statistics, self.recipe = statistics, recipe(config, calibration.source)
         self.executor, self.view = Executor(model), Dataflow(model.module)
         self.said = resolve_overrides(config.overrides, layer_names(model))
         self.islands = find_islands(self.view, {name for name, override in self.said.items() if override.scheme == "float"})
         self.own_bits = self._own_bits()
         self.origin = origins(self.view, self.islands, self.own_bits)
         bits = {layer.name: self._word(layer.name).weight_bits or config.weight_bits for layer in self.executor.layers}
-        self.facts = layer_facts(model, self.executor, self.view, self.islands, bits)
+        mse = self.recipe.weight_range == "mse"
+        self.facts = layer_facts(model, self.executor, self.view, self.islands, bits, mse=mse)
 
     def run(self) -> QuantPlan:
         tensors = self._activations()
@@ -100,6 +108,7 @@ class _Planner:
                 "scheme": config.scheme, "weight_bits": config.weight_bits, "activation_bits": config.activation_bits,
                 "budget": config.budget, "levers": config.levers if isinstance(config.levers, str) else list(config.levers),
                 "requantize": config.requantize, "range_method": config.range_method, "effort": config.effort, "seed": config.seed,
+                **asdict(self.recipe),
                 "calibration_source": calibration.source, "calibration_samples": len(calibration),
                 "calibration_notes": list(calibration.notes), **frontier,
             },
@@ -137,9 +146,7 @@ class _Planner:
         for kl, layer in zip(found, open_layers, strict=True):
             scheme, reason = schemes[layer.name]
             candidate = replace(decisions[layer.name].candidate, scheme=scheme)
-            decisions[layer.name] = Decision(
-                candidate=candidate, reason=reason, kl_per_tensor=kl.per_tensor, kl_per_channel=kl.per_channel
-            )
+            decisions[layer.name] = Decision(candidate=candidate, reason=reason, kl_per_tensor=kl.per_tensor, kl_per_channel=kl.per_channel)
         return decisions
 
     def _with_levers(self, tensors: Mapping[str, TensorQuant], timed: TimedTarget) -> LeverPlan:
@@ -172,6 +179,12 @@ class _Planner:
             self.model, self.calibration, list(needed), method=config.range_method, bits=config.activation_bits,
             executor=self.executor, progress=self.progress,
         )  # fmt: skip
+        if self.calibration.source != "real" and self.statistics:
+            widened = widen_silent(
+                ranges.ranges, self.statistics, self.calibration, executor=self.executor, view=self.view, islands=islands,
+                origin=self.origin,
+            )  # fmt: skip
+            ranges = replace(ranges, ranges=widened)
         found = ranges.quantize(config.activation_bits, self.own_bits)
         return {name: found[self.origin[name]] for name in islands.quantized}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ class QuantizedModel:
     plan         every decision
     calibration  the data they were made with
     config       what the user asked for
+    adjusted     parameters that the integer network is made from in place of the model's own: float32 weights that were moved to points
+                 of their grids (see `rounding`), biases that were corrected; the float network is still the model's
     """
 
     source: Model
@@ -41,11 +44,13 @@ class QuantizedModel:
     plan: QuantPlan
     calibration: CalibrationSet
     config: QuantConfig
+    adjusted: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def annotated(self) -> Model:
         """The network in QDQ form: int8 weights, int32 biases, quantize/dequantize around stored tensors."""
-        return pipeline.annotate(self.model, quantize_layers(self.model, self.plan), self.plan.tensors)
+        model = replace(self.model, params={**self.model.params, **self.adjusted})
+        return pipeline.annotate(model, quantize_layers(model, self.plan), self.plan.tensors)
 
     def simulate(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """The reference: the QDQ network in float64 with the kernels' rounding. Slow and exact.

@@ -1,0 +1,71 @@
+"""Weights on the points of their grids, by the rounding that a recipe names: layer -> float32 weight, exactly scale * integer.
+
+nearest   rint(w / scale), what every layer gets that has nothing better
+squant    see squant
+feedback  see error_feedback; on inputs that carry the roundings of earlier layers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from tvm_rsq.calibration_set import CalibrationSet
+from tvm_rsq.error_feedback import round_with_feedback
+from tvm_rsq.executor import Executor
+from tvm_rsq.layer_moments import covariance, from_weight_rows, weight_rows
+from tvm_rsq.model import Model
+from tvm_rsq.paired_run import LayerInputs, PairedRun
+from tvm_rsq.plan import LayerPlan, QuantPlan
+from tvm_rsq.quantize_layers import quantize_layers
+from tvm_rsq.squant import squant_weight
+from tvm_rsq.uniform import dequantize_weight
+
+
+def nearest(model: Model, plan: QuantPlan) -> dict[str, np.ndarray]:
+    """Of every layer that the plan quantizes, promises of accumulate16 kept."""
+    layers = quantize_layers(model, plan)
+    return {name: _real(layer.weight, layer.scale, layer.axis) for name, layer in layers.items()}
+
+
+def squant(model: Model, plan: QuantPlan) -> dict[str, np.ndarray]:
+    """As `nearest`; layers with accumulate16 are rounded to nearest."""
+    found = nearest(model, plan)
+    for layer in free_layers(plan).values():
+        weight = model.params[layer.name]
+        axis = weight.ndim - 1 if layer.op == "dense" else 0
+        scale = np.asarray(layer.weight_scale, np.float32)
+        found[layer.name] = _real(squant_weight(weight, scale, axis, layer.weight_bits), scale, axis)
+    return found
+
+
+def feedback(model: Model, plan: QuantPlan, calibration: CalibrationSet, *, executor: Executor | None = None) -> dict[str, np.ndarray]:
+    """As `nearest`; layers with accumulate16, and grouped ones that are not depthwise, are rounded to nearest."""
+    executor, layers = executor or Executor(model), free_layers(plan)
+    found = nearest(model, plan)
+
+    def before(read: LayerInputs) -> torch.Tensor | None:
+        layer = layers.get(read.layer.name)
+        if layer is None:
+            return None
+        kernel = tuple(read.weight.shape[1:3]) if read.weight.ndim == 4 else (1, 1)
+        rows = weight_rows(read.layer, read.weight).to(torch.float64)
+        scale = torch.tensor(layer.weight_scale, dtype=torch.float64).expand(len(rows))
+        moments = covariance(read.layer, read.step, read.x_quantized, kernel)
+        q = round_with_feedback(rows, moments, scale, 2 ** (layer.weight_bits - 1) - 1)
+        return from_weight_rows(read.layer, (q * scale[:, None]).to(torch.float32), read.weight)
+
+    run = PairedRun(executor=executor, tensors=plan.tensors, params={name: torch.from_numpy(value) for name, value in found.items()})
+    made = run.walk([torch.from_numpy(array) for array in calibration.inputs], before=before)
+    return {name: made[name].numpy() for name in found}
+
+
+def free_layers(plan: QuantPlan) -> Mapping[str, LayerPlan]:
+    """Layers whose weights may be any points of their grids."""
+    return {layer.name: layer for layer in plan.layers if layer.scheme != "float" and not layer.accumulate16}
+
+
+def _real(integers: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
+    return dequantize_weight(integers, scale, axis if scale.size > 1 else None).astype(np.float32)
