@@ -16,8 +16,6 @@ NETWORKS = {
     "resnet18-cifar": "resnet18_cifar",
     "cnn-cifar": "cnn_cifar",
     "pplcnet-orientation": "pplcnet_orientation",
-    "resnet20-cifar": "resnet20_cifar",
-    "vgg-cifar": "vgg_cifar",
     "resnet18-random": "resnet18_random",
 }
 
