@@ -43,7 +43,8 @@ def equalize_weights(model: Model, *, relu6: Relu6 = "keep") -> Equalized:
 
     model  deploy form; left alone
     relu6  "keep": links with a relu6 between are left out; "relu": the relu6 behind layers becomes a relu first, as in the paper, and its
-           tensors get new names
+           tensors get new names. Look at the float accuracy then: of 100 photos, MobileNetV2 still knows 90 (of 93 before), but
+           EfficientNet-Lite0 62 (of 94)
     A channel whose weights are all zero on either side keeps its factor. ConfigError: another relu6. ModelError: not the deploy form.
     """
     if relu6 not in ("keep", "relu"):
