@@ -18,7 +18,7 @@ from scripts.models.registry import NETWORKS, load
 from scripts.models.squeezenet import _ArraysOnly
 
 BATCH_NORMS = {"mobilenetv2": 52, "efficientnet-lite0": 49, "resnet50": 53, "squeezenet1.1": 0, "resnet18-cifar": 20, "cnn-cifar": 6,
-               "resnet18-random": 20}  # fmt: skip
+               "resnet20-cifar": 21, "vgg-cifar": 0, "resnet18-random": 20}  # fmt: skip
 # of the 20 photos, with each network's own preprocessing
 RIGHT = {"mobilenetv2": 18, "efficientnet-lite0": 17, "resnet50": 19, "squeezenet1.1": 13}
 
@@ -78,6 +78,14 @@ def test_preprocessing_scales_crops_and_normalises() -> None:
     out = Preprocessing(short_side=20, crop=8, channels="BGR", mean=(1.0, 2.0, 3.0), deviation=(2.0, 2.0, 2.0))([image, image])
     assert out.shape == (2, 3, 8, 8) and out.dtype == np.float32
     np.testing.assert_array_equal(out[0].reshape(3, -1).T, np.tile(np.float32([14.5, 9.0, 3.5]), (64, 1)))
+
+
+def test_preprocessing_normalises_arrays_as_it_does_images() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8), np.uint8)
+    for channels in ("RGB", "BGR"):
+        preprocessing = Preprocessing(crop=8, channels=channels, mean=(1.0, 2.0, 3.0), deviation=(2.0, 3.0, 4.0))
+        images = [Image.fromarray(image.transpose(1, 2, 0)) for image in pixels]
+        np.testing.assert_array_equal(preprocessing.normalized(pixels), preprocessing(images))
 
 
 def test_every_registered_network_has_a_module() -> None:
