@@ -14,7 +14,7 @@ from tvm_rsq.check_levers import check_levers
 from tvm_rsq.compiled_module import CompiledModule
 from tvm_rsq.compiler import compile_float, compile_quantized
 from tvm_rsq.config import QuantConfig, SynthesisConfig
-from tvm_rsq.decide import decide
+from tvm_rsq.decide import decide, known_statistics
 from tvm_rsq.errors import CalibrationError, ConfigError
 from tvm_rsq.frontend.load_model import load as load_model
 from tvm_rsq.layer_cost import timed_target
@@ -50,9 +50,9 @@ def quantize(
                     target that does not run here: for any target, granularity alone
     calibration     None: made from the network alone; a CalibrationSet, the path of one, or an array of real inputs (N, ...)
     batch           fixes a symbolic batch dimension
-    should_stop     asked between steps of the synthesis; True ends it early and keeps the best inputs so far
-    ModelError, CalibrationError, TargetError as the parts raise them. ConfigError: so too, and levers that `config` names and this target
-    or this machine cannot give.
+    should_stop     asked between steps of the synthesis and of a reconstruction; True ends it early and keeps what is best so far
+    ModelError, CalibrationError, TargetError as the parts raise them. ConfigError: so too, levers that `config` names and this target
+    or this machine cannot give, and methods that need batch norms where there are none.
     """
     progress, config = progress or silent, config or QuantConfig()
     spec = None if target is None else parse_target(target)
@@ -61,8 +61,9 @@ def quantize(
     source = _load(model, example_inputs, batch, name, progress)
     deploy = pipeline.prepare(source)
     resolve_overrides(config.overrides, layer_names(deploy))  # before the long work: a mistyped pattern should not cost minutes
+    known_statistics(source, config)  # likewise
     data = _calibration(source, config, calibration, progress, should_stop)
-    decided = decide(source, deploy, data, config, progress, timed=timed)
+    decided = decide(source, deploy, data, config, progress, timed=timed, should_stop=should_stop)
     return QuantizedModel(source=source, model=deploy, plan=decided.plan, calibration=data, config=config, adjusted=decided.adjusted)
 
 

@@ -18,9 +18,9 @@ ARITHMETICS = ("float", "fixed_point")  # of a whole network
 Scheme = Literal["hybrid", "per_tensor", "per_channel"]
 RangeMethod = Literal["min_max", "percentile", "mse", "kl"]
 WeightRange = Literal["auto", "min_max", "mse"]
-Equalization = Literal["auto", "none", "activations"]
-Rounding = Literal["auto", "nearest", "squant", "feedback"]
-BiasCorrection = Literal["auto", "none", "empirical"]
+Equalization = Literal["auto", "none", "activations", "weights"]
+Rounding = Literal["auto", "nearest", "squant", "feedback", "adaround", "reconstruct"]
+BiasCorrection = Literal["auto", "none", "empirical", "analytic"]
 Source = Literal["retro-synthesis", "zeroq", "generator", "gaussian", "uniform"]
 
 
@@ -100,9 +100,10 @@ class QuantConfig:
     budget        how much more the hybrid network may diverge from FP32 than all-per-channel would, as a fraction: 0.05 is 5 % more
     range_method  of activations: "min_max", "percentile" (99.99), "mse" or "kl"
     weight_range  of weights: "min_max", or "mse", which clips the largest where that lessens the squared error
-    equalization  "activations" (see equalize_activations) or "none"
-    rounding      of weights: "nearest", "squant" (errors of a kernel cancel) or "feedback" (each rounding makes up for those before it)
-    bias_correction  "empirical" (from the calibration data) or "none"
+    equalization  "activations" (see equalize_activations), "weights" (across layers, with high biases absorbed: DFQ), or "none"
+    rounding      of weights: "nearest", "squant" (errors of a kernel cancel), "feedback" (each rounding makes up for those before it), or
+                  learned in minutes: "reconstruct" (block by block: BRECQ, QDrop), "adaround" (layer by layer)
+    bias_correction  "empirical" (from the calibration data), "analytic" (from batch norms: DFQ) or "none"
                   These four are "auto" by default, which `recipe` decides
     seed          of everything random
     overrides     layer name or glob -> LayerOverride, or its text ("per_channel", "float", "weight_bits=4"); later entries win
@@ -145,6 +146,10 @@ class QuantConfig:
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             _require(value in choices, f"{name} is {value!r}, expected {', '.join(choices[:-1])} or {choices[-1]}")
+        _require(
+            not (self.bias_correction == "analytic" and self.rounding in ("adaround", "reconstruct")),
+            f"rounding {self.rounding!r} learns biases, which 'analytic' would replace; use bias_correction 'auto', or rounding 'squant'",
+        )
         check_seed(self.seed)
         named = self.levers in ("auto", "none") or (isinstance(self.levers, (tuple, list)) and set(self.levers) <= set(LEVERS))
         _require(named, f"levers is {self.levers!r}, expected 'auto', 'none', or some of {LEVERS}")

@@ -2,27 +2,33 @@
 
 deploy form --equalize--> the same function, friendlier to grids --make_plan--> scales of tensors and weights
     --round--> weights on their grids --correct biases--> parameters of the integer network
+
+Rounding by reconstruction learns biases and scales of activations too: the plan is then the one with these scales.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tvm_rsq.adopt_reconstruction import Adopted, adopt_reconstruction
 from tvm_rsq.bias_correction import correct_biases
+from tvm_rsq.bias_correction_analytic import CorrectedBiases, correct_biases_analytically
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.config import QuantConfig
-from tvm_rsq.equalize_activations import equalize_activations
-from tvm_rsq.layer_statistics import batch_norm_of_layers
+from tvm_rsq.equalize import equalize
+from tvm_rsq.errors import ConfigError
+from tvm_rsq.layer_statistics import NormalStatistics, batch_norm_of_layers
 from tvm_rsq.model import Model
-from tvm_rsq.passes.dataflow import Dataflow
-from tvm_rsq.passes.find_islands import find_islands
 from tvm_rsq.plan import QuantPlan
 from tvm_rsq.planner import TimedTarget, make_plan
 from tvm_rsq.progress import Progress, ProgressCallback, silent
-from tvm_rsq.recipe import Recipe, recipe
+from tvm_rsq.recipe import LEARNED, NOISE, Recipe, recipe
+from tvm_rsq.reconstruct import LEARNED_BITS, reconstruct
+from tvm_rsq.reconstruction_budget import Budget
 from tvm_rsq.round_weights import feedback, nearest, squant
 
 
@@ -34,33 +40,79 @@ class Decided:
     adjusted: Mapping[str, np.ndarray]
 
 
+def known_statistics(source: Model, config: QuantConfig) -> Mapping[str, NormalStatistics]:
+    """`batch_norm_of_layers`.   ConfigError: the configuration needs batch norms, and there are none."""
+    found = batch_norm_of_layers(source)
+    if config.bias_correction == "analytic" and not found:
+        raise ConfigError(
+            'bias_correction is "analytic", which needs batch norms behind layers, and this network has none (exporters may fold them '
+            'away); use "empirical", or a network that keeps them'
+        )
+    return found
+
+
 def decide(
     source: Model, deploy: Model, calibration: CalibrationSet, config: QuantConfig, progress: ProgressCallback = silent,
-    *, timed: TimedTarget | None = None,
+    *, timed: TimedTarget | None = None, should_stop: Callable[[], bool] | None = None, budget: Budget | None = None,
 ) -> Decided:  # fmt: skip
     """source: canonical form, whose batch norms tell the statistics of training; deploy: the form that is quantized.
 
-    ConfigError, ModelError: as `make_plan`.
+    should_stop, budget  of reconstruction, see `reconstruct`
+    ConfigError, ModelError: as `known_statistics` and `make_plan`.
     """
-    statistics = dict(batch_norm_of_layers(source))
     chosen = recipe(config, calibration.source)
-    model = deploy
-    if chosen.equalization == "activations":
-        equalized = equalize_activations(deploy, calibration, find_islands(Dataflow(deploy.module), ()).quantized)
-        model, statistics = equalized.model, equalized.statistics(statistics)
-    plan = make_plan(model, calibration, config, progress, timed=timed, statistics=statistics)
-    adjusted = _rounded(model, plan, calibration, chosen)
+    ready = equalize(deploy, known_statistics(source, config), calibration, chosen.equalization)
+    model = ready.model
+    plan = make_plan(model, calibration, config, progress, timed=timed, statistics=ready.statistics)
+    notes = list(ready.notes)
+    adjusted = _rounded(model, plan, calibration, _start(plan, calibration) if chosen.rounding in LEARNED else chosen.rounding)
     progress(Progress(stage="rounding", done=1, total=1))
+    if chosen.rounding in LEARNED:
+        learned = _reconstructed(model, plan, calibration, adjusted, chosen, config.seed, budget, progress, should_stop)
+        plan, adjusted = learned.plan, dict(learned.adjusted)
+        notes += learned.notes
     if chosen.bias_correction == "empirical":
         adjusted |= correct_biases(model, plan.tensors, adjusted, calibration)
         progress(Progress(stage="bias correction", done=1, total=1))
+    elif chosen.bias_correction == "analytic":
+        corrected = correct_biases_analytically(model, adjusted, ready.statistics)
+        adjusted |= corrected.params
+        notes += _skipped(corrected)
     changed = {name: value for name, value in model.params.items() if value is not deploy.params[name]}
-    return Decided(plan=replace(plan, network_hash=deploy.network_hash), adjusted={**changed, **adjusted})
+    provenance = {**plan.provenance, "notes": notes} if notes else plan.provenance
+    return Decided(plan=replace(plan, network_hash=deploy.network_hash, provenance=provenance), adjusted={**changed, **adjusted})
 
 
-def _rounded(model: Model, plan: QuantPlan, calibration: CalibrationSet, chosen: Recipe) -> dict[str, np.ndarray]:
-    if chosen.rounding == "squant":
+def _rounded(model: Model, plan: QuantPlan, calibration: CalibrationSet, rounding: str) -> dict[str, np.ndarray]:
+    if rounding == "squant":
         return squant(model, plan)
-    if chosen.rounding == "feedback":
+    if rounding == "feedback":
         return feedback(model, plan, calibration)
     return nearest(model, plan)
+
+
+def _start(plan: QuantPlan, calibration: CalibrationSet) -> str:
+    """The rounding that is learned from. Feedback fits what layers read on the data: noise is no such thing, and with coarse activations
+    it would fit their errors, which learned scales change."""
+    coarse = any(quant.bits < LEARNED_BITS for quant in plan.tensors.values())
+    return "squant" if coarse or calibration.source in NOISE else "feedback"
+
+
+def _reconstructed(
+    model: Model, plan: QuantPlan, calibration: CalibrationSet, start: Mapping[str, np.ndarray], chosen: Recipe, seed: int,
+    budget: Budget | None, progress: ProgressCallback, should_stop: Callable[[], bool] | None,
+) -> Adopted:  # fmt: skip
+    progress(Progress(stage="reconstruction", done=0, total=1))  # from now on it can be stopped
+    learned = reconstruct(
+        model, plan, calibration, adjusted=start, seed=seed, layerwise=chosen.rounding == "adaround", budget=budget, progress=progress,
+        should_stop=should_stop,
+    )  # fmt: skip
+    return adopt_reconstruction(model, plan, learned)
+
+
+def _skipped(corrected: CorrectedBiases) -> list[str]:
+    if not corrected.skipped:
+        return []
+    reasons = ", ".join(f"{reason} ({count})" for reason, count in Counter(corrected.skipped.values()).items())
+    total = len(corrected.skipped) + len(corrected.params)
+    return [f"analytic bias correction leaves {len(corrected.skipped)} of {total} layers as they are: {reasons}"]

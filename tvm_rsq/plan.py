@@ -132,7 +132,7 @@ class QuantPlan:
     layers        in execution order
     tensors       activation name -> its quantization; an activation that is not here is never stored
     float_islands what runs in float between the first quantize and the last dequantize
-    provenance    configuration, seed and calibration source, for the report
+    provenance    configuration, seed, calibration source and notes, for the report
     """
 
     network_hash: str
@@ -140,6 +140,11 @@ class QuantPlan:
     tensors: Mapping[str, TensorQuant]
     float_islands: tuple[FloatIsland, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One-line remarks of those who decided."""
+        return tuple(self.provenance.get("notes", ()))
 
     def layer(self, name: str) -> LayerPlan:
         """The layer called `name`. KeyError: there is none."""

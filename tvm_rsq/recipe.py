@@ -3,8 +3,8 @@
                  W8                  below 8 bits
 weight range     min-max             mse
 equalization     activations         none                  only on images made from batch-norm statistics, or real ones
-rounding         nearest             squant
-bias correction  from the data       from the data         not where the data is noise
+rounding         nearest             squant                effort "best": reconstruct, where weights or activations are below 8 bits
+bias correction  from the data       from the data         not where the data is noise, nor behind adaround and reconstruct
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Literal
 from tvm_rsq.config import BiasCorrection, Equalization, QuantConfig, Rounding, WeightRange
 
 NOISE = ("gaussian", "uniform")
+LEARNED = ("adaround", "reconstruct")  # roundings that learn biases along with them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +23,9 @@ class Recipe:
     """The fields of QuantConfig of these names, none of them "auto"."""
 
     weight_range: Literal["min_max", "mse"]
-    equalization: Literal["none", "activations"]
-    rounding: Literal["nearest", "squant", "feedback"]
-    bias_correction: Literal["none", "empirical"]
+    equalization: Literal["none", "activations", "weights"]
+    rounding: Literal["nearest", "squant", "feedback", "adaround", "reconstruct"]
+    bias_correction: Literal["none", "empirical", "analytic"]
 
 
 def recipe(config: QuantConfig, source: str) -> Recipe:
@@ -33,10 +34,14 @@ def recipe(config: QuantConfig, source: str) -> Recipe:
     weight_range: WeightRange = "mse" if low else "min_max"
     equalization: Equalization = "none" if low or noise else "activations"
     rounding: Rounding = "squant" if low else "nearest"
-    correction: BiasCorrection = "none" if noise else "empirical"
+    if config.effort == "best" and (low or config.activation_bits < 8) and config.bias_correction != "analytic":
+        rounding = "reconstruct"
+    chosen = _or(config.rounding, rounding)
+    # Biases were learned: a correction behind that took a point of top-1.
+    correction: BiasCorrection = "none" if noise or chosen in LEARNED else "empirical"
     return Recipe(
         weight_range=_or(config.weight_range, weight_range), equalization=_or(config.equalization, equalization),
-        rounding=_or(config.rounding, rounding), bias_correction=_or(config.bias_correction, correction),
+        rounding=chosen, bias_correction=_or(config.bias_correction, correction),
     )  # fmt: skip
 
 

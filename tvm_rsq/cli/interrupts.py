@@ -1,4 +1,4 @@
-"""What Ctrl-C does: the first one during synthesis ends synthesis with the best images so far, every other one aborts."""
+"""What Ctrl-C does: the first one during synthesis or reconstruction ends it with what it has so far, every other one aborts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from types import FrameType
 
 from tvm_rsq.progress import Progress
 
-_STOPPABLE = "synthesis"
+_STOPPABLE = {
+    "synthesis": "synthesis ends early with the best images so far",
+    "reconstruction": "reconstruction ends early with the blocks that are done",
+}
 
 
 class Interrupts:
@@ -20,8 +23,8 @@ class Interrupts:
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
-        self._stage = ""
-        self._asked = self._told = self._aborted = False
+        self._stage = self._asked = ""
+        self._told = self._aborted = False
         self._previous: object = None
 
     def __enter__(self) -> Interrupts:
@@ -39,10 +42,10 @@ class Interrupts:
         self.check()
         if self._asked and not self._told:
             self._told = True  # not in the handler: it may run in the middle of another line
-            self._tell("synthesis ends early with the best images so far; press Ctrl-C again to abort")
+            self._tell(f"{_STOPPABLE[self._asked]}; press Ctrl-C again to abort")
 
     def check(self) -> None:
-        """KeyboardInterrupt: the user aborted, and synthesis took it for a wish to stop."""
+        """KeyboardInterrupt: the user aborted, and the library took it for a wish to stop."""
         if self._aborted:
             raise KeyboardInterrupt
 
@@ -52,12 +55,12 @@ class Interrupts:
         return self._aborted
 
     def should_stop(self) -> bool:
-        """True from the first Ctrl-C on, as long as synthesis runs: later stages are to go on."""
-        return self._asked and self._stage == _STOPPABLE
+        """True from the first Ctrl-C on, as long as the stage goes on that it was pressed in: later stages are to go on."""
+        return self._asked != "" and self._stage == self._asked
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._stage == _STOPPABLE and not self._asked:
-            self._asked = True
+        if self._stage in _STOPPABLE and not self._asked:
+            self._asked = self._stage
             return
         self._aborted = True
         raise KeyboardInterrupt

@@ -67,7 +67,7 @@ def quantize(
         quantized.calibration.save(save_calibration)
     if output is not None:
         quantized.plan.save(output)
-    for note in quantized.calibration.notes:
+    for note in (*quantized.calibration.notes, *quantized.plan.notes):
         session.note(f"note: {note}")
     session.result(
         {

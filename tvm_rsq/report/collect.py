@@ -42,7 +42,7 @@ def collect_report(quantized: QuantizedModel, target: str, calls: Sequence[Kerne
             "compiled on": platform.machine(),
             "library": f"{library_bytes / 1e6:.1f} MB, {len(calls)} kernel calls",
         },
-        notes=tuple(calibration.notes),
+        notes=(*calibration.notes, *plan.notes),
     )
 
 
