@@ -155,6 +155,37 @@ def test_compile_passes_every_option_on(library, here):
     np.testing.assert_array_equal(keywords["calibration"], np.ones((2, 3, 2, 2)))
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("quantize", "net.onnx"), ("compile", "net.onnx", "-o", "o.rsq"), ("evaluate", "net.onnx", "--input", "photos.npy"),
+        ("bench", "net.onnx", "--repeat", 2, "--no-layers"),
+    ],
+    ids=lambda a: a[0],
+)  # fmt: skip
+def test_the_methods_of_quantization_are_passed_on(library, here, arguments):
+    done = invoke(
+        *arguments, "--rounding", "squant", "--weight-range", "mse", "--equalization", "weights", "--bias-correction", "analytic",
+        "--range-method", "kl", "--source", "gaussian",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    config = next(value for _, args, _ in library for value in args if isinstance(value, tvm_rsq.QuantConfig))
+    assert (config.rounding, config.weight_range, config.equalization) == ("squant", "mse", "weights")
+    assert (config.bias_correction, config.range_method, config.synthesis.source) == ("analytic", "kl", "gaussian")
+
+
+def test_methods_that_do_not_go_together_are_refused(library, here):
+    done = invoke("quantize", "net.onnx", "--rounding", "adaround", "--bias-correction", "analytic")
+    assert done.exit_code == 2 and "learns biases" in done.stderr
+    done = invoke("quantize", "net.onnx", "--calibration", "x.npy", "--source", "gaussian")
+    assert done.exit_code == 2 and "--source gaussian says how data is made" in done.stderr and library == []
+
+
+def test_notes_of_the_decisions_are_shown(library, here, monkeypatch):
+    monkeypatch.setitem(PLAN.provenance, "notes", ["a decision"])
+    assert "note: a decision" in invoke("quantize", "net.onnx").stderr
+
+
 def test_names_from_the_network_are_plain_text(library, here):
     done = invoke("quantize", "net.onnx")
     assert "[red]conv[/red]" in done.stdout and "\x1b[31m" not in done.stdout
@@ -244,8 +275,13 @@ def test_evaluate_refuses_the_artifact_of_another_network(library, here, monkeyp
 
 
 @pytest.mark.parametrize(
-    "option", [("--weight-bits", 8), ("--scheme", "hybrid"), ("--override", "a=float"), ("--calibration", "x.npy"), ("--batch", 2)]
-)
+    "option",
+    [
+        ("--weight-bits", 8), ("--scheme", "hybrid"), ("--override", "a=float"), ("--calibration", "x.npy"), ("--batch", 2),
+        ("--rounding", "squant"), ("--weight-range", "mse"), ("--equalization", "none"), ("--bias-correction", "none"),
+        ("--source", "zeroq"),
+    ],
+)  # fmt: skip
 def test_evaluate_refuses_options_that_an_artifact_cannot_follow(library, here, option):
     done = invoke("evaluate", "net.onnx", "--input", "photos.npy", "--artifact", "net.rsq", *option)
     assert done.exit_code == 2 and option[0] in done.stderr and library == []
@@ -423,18 +459,21 @@ def _event(stage: str) -> Progress:
     return Progress(stage=stage, done=1, total=2)
 
 
-def test_the_first_interrupt_ends_synthesis_only():
+@pytest.mark.parametrize(("stage", "after"), [("synthesis", "reconstruction"), ("reconstruction", "build")])
+def test_the_first_interrupt_ends_its_stage_only(stage, after):
     told: list[str] = []
     with Interrupts(told.append) as interrupts:
-        interrupts.watch(_event("synthesis"))
+        interrupts.watch(_event(stage))
         assert not interrupts.should_stop()
         signal.raise_signal(signal.SIGINT)
         assert interrupts.should_stop()
-        interrupts.watch(_event("synthesis"))
-        interrupts.watch(_event("synthesis"))
-        assert len(told) == 1
-        interrupts.watch(_event("calibration"))
+        interrupts.watch(_event(stage))
+        interrupts.watch(_event(stage))
+        assert len(told) == 1 and told[0].startswith(f"{stage} ends early")
+        interrupts.watch(_event(after))
         assert not interrupts.should_stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_the_second_interrupt_aborts_even_if_synthesis_swallows_it():

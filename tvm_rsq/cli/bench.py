@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 _OF_COMPILING = (
-    "target", "batch", "weight_bits", "activation_bits", "scheme", "budget", "levers", "requantize", "range_method", "override",
-    "calibration", "effort", "time_limit", "tuning",
+    "target", "batch", "weight_bits", "activation_bits", "scheme", "budget", "levers", "requantize", "range_method", "rounding",
+    "weight_range", "equalization", "bias_correction", "override", "calibration", "source", "effort", "time_limit", "tuning",
 )  # fmt: skip
 
 
@@ -62,8 +62,13 @@ def bench(
     levers: options.Levers = "auto",
     requantize: options.Requantize = options.DEFAULTS.requantize,
     range_method: options.RangeMethodOption = options.DEFAULTS.range_method,
+    rounding: options.RoundingOption = options.DEFAULTS.rounding,
+    weight_range: options.WeightRangeOption = options.DEFAULTS.weight_range,
+    equalization: options.EqualizationOption = options.DEFAULTS.equalization,
+    bias_correction: options.BiasCorrectionOption = options.DEFAULTS.bias_correction,
     override: options.Overrides = None,
     calibration: options.Calibration = None,
+    source: options.SourceOption = options.DEFAULTS.synthesis.source,
     effort: options.Effort = options.DEFAULTS.effort,
     time_limit: options.TimeLimit = None,
     tuning: Annotated[
@@ -82,6 +87,8 @@ def bench(
     config = options.quant_config(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, levers=levers, requantize=requantize, seed=seed, effort=effort, time_limit_s=time_limit,
+        rounding=rounding, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
+        calibration=calibration, source=source,
     )  # fmt: skip
     baseline = None if fp32 is None else read_model(fp32)
     data = read_calibration(calibration)

@@ -35,8 +35,13 @@ def compile_(
     levers: options.Levers = "auto",
     requantize: options.Requantize = options.DEFAULTS.requantize,
     range_method: options.RangeMethodOption = options.DEFAULTS.range_method,
+    rounding: options.RoundingOption = options.DEFAULTS.rounding,
+    weight_range: options.WeightRangeOption = options.DEFAULTS.weight_range,
+    equalization: options.EqualizationOption = options.DEFAULTS.equalization,
+    bias_correction: options.BiasCorrectionOption = options.DEFAULTS.bias_correction,
     override: options.Overrides = None,
     calibration: options.Calibration = None,
+    source: options.SourceOption = options.DEFAULTS.synthesis.source,
     seed: options.Seed = options.DEFAULTS.seed,
     effort: options.Effort = options.DEFAULTS.effort,
     time_limit: options.TimeLimit = None,
@@ -56,6 +61,8 @@ def compile_(
     config = options.quant_config(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, levers=levers, requantize=requantize, seed=seed, effort=effort, time_limit_s=time_limit,
+        rounding=rounding, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
+        calibration=calibration, source=source,
     )  # fmt: skip
     refuse_overwriting(output, model)
     network = read_model(model)

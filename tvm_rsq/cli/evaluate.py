@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from tvm_rsq.model import Model
 
 _OF_QUANTIZATION = (
-    "batch", "weight_bits", "activation_bits", "scheme", "budget", "range_method", "override", "calibration", "seed", "effort", "time_limit"
+    "batch", "weight_bits", "activation_bits", "scheme", "budget", "range_method", "rounding", "weight_range", "equalization",
+    "bias_correction", "override", "calibration", "source", "seed", "effort", "time_limit",
 )  # fmt: skip
 
 
@@ -42,8 +43,13 @@ def evaluate(
     scheme: options.SchemeOption = options.DEFAULTS.scheme,
     budget: options.Budget = options.DEFAULTS.budget,
     range_method: options.RangeMethodOption = options.DEFAULTS.range_method,
+    rounding: options.RoundingOption = options.DEFAULTS.rounding,
+    weight_range: options.WeightRangeOption = options.DEFAULTS.weight_range,
+    equalization: options.EqualizationOption = options.DEFAULTS.equalization,
+    bias_correction: options.BiasCorrectionOption = options.DEFAULTS.bias_correction,
     override: options.Overrides = None,
     calibration: options.Calibration = None,
+    source: options.SourceOption = options.DEFAULTS.synthesis.source,
     seed: options.Seed = options.DEFAULTS.seed,
     effort: options.Effort = options.DEFAULTS.effort,
     time_limit: options.TimeLimit = None,
@@ -57,6 +63,8 @@ def evaluate(
     config = options.quant_config(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
+        rounding=rounding, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
+        calibration=calibration, source=source,
     )  # fmt: skip
     network = read_model(model)
     inputs = read_inputs(input_)

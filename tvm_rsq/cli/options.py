@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from tvm_rsq.cli.paths import writable
-from tvm_rsq.config import QuantConfig, RangeMethod, Scheme, SynthesisConfig
+from tvm_rsq.config import BiasCorrection, Equalization, QuantConfig, RangeMethod, Rounding, Scheme, Source, SynthesisConfig, WeightRange
 from tvm_rsq.errors import ConfigError
 
 DEFAULTS = QuantConfig()
@@ -55,6 +55,21 @@ Requantize = Annotated[
 RangeMethodOption = Annotated[
     RangeMethod, typer.Option("--range-method", rich_help_panel=_QUANTIZATION, help="How activation ranges are found.")
 ]
+RoundingOption = Annotated[
+    Rounding,
+    typer.Option("--rounding", rich_help_panel=_QUANTIZATION, help="Of weights. adaround and reconstruct learn it, in minutes."),
+]
+WeightRangeOption = Annotated[
+    WeightRange, typer.Option("--weight-range", rich_help_panel=_QUANTIZATION, help="How weight ranges are found; mse may clip.")
+]
+EqualizationOption = Annotated[
+    Equalization,
+    typer.Option("--equalization", rich_help_panel=_QUANTIZATION, help="Of channels' ranges. weights: across layers, as DFQ does."),
+]
+BiasCorrectionOption = Annotated[
+    BiasCorrection,
+    typer.Option("--bias-correction", rich_help_panel=_QUANTIZATION, help="empirical: from calibration data; analytic: from batch norms."),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -75,8 +90,14 @@ Calibration = Annotated[
         help="A set saved by `tvm-rsq synthesize` (.npz), or real inputs (.npy). Without it, retro-synthesis.",
     ),
 ]
+SourceOption = Annotated[
+    Source, typer.Option("--source", rich_help_panel=_CALIBRATION, help="How data is made; gaussian and uniform are noise, as controls.")
+]
 Seed = Annotated[int, typer.Option(min=0, rich_help_panel=_CALIBRATION, help="Of everything random.")]
-Effort = Annotated[Literal["instant", "best"], typer.Option(rich_help_panel=_CALIBRATION, help="Seconds or minutes.")]
+Effort = Annotated[
+    Literal["instant", "best"],
+    typer.Option(rich_help_panel=_CALIBRATION, help="Seconds or minutes; below 8 bits, best learns roundings, too."),
+]
 TimeLimit = Annotated[
     float | None,
     typer.Option(metavar="SECONDS", rich_help_panel=_CALIBRATION, help="End synthesis after so long, with the best images so far."),
@@ -86,16 +107,24 @@ TimeLimit = Annotated[
 def quant_config(
     *, weight_bits: int = DEFAULTS.weight_bits, activation_bits: int = DEFAULTS.activation_bits, scheme: Scheme = DEFAULTS.scheme,
     budget: float = DEFAULTS.budget, range_method: RangeMethod = DEFAULTS.range_method, overrides: list[str] | None = None,
-    levers: str = "auto", requantize: Literal["float", "fixed_point"] = "float",
+    levers: str = "auto", requantize: Literal["float", "fixed_point"] = "float", rounding: Rounding = "auto",
+    weight_range: WeightRange = "auto", equalization: Equalization = "auto", bias_correction: BiasCorrection = "auto",
+    calibration: Path | None = None, source: Source = DEFAULTS.synthesis.source,
     seed: int = DEFAULTS.seed, effort: Literal["instant", "best"] = DEFAULTS.effort, **synthesis: object,
 ) -> QuantConfig:  # fmt: skip
-    """The configuration of these options; `synthesis` are fields of SynthesisConfig. BadParameter: a value that is not allowed."""
+    """The configuration of these options; `synthesis` are fields of SynthesisConfig.
+
+    BadParameter: a value that is not allowed, or a source where --calibration gives the data.
+    """
+    if calibration is not None and source != DEFAULTS.synthesis.source:
+        raise typer.BadParameter(f"--source {source} says how data is made, and --calibration gives it; leave out the one or the other")
     try:
         return QuantConfig(
             weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
             overrides=dict(_override(text) for text in overrides or ()), seed=seed, effort=effort, requantize=requantize,
+            rounding=rounding, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
             levers=levers if levers in ("auto", "none") else tuple(name.strip() for name in levers.split(",")),  # type: ignore[arg-type]
-            synthesis=SynthesisConfig(**synthesis),  # type: ignore[arg-type]
+            synthesis=SynthesisConfig(source=source, **synthesis),  # type: ignore[arg-type]
         )  # fmt: skip
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error

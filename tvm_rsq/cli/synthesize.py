@@ -12,7 +12,6 @@ from tvm_rsq.cli import options
 from tvm_rsq.cli.model_argument import read_model
 from tvm_rsq.cli.paths import writable
 from tvm_rsq.cli.session import Session
-from tvm_rsq.config import Source
 
 
 def _output(path: Path) -> Path:
@@ -31,7 +30,7 @@ def synthesize(
     ],
     images: Annotated[int | None, typer.Option(min=1, help="How many inputs to make. Default: chosen for the network.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps. Default: chosen for the network.")] = None,
-    source: Annotated[Source, typer.Option(help="retro-synthesis, or noise as a control.")] = "retro-synthesis",
+    source: options.SourceOption = options.DEFAULTS.synthesis.source,
     batch: options.Batch = None,
     seed: options.Seed = 0,
     effort: options.Effort = "instant",
