@@ -1,0 +1,166 @@
+"""scripts/accuracy: rows of a tiny network, from images to the result, kept between runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tvm_rsq
+from scripts.accuracy import main as main_module
+from scripts.accuracy import run as run_module
+from scripts.accuracy import subject as subject_module
+from scripts.accuracy.calibrations import Calibrations
+from scripts.accuracy.case import Bits, Case
+from scripts.accuracy.jobs import run_all
+from scripts.accuracy.main import main
+from scripts.accuracy.measure import Settings, measure
+from scripts.accuracy.row import FAKE_QUANT, INTEGER_LIBRARY, Row
+from scripts.accuracy.subject import evaluated_on, subject
+from scripts.models.network import Network
+from scripts.models.preprocessing import CIFAR10
+from tests.scripts.accuracy_rows import late_division
+from tests.trained_network import trained
+from tvm_rsq.errors import CalibrationError, ModelError
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (30, 3, 32, 32), np.uint8)
+W8A8 = Bits(8, 8)
+NAME = "cnn-cifar"  # what the tiny network stands for
+
+
+def tiny(batch_norm: bool = True) -> Network:
+    norm = nn.BatchNorm2d(8) if batch_norm else nn.Identity()
+    layers = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=4), norm, nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)
+    )
+    module, _ = trained(layers, 64, 3, 32, 32)
+    return Network(module.requires_grad_(False), (torch.zeros(1, 3, 32, 32),), CIFAR10)
+
+
+@pytest.fixture(autouse=True)
+def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Network]]:
+    """The network that is loaded, whatever the name; 30 labelled images for judging, 100 others."""
+    loaded = {"it": tiny()}
+    labels = np.arange(30) % 10
+    more = RNG.integers(0, 256, (100, 3, 32, 32), np.uint8)
+    monkeypatch.setattr(subject_module, "load", lambda name: loaded["it"])
+    monkeypatch.setattr(subject_module, "load_cifar10", lambda split: (more if split == "train" else PIXELS, labels))
+    caches = (subject, evaluated_on, subject_module._cifar_test)
+    for cache in caches:
+        cache.cache_clear()
+    yield loaded
+    for cache in caches:
+        cache.cache_clear()
+
+
+def case(method: str, bits: Bits = W8A8, scheme: str = "per_channel", source: str = "real") -> Case:
+    return Case(
+        network=NAME, weight_bits=bits.weights, activation_bits=bits.activations, method=method, scheme=scheme, source=source, seed=0
+    )
+
+
+def done(tmp_path: Path, method: str, *args: object, **values: object) -> Row:
+    return measure(case(method, *args, **values), Settings(work_dir=tmp_path, samples=20))
+
+
+def test_a_row_of_the_integer_library(tmp_path: Path) -> None:
+    found = done(tmp_path, "mse")
+    assert found.evaluated_as == INTEGER_LIBRARY and found.evaluated.samples == 20 and found.evaluated.labelled == "CIFAR-10 test"
+    assert found.images == 64 and found.synthesis_s == 0 and found.quantization_s > 0 and found.wall_s > found.quantization_s
+    assert found.float_layers == 0 and found.peak_bytes > 10**7 and found.threads == torch.get_num_threads()
+    answers = np.argmax(subject(NAME, None, 20).reference, 1)
+    assert found.top1_fp32 == (answers == np.arange(20) % 10).mean()
+    assert found.agreement >= 0.8 and 0 < found.kl < 0.05
+
+
+def test_bits_and_weights_count(tmp_path: Path) -> None:
+    kl = {str(bits): done(tmp_path, "mse", bits).kl for bits in (Bits(8, 8), Bits(4, 8), Bits(4, 4))}
+    assert kl["W8A8"] < kl["W4A8"] < kl["W4A4"]
+
+
+def test_codebooks_are_evaluated_by_fake_quantization(tmp_path: Path) -> None:
+    uniform, per_channel, per_tensor = (
+        done(tmp_path, method, Bits(4, 8), scheme)
+        for method, scheme in (("min-max", "per_channel"), ("non-uniform, seed", "per_channel"), ("non-uniform, seed", "per_tensor"))
+    )
+    assert per_channel.evaluated_as == FAKE_QUANT and per_channel.kl != per_tensor.kl
+    assert 0 < per_channel.kl < 2 * uniform.kl
+
+
+def test_images_are_made_once_and_their_seconds_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = done(tmp_path, "mse", source="gaussian")
+    monkeypatch.setattr(tvm_rsq, "synthesize", None)
+    second = done(tmp_path, "min-max", source="gaussian")
+    assert (first.calibration, first.synthesis_s) == (second.calibration, second.synthesis_s) and first.synthesis_s > 0
+    assert done(tmp_path, "mse").calibration != first.calibration
+    with pytest.raises(TypeError):
+        done(tmp_path, "mse", source="uniform")
+    elsewhere = Settings(work_dir=tmp_path / "new", calibrations_from=(tmp_path / "calibrations",), samples=20)
+    (tmp_path / "new").mkdir()
+    assert measure(case("mse", source="gaussian"), elsewhere).calibration == first.calibration
+
+
+def test_images_of_another_network_are_refused(tmp_path: Path, network: dict[str, Network]) -> None:
+    kept = Calibrations(folder=tmp_path)
+    made = kept.of(subject(NAME, None, 5), "gaussian", "instant", 0)
+    subject.cache_clear()
+    evaluated_on.cache_clear()
+    network["it"] = tiny(batch_norm=False)
+    with pytest.raises(CalibrationError, match="was made for other weights"):
+        kept.of(subject(NAME, None, 5), "gaussian", "instant", 0)
+    (tmp_path / NAME / "gaussian-instant-0.json").unlink()  # put there by hand: nobody knows
+    found = kept.of(subject(NAME, None, 5), "gaussian", "instant", 0)
+    assert found.digest == made.digest and found.seconds is None
+
+
+def test_what_does_not_exist_is_a_row_that_says_why(tmp_path: Path, network: dict[str, Network]) -> None:
+    network["it"] = tiny(batch_norm=False)
+    assert "needs batch norms behind layers" in done(tmp_path, "DFQ").unsupported
+    assert done(tmp_path, "NNCF", scheme="per_tensor").unsupported == "NNCF is for per_channel, not per_tensor"
+    assert done(tmp_path, "mse weights").unsupported == "mse weights is for 4, 6-bit weights, not 8"
+
+
+def test_what_is_not_expected_is_raised(tmp_path: Path, network: dict[str, Network]) -> None:
+    with torch.no_grad():
+        network["it"].model[0].weight.fill_(torch.nan)
+    with pytest.raises((ModelError, CalibrationError)):
+        done(tmp_path, "mse")
+
+
+def test_a_second_run_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    result = tmp_path / "result.json"
+    arguments = ["--networks", NAME, "--methods", "mse,DFQ", "--sources", "real", "--samples", "10", "--work-dir", str(tmp_path / "work")]
+    assert main([*arguments, "--json", str(result), "--markdown", str(tmp_path / "page.md")]) == 0
+    shown = capsys.readouterr()
+    assert "1 of 2  cnn-cifar W8A8 mse, per_channel, real, seed 0: top-1" in shown.err
+    assert (tmp_path / "page.md").read_text() == shown.out and "### cnn-cifar, W8A8" in shown.out
+    first = json.loads(result.read_text())
+    assert [row["method"] for row in first["rows"]] == ["mse", "DFQ"] and first["command"].startswith("scripts/reproduce_accuracy --net")
+    assert main(["--show", str(result)]) == 0
+    assert capsys.readouterr().out == shown.out
+
+    monkeypatch.setattr(run_module, "measure", lambda case, settings: int(case))
+    assert main([*arguments, "--json", str(result)]) == 0
+    assert json.loads(result.read_text())["rows"] == first["rows"]
+    with pytest.raises(TypeError):
+        main([*arguments, "--redo"])
+
+
+def test_a_missing_rival_is_told_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(main_module.importlib.util, "find_spec", lambda name: None)
+    assert main(["--networks", NAME, "--methods", "mse,NNCF", "--work-dir", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("error: nncf and openvino not installed; run: ")
+
+
+def test_workers_give_the_same_results_and_raise_what_they_raise() -> None:
+    for jobs in (1, 2):
+        found = []
+        with pytest.raises(ZeroDivisionError):
+            found.extend(run_all(late_division, [(6, 1), (6, 2), (6, 3), (6, 0)], jobs))
+        assert sorted(found) == [2, 3, 6]
