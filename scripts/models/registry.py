@@ -15,6 +15,8 @@ NETWORKS = {
     "squeezenet1.1": "squeezenet",
     "resnet18-cifar": "resnet18_cifar",
     "cnn-cifar": "cnn_cifar",
+    "resnet20-cifar": "resnet20_cifar",
+    "vgg-cifar": "vgg_cifar",
     "pplcnet-orientation": "pplcnet_orientation",
     "resnet18-random": "resnet18_random",
 }
