@@ -11,7 +11,7 @@ from scripts.accuracy.methods import HYBRID, METHODS, NONUNIFORM, OURS, OURS_BES
 
 SYNTHETIC, REAL = "retro-synthesis", "real"
 RIVAL_SOURCES = (SYNTHETIC, "gaussian", REAL)
-_WHERE_SOURCES_DIFFER = ("mse", OURS)
+WHERE_SOURCES_DIFFER = ("mse", OURS)
 _QUICK_METHODS = ("min-max", "mse", "SQuant", HYBRID, OURS, NONUNIFORM)
 _SAME_FOR_ALL_SEEDS = (REAL, "statistics")  # sources without anything random
 # Methods whose granularities are all in the table; of the others there is the finest.
@@ -64,7 +64,7 @@ def _of_one_network(bits: Bits, choice: Choice) -> Iterator[tuple[str, str, str]
     fit = _fit(choice.methods, bits)
     own = [method for method in fit if method not in RIVALS]
     rows = [(method, scheme, SYNTHETIC) for method in own for scheme in _schemes(method, choice)]
-    rows += [(method, "per_channel", source) for source in choice.sources for method in _WHERE_SOURCES_DIFFER]
+    rows += [(method, "per_channel", source) for source in choice.sources for method in WHERE_SOURCES_DIFFER]
     if bits.weights < 8:  # what synthetic images are worth where roundings are learned from them
         rows.append((OURS_BEST, "per_channel", REAL))
     rows += [(method, "per_channel", source) for method in fit if method in RIVALS and bits == (8, 8) for source in RIVAL_SOURCES]

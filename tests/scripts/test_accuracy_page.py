@@ -75,7 +75,7 @@ def test_seconds_of_images_from_another_machine_are_no_evidence() -> None:
 
 def test_a_control_that_does_as_well_is_named() -> None:
     text = page(FACTS, [row(top1=0.92), row(top1=0.92, source="gaussian"), row(top1=0.91, source="uniform")])
-    assert "resnet20-cifar, W8A8: gaussian does as well, 92.00 % against 92.00 %" in text and "uniform does as well" not in text
+    assert "resnet20-cifar, W8A8, ours: gaussian does as well, 92.00 % against 92.00 %" in text and "uniform does as well" not in text
 
 
 def test_the_page_shows_every_row_and_how_it_was_made() -> None:
