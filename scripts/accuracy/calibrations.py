@@ -25,7 +25,7 @@ from tvm_rsq.config import Source, SynthesisConfig
 from tvm_rsq.errors import CalibrationError
 
 SCHEMA = 1
-SOURCES = (*get_args(Source), "real")
+SOURCES = (*(name for name in get_args(Source) if name != "auto"), "real")  # "auto" is one of the others
 _FACTS = ("seconds", "threads", "cpu", "peak_bytes")
 
 

@@ -8,14 +8,15 @@ from itertools import product
 
 from scripts.accuracy.case import Bits, Case
 from scripts.accuracy.methods import HYBRID, METHODS, NONUNIFORM, OURS, OURS_BEST, RIVALS
+from tvm_rsq.config import SCHEMES
 
-SYNTHETIC, REAL = "retro-synthesis", "real"
+SYNTHETIC, STATISTICS, REAL = "retro-synthesis", "statistics", "real"
 RIVAL_SOURCES = (SYNTHETIC, "gaussian", REAL)
 WHERE_SOURCES_DIFFER = ("mse", OURS)
 _QUICK_METHODS = ("min-max", "mse", "SQuant", HYBRID, OURS, NONUNIFORM)
-_SAME_FOR_ALL_SEEDS = (REAL, "statistics")  # sources without anything random
-# Methods whose granularities are all in the table; of the others there is the finest.
-_EVERY_SCHEME = ("mse", OURS, OURS_BEST)
+_WITHOUT_IMAGES = ("DFQ", "SQuant")  # by their authors
+# Methods that are in the table in more than the finest granularity.
+_SCHEMES = {"mse": ("per_channel", "per_tensor"), HYBRID: ("hybrid",), OURS: SCHEMES, OURS_BEST: SCHEMES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,7 @@ def _of_one_network(bits: Bits, choice: Choice) -> Iterator[tuple[str, str, str]
     own = [method for method in fit if method not in RIVALS]
     rows = [(method, scheme, SYNTHETIC) for method in own for scheme in _schemes(method, choice)]
     rows += [(method, "per_channel", source) for source in choice.sources for method in WHERE_SOURCES_DIFFER]
+    rows += [(OURS, scheme, STATISTICS) for scheme in SCHEMES] + [(method, "per_channel", STATISTICS) for method in _WITHOUT_IMAGES]
     if bits.weights < 8:  # what synthetic images are worth where roundings are learned from them
         rows.append((OURS_BEST, "per_channel", REAL))
     rows += [(method, "per_channel", source) for method in fit if method in RIVALS and bits == (8, 8) for source in RIVAL_SOURCES]
@@ -81,14 +83,11 @@ def _fit(methods: Iterable[str], bits: Bits) -> list[str]:
 
 
 def _schemes(method: str, choice: Choice) -> list[str]:
-    own = METHODS[method].schemes
-    if method == HYBRID or method in _EVERY_SCHEME:
-        return [scheme for scheme in choice.schemes if scheme in own]
-    return ["per_channel"]
+    return [scheme for scheme in _SCHEMES.get(method, ("per_channel",)) if scheme in choice.schemes]
 
 
 def _seeds(choice: Choice, network: str, bits: Bits, method: str, scheme: str, source: str) -> list[Case]:
-    random = source not in _SAME_FOR_ALL_SEEDS or METHODS[method].seeded
+    random = source != REAL or METHODS[method].seeded
     return [
         Case(
             network=network, weight_bits=bits.weights, activation_bits=bits.activations, method=method, scheme=scheme, source=source,

@@ -73,6 +73,12 @@ def test_seconds_of_images_from_another_machine_are_no_evidence() -> None:
     assert [check.holds for check in claim.checks if check.about.startswith("resnet18-cifar")] == [None, None]
 
 
+def test_instant_is_judged_by_its_own_source_where_there_is_one() -> None:
+    slow = row("resnet18-cifar", synthesis_s=99.0)
+    assert verdict("cost", slow) == "does not hold"
+    assert verdict("cost", slow, row("resnet18-cifar", source="statistics", synthesis_s=9.0)) == "holds"
+
+
 def test_a_control_that_does_as_well_is_named() -> None:
     text = page(FACTS, [row(top1=0.92), row(top1=0.92, source="gaussian"), row(top1=0.91, source="uniform")])
     assert "resnet20-cifar, W8A8, ours: gaussian does as well, 92.00 % against 92.00 %" in text and "uniform does as well" not in text

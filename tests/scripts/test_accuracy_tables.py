@@ -45,11 +45,14 @@ def test_the_full_table_of_one_network() -> None:
         for method, recipe in METHODS.items():
             expected = 3 if bits.weights in recipe.bits and (method not in RIVALS or bits == (8, 8)) else 0
             assert seeds[bits, method, recipe.schemes[0] if method == "hybrid, seed" else "per_channel", "retro-synthesis"] == expected
+        if "statistics" in SOURCES:
+            assert seeds[bits, "ours", "hybrid", "statistics"] == seeds[bits, "DFQ", "per_channel", "statistics"] == 3
         for source in SOURCES:
             assert seeds[bits, "mse", "per_channel", source] == seeds[bits, "ours", "per_channel", source] == (1 if source == "real" else 3)
         assert seeds[bits, "ours", "hybrid", "retro-synthesis"] == 3
         assert seeds[bits, "ours, best", "per_channel", "real"] == (3 if bits.weights < 8 else 0)  # its roundings have a seed
     assert {c.source for c in found if c.method in RIVALS} == set(RIVAL_SOURCES)
+    assert "auto" not in SOURCES
     assert not any(c.source not in ("retro-synthesis", "real") for c in found if c.method == "AdaRound")
 
 
