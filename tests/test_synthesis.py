@@ -200,11 +200,11 @@ def test_cost_counts_multiply_accumulates():
 
 def test_budget_shrinks_with_the_network_and_keeps_the_users_word():
     small, large = NetworkCost(macs=10**6, value_bytes=10**6), NetworkCost(macs=20 * 10**9, value_bytes=4 * 10**8)
-    plain = SynthesisConfig()
+    plain = SynthesisConfig(source="retro-synthesis")
     assert (plan_budget(small, plain, "instant").images, plan_budget(small, plain, "instant").steps) == (16, 120)
     reduced = plan_budget(large, plain, "instant")
     assert reduced.steps < 120 and "fewer than the usual" in reduced.notes[0]
     assert reduced.images * reduced.steps * large.seconds < 300
     assert plan_budget(small, plain, "best").images > 16
-    stated = plan_budget(large, SynthesisConfig(images=40, steps=500, batch=10), "instant")
+    stated = plan_budget(large, SynthesisConfig(source="retro-synthesis", images=40, steps=500, batch=10), "instant")
     assert (stated.images, stated.steps, stated.batch) == (40, 500, 10)

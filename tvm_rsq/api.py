@@ -109,12 +109,12 @@ def synthesize(
     *,
     example_inputs: Any = None,
     seed: int = 0,
-    effort: str = "instant",
+    effort: str = "best",
     batch: int | None = None,
     progress: ProgressCallback | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> CalibrationSet:
-    """Make calibration inputs from a network alone (retro-synthesis)."""
+    """Make calibration inputs from a network alone (retro-synthesis, unless `config` or effort "instant" says otherwise)."""
     progress = progress or silent
     source = _load(model, example_inputs, batch, None, progress)
     return synthesize_inputs(source, config, seed=seed, effort=effort, progress=progress, should_stop=should_stop)  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ class CalibrationSet:
     """Inputs for calibration.
 
     inputs        one float32 array per network input, each (N, ...) with the same N >= 1, all finite
-    source        "real", or what SynthesisConfig.source was: "retro-synthesis", "zeroq", "generator", "gaussian" or "uniform"
+    source        "real", or what SynthesisConfig.source was, or became: "retro-synthesis", "statistics", "zeroq", ...
     seed          seed of the generator that made them; 0 for real data
     network_hash  Model.network_hash of the network they were made for; "" for real data
     loss_curve    one dict of loss terms per synthesis step (empty for other sources)

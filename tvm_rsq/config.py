@@ -21,7 +21,7 @@ WeightRange = Literal["auto", "min_max", "mse"]
 Equalization = Literal["auto", "none", "activations", "weights"]
 Rounding = Literal["auto", "nearest", "squant", "feedback", "adaround", "reconstruct"]
 BiasCorrection = Literal["auto", "none", "empirical", "analytic"]
-Source = Literal["retro-synthesis", "zeroq", "generator", "gaussian", "uniform"]
+Source = Literal["auto", "retro-synthesis", "statistics", "zeroq", "generator", "gaussian", "uniform"]
 
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -54,8 +54,10 @@ class SynthesisConfig:
     swing          random shifts in front of strided convolutions (GENIE, CVPR 2023)
     low_pass       strength of the smoothing between steps, 0 switches it off
     time_limit_s   stop after so many seconds and keep the best so far
-    source         "retro-synthesis"; by the recipes of others "zeroq" (CVPR 2020) or "generator" (GENIE, CVPR 2023), whose rates and losses
-                   are their own; or the controls "gaussian" (N(0,1)) and "uniform" noise
+    source         "retro-synthesis", images that are optimised; "statistics", noise whose values are set right at every layer as its batch
+                   norms say, without any optimisation; "auto", the former at effort "best" and the latter at "instant"; by the recipes of
+                   others "zeroq" (CVPR 2020) or "generator" (GENIE, CVPR 2023), whose rates and losses are their own; or the controls
+                   "gaussian" (N(0,1)) and "uniform" noise
     """
 
     images: int | None = None
@@ -68,7 +70,7 @@ class SynthesisConfig:
     swing: bool = True
     low_pass: float = 0.0
     time_limit_s: float | None = None
-    source: Source = "retro-synthesis"
+    source: Source = "auto"
 
     def __post_init__(self) -> None:
         for name in ("images", "batch", "steps"):
@@ -82,10 +84,8 @@ class SynthesisConfig:
         _require(_number(rate) and rate > 0, f"learning_rate is {rate!r}, expected a positive number")
         _require(limit is None or (_number(limit) and limit > 0), f"time_limit_s is {limit!r}, expected a positive number of seconds")
         _require(isinstance(self.swing, bool), f"swing is {self.swing!r}, expected True or False")
-        _require(
-            self.source in ("retro-synthesis", "zeroq", "generator", "gaussian", "uniform"),
-            f"source is {self.source!r}, expected retro-synthesis, zeroq, generator, gaussian or uniform",
-        )
+        sources = get_args(Source)
+        _require(self.source in sources, f"source is {self.source!r}, expected {', '.join(sources[:-1])} or {sources[-1]}")
         _require(self.optimizer in ("adam", "nadam", "radam"), f"optimizer is {self.optimizer!r}, expected adam, nadam or radam")
 
 

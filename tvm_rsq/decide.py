@@ -60,8 +60,9 @@ def decide(
     should_stop, budget  of reconstruction, see `reconstruct`
     ConfigError, ModelError: as `known_statistics` and `make_plan`.
     """
-    chosen = recipe(config, calibration.source)
-    ready = equalize(deploy, known_statistics(source, config), calibration, chosen.equalization)
+    statistics = known_statistics(source, config)
+    chosen = recipe(config, calibration.source, bool(statistics))
+    ready = equalize(deploy, statistics, calibration, chosen.equalization)
     model = ready.model
     plan = make_plan(model, calibration, config, progress, timed=timed, statistics=ready.statistics)
     notes = list(ready.notes)

@@ -18,6 +18,7 @@ from tvm_rsq.layer_statistics import NormalStatistics
 from tvm_rsq.model import Model
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
+from tvm_rsq.standardized_executor import observer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,7 +38,8 @@ def equalize(
     if method == "weights":
         return _weights(deploy, statistics)
     if method == "activations":
-        found = equalize_activations(deploy, calibration, find_islands(Dataflow(deploy.module), ()).quantized)
+        stored = find_islands(Dataflow(deploy.module), ()).quantized
+        found = equalize_activations(deploy, calibration, stored, executor=observer(deploy, statistics, calibration))
         return EqualizedNetwork(model=found.model, statistics=found.statistics(dict(statistics)))
     return EqualizedNetwork(model=deploy, statistics=statistics)
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
+PIXEL_REACH = 2.7  # of ImageNet's normalised pixels, 0 to 255: -2.12 to 2.64
+_IMAGE_CHANNELS = 4  # the most that an image has; a tensor of more channels is something else, and may have any values
 _PLATEAU_STEPS, _LEAST_RATE = 100, 1e-4  # ZeroQ's distill_data.py, and GENIE's distill.py after it
 
 
@@ -21,6 +23,9 @@ class CosinePixels:
     optimizer  parameters, lr -> torch optimiser
     steps      for how many the schedule is
     low_pass   strength of the smoothing at the first step; it falls as the learning rate does
+
+    Pixels stay within PIXEL_REACH deviations, as those of photos do: a brightness has ends. Without, the optimiser reaches three times as
+    far, and the first layer's input has a grid three times as coarse as it should be.
     """
 
     def __init__(
@@ -44,6 +49,9 @@ class CosinePixels:
         self._optimizer.step()
         if self._low_pass:
             _smooth(self._images, self._low_pass * self._cosine)
+        with torch.no_grad():
+            for image in self._images:
+                within_reach(image)
 
 
 class PlateauPixels:
@@ -66,6 +74,11 @@ class PlateauPixels:
     def advance(self, total: float) -> None:
         self._optimizer.step()
         self._schedule.step(total)
+
+
+def within_reach(normalised: torch.Tensor) -> torch.Tensor:
+    """`normalised`, clamped in place to +-PIXEL_REACH where it is images (N, C, H, W)."""
+    return normalised.clamp_(-PIXEL_REACH, PIXEL_REACH) if normalised.ndim == 4 and normalised.shape[1] <= _IMAGE_CHANNELS else normalised
 
 
 def plateau(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.ReduceLROnPlateau:

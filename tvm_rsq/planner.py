@@ -18,7 +18,6 @@ from tvm_rsq.candidates import LayerCost, usable_levers
 from tvm_rsq.choose_schemes import allowance, choose
 from tvm_rsq.config import QuantConfig
 from tvm_rsq.errors import ConfigError
-from tvm_rsq.executor import Executor
 from tvm_rsq.layer_facts import Candidate, LayerFacts, layer_facts
 from tvm_rsq.layer_override import LAYER_SCHEMES, LayerOverride
 from tvm_rsq.layer_plans import Decision, fitted, layer_plan
@@ -32,11 +31,13 @@ from tvm_rsq.passes.find_islands import Islands, find_islands
 from tvm_rsq.passes.operator_roles import is_layer
 from tvm_rsq.plan import FloatIsland, QuantPlan, TensorQuant
 from tvm_rsq.plan_levers import LeverPlan, LeverSearch
+from tvm_rsq.pooled_ranges import widen_pooled
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.recipe import recipe
 from tvm_rsq.sensitivity import LayerSensitivity, measure
 from tvm_rsq.shared_scales import residual_chains
 from tvm_rsq.silent_channels import widen_silent
+from tvm_rsq.standardized_executor import observer
 from tvm_rsq.targets.levers import Levers
 
 log = logging.getLogger(__name__)
@@ -71,8 +72,8 @@ class _Planner:
         statistics: Mapping[str, NormalStatistics],
     ) -> None:  # fmt: skip
         self.model, self.calibration, self.config, self.progress, self.timed = model, calibration, config, progress, timed
-        self.statistics, self.recipe = statistics, recipe(config, calibration.source)
-        self.executor, self.view = Executor(model), Dataflow(model.module)
+        self.statistics, self.recipe = statistics, recipe(config, calibration.source, bool(statistics))
+        self.executor, self.view = observer(model, statistics, calibration), Dataflow(model.module)
         self.said = resolve_overrides(config.overrides, layer_names(model))
         self.islands = find_islands(self.view, {name for name, override in self.said.items() if override.scheme == "float"})
         self.own_bits = self._own_bits()
@@ -179,7 +180,10 @@ class _Planner:
             self.model, self.calibration, list(needed), method=config.range_method, bits=config.activation_bits,
             executor=self.executor, progress=self.progress,
         )  # fmt: skip
-        if self.calibration.source != "real" and self.statistics:
+        if self.calibration.source == "statistics":
+            widened = widen_pooled(ranges.ranges, self.calibration, executor=self.executor, view=self.view, origin=self.origin)
+            ranges = replace(ranges, ranges=widened)
+        elif self.calibration.source != "real" and self.statistics:
             widened = widen_silent(
                 ranges.ranges, self.statistics, self.calibration, executor=self.executor, view=self.view, islands=islands,
                 origin=self.origin,

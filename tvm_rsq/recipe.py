@@ -4,7 +4,8 @@
 weight range     min-max             mse
 equalization     activations         none                  only on images made from batch-norm statistics, or real ones
 rounding         nearest             squant                effort "best": reconstruct, where weights or activations are below 8 bits
-bias correction  from the data       from the data         not where the data is noise, nor behind adaround and reconstruct
+bias correction  from the data       from the data         not where the data is noise, nor behind adaround and reconstruct; analytic on
+                                                           source "statistics"
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tvm_rsq.config import BiasCorrection, Equalization, QuantConfig, Rounding, WeightRange
+from tvm_rsq.errors import ConfigError
 
 NOISE = ("gaussian", "uniform")
 LEARNED = ("adaround", "reconstruct")  # roundings that learn biases along with them
@@ -28,21 +30,38 @@ class Recipe:
     bias_correction: Literal["none", "empirical", "analytic"]
 
 
-def recipe(config: QuantConfig, source: str) -> Recipe:
-    """source: of the calibration set"""
-    low, noise = config.weight_bits < 8, source in NOISE
+def recipe(config: QuantConfig, source: str, batch_norms: bool = True) -> Recipe:
+    """source: of the calibration set; batch_norms: whether the network has any"""
+    analytic = source == "statistics" and batch_norms
+    low, noise = config.weight_bits < 8, is_noise(source, batch_norms)
     weight_range: WeightRange = "mse" if low else "min_max"
     equalization: Equalization = "none" if low or noise else "activations"
     rounding: Rounding = "squant" if low else "nearest"
-    if config.effort == "best" and (low or config.activation_bits < 8) and config.bias_correction != "analytic":
+    if config.effort == "best" and source != "statistics" and (low or config.activation_bits < 8) and config.bias_correction != "analytic":
         rounding = "reconstruct"
     chosen = _or(config.rounding, rounding)
+    if source == "statistics":
+        _refuse_what_needs_images(config)
     # Biases were learned: a correction behind that took a point of top-1.
-    correction: BiasCorrection = "none" if noise or chosen in LEARNED else "empirical"
+    correction: BiasCorrection = "none" if noise or chosen in LEARNED else "analytic" if analytic else "empirical"
     return Recipe(
         weight_range=_or(config.weight_range, weight_range), equalization=_or(config.equalization, equalization),
         rounding=chosen, bias_correction=_or(config.bias_correction, correction),
     )  # fmt: skip
+
+
+def _refuse_what_needs_images(config: QuantConfig) -> None:
+    for name, needs in (("rounding", ("feedback", *LEARNED)), ("bias_correction", ("empirical",))):
+        if (value := getattr(config, name)) in needs:
+            raise ConfigError(
+                f'{name} is {value!r}, which needs images, and the data is noise set right by batch norms; use effort "best", or give a '
+                "calibration set"
+            )
+
+
+def is_noise(source: str, batch_norms: bool) -> bool:
+    """Whether a calibration set of this source knows nothing of the network."""
+    return source in NOISE or (source == "statistics" and not batch_norms)
 
 
 def _or(said: str, decided: str) -> str:  # type: ignore[return]

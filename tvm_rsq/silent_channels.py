@@ -16,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 
 from tvm_rsq.calibration_set import CalibrationSet
-from tvm_rsq.chunking import chunks, samples_within
+from tvm_rsq.channel_moments import channel_moments
 from tvm_rsq.executor import Executor
 from tvm_rsq.layer_statistics import NormalStatistics
 from tvm_rsq.passes.dataflow import Dataflow
@@ -28,7 +27,6 @@ from tvm_rsq.quantize_layers import bias_of
 
 SILENT = 0.5
 DEVIATIONS = 8.0
-_CHUNK_BYTES = 128 * 2**20
 
 Range = tuple[float, float]
 
@@ -44,7 +42,7 @@ def widen_silent(
     """
     layers = {i.output: i for i in islands.islands if i.layer in statistics and origin.get(i.output) in ranges}
     biased = {_biased(view, island): island for island in layers.values()}
-    observed = _channel_moments(executor, calibration, {*biased, *(r for i in layers.values() if (r := _residual(view, i)))})
+    observed = channel_moments(executor, calibration, {*biased, *(r for i in layers.values() if (r := _residual(view, i)))})
     found = dict(ranges)
     for output, island in layers.items():
         trained = statistics[str(island.layer)]
@@ -77,24 +75,3 @@ def _activation_bounds(view: Dataflow, island: Island) -> Range:
     if node.op == "clip":
         return float(node.expr.args[1].value), float(node.expr.args[2].value)
     return -np.inf, np.inf
-
-
-def _channel_moments(executor: Executor, calibration: CalibrationSet, names: set[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Tensor -> (mean, std) of every channel (the last axis), float64 (C,), over all samples and positions."""
-    sums: dict[str, list[np.ndarray | float]] = {name: [0.0, 0.0, 0] for name in names}
-
-    def observe(name: str, value: torch.Tensor) -> None:
-        if name in sums:
-            flat = value.reshape(-1, value.shape[-1]).to(torch.float64)
-            sums[name][0] += flat.sum(0).numpy()
-            sums[name][1] += flat.square().sum(0).numpy()
-            sums[name][2] += len(flat)
-
-    with torch.no_grad():
-        for _start, inputs in chunks(calibration, samples_within(_CHUNK_BYTES, executor, calibration)):
-            executor.run(inputs, observe=observe)
-    moments = {}
-    for name, (total, squares, count) in sums.items():
-        mean = total / count
-        moments[name] = mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0))
-    return moments

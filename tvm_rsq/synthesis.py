@@ -2,8 +2,9 @@
 
 In retro-synthesis, images are optimised from smooth noise until the statistics that they leave at every batch normalisation are those of
 the training set, and until the network sees a random class in each of them (`synthesis_loss`). How many and for how long follows from the
-network's size (`synthesis_budget`), the scale of the input from its statistics (`synthesis_input`). Rivals from the literature and noise
-stand beside it, in the same loop where they optimise anything (`synthesis_methods`, `synthesis_run`, `noise_sources`).
+network's size (`synthesis_budget`), the scale of the input from its statistics (`synthesis_input`). Beside it stand what takes seconds
+(`noise_sources`: statistics, without any optimisation), rivals from the literature and noise, in the same loop where they optimise anything
+(`synthesis_methods`, `synthesis_run`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -20,7 +22,7 @@ from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.config import SynthesisConfig, check_effort, check_seed
 from tvm_rsq.executor import Executor
 from tvm_rsq.model import Model
-from tvm_rsq.noise_sources import noise
+from tvm_rsq.noise_sources import natural, noise
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.synthesis_budget import network_cost, plan_budget
 from tvm_rsq.synthesis_input import find_input_scale, starting_images
@@ -34,7 +36,7 @@ def synthesize(
     config: SynthesisConfig | None = None,
     *,
     seed: int = 0,
-    effort: Literal["instant", "best"] = "instant",
+    effort: Literal["instant", "best"] = "best",
     progress: ProgressCallback = silent,
     should_stop: Callable[[], bool] | None = None,
 ) -> CalibrationSet:
@@ -49,8 +51,12 @@ def synthesize(
     check_seed(seed)
     check_effort(effort)
     config = config or SynthesisConfig()
+    if config.source == "auto":
+        config = replace(config, source="retro-synthesis" if effort == "best" else "statistics")
     if config.source in ("gaussian", "uniform"):
         return noise(model, config, seed)
+    if config.source == "statistics":
+        return natural(model, config, seed)
 
     deadline = math.inf if config.time_limit_s is None else time.monotonic() + config.time_limit_s
     generator = torch.Generator().manual_seed(seed)

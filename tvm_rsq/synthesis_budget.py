@@ -35,7 +35,7 @@ class _Limits:
 
 _LIMITS = {
     ("retro-synthesis", "instant"): _Limits(16, 120, 60, 100.0),
-    ("retro-synthesis", "best"): _Limits(64, 240, 60, 800.0),
+    ("retro-synthesis", "best"): _Limits(32, 160, 60, 300.0),
     # ZeroQ's published steps, which only the user shortens
     ("zeroq", "instant"): _Limits(16, 500, 500, 100.0),
     ("zeroq", "best"): _Limits(64, 500, 500, 800.0),

@@ -26,12 +26,12 @@ import torch.nn.functional as F
 
 from tvm_rsq.divergence import class_scores
 from tvm_rsq.model import InputSpec
+from tvm_rsq.natural_noise import natural_noise
 from tvm_rsq.synthesis_loss import StatisticsLoss
 
 _GAINS = tuple(2.0**e for e in range(-3, 9))
 _OFFSETS = (0.0, 2.0)  # in units of the gain: images around 0, and images of positive values, whose mean is about twice their deviation
 _SCAN_PIXELS = 100_000  # per channel: two images of 224 x 224; small images need more to be as sure of their statistics
-_SPECTRUM, _COLOUR = 1.2, 0.2  # amplitude ~ 1 / frequency^1.2, and how much the channels differ
 _PREFER_UNIT = 1.25  # N(0, 1) is by far the most common convention: it is kept unless another is clearly better
 _ENOUGH_INFORMATION = 0.05  # nats
 _BIASES_AGREE = 1.0  # mean |log| over layers
@@ -72,29 +72,8 @@ def find_input_scale(loss: StatisticsLoss, has_batch_norm: bool, specs: Sequence
     pixels = max((math.prod(spec.shape[2:]) for spec in specs if len(spec.shape) == 4), default=1)
     with torch.no_grad():
         if has_batch_norm:
-            return _by_statistics(loss, _natural_noise(specs, min(64, max(2, _SCAN_PIXELS // pixels)), generator))
-        return _by_biases(loss, starting_images(specs, 4, generator)) or _by_information(loss, _natural_noise(specs, 8, generator))
-
-
-def _natural_noise(specs: Sequence[InputSpec], count: int, generator: torch.Generator) -> list[torch.Tensor]:
-    """Images of noise with the spectrum of photographs and nearly equal channels, standard deviation 1; white noise for other inputs."""
-
-    def field(shape: tuple[int, ...]) -> torch.Tensor:
-        rows, columns = torch.fft.fftfreq(shape[2])[:, None], torch.fft.rfftfreq(shape[3])
-        frequency = torch.hypot(rows, columns).clamp_min(1 / max(shape[2:]))
-        spectrum = torch.fft.rfft2(torch.randn(shape, generator=generator)) / frequency**_SPECTRUM
-        values = torch.fft.irfft2(spectrum, s=shape[2:])
-        return values / values.std().clamp_min(1e-6)
-
-    found = []
-    for spec in specs:
-        shape = (count, *spec.shape[1:])
-        if len(shape) != 4 or min(shape[2:]) < 2:
-            found.append(torch.randn(shape, generator=generator))
-            continue
-        images = field((count, 1, *shape[2:])) + _COLOUR * field(shape)
-        found.append((images / images.std()).contiguous(memory_format=torch.channels_last))
-    return found
+            return _by_statistics(loss, natural_noise(specs, min(64, max(2, _SCAN_PIXELS // pixels)), generator))
+        return _by_biases(loss, starting_images(specs, 4, generator)) or _by_information(loss, natural_noise(specs, 8, generator))
 
 
 def _by_statistics(loss: StatisticsLoss, normalised: list[torch.Tensor]) -> InputScale:

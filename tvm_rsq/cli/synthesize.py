@@ -33,7 +33,7 @@ def synthesize(
     source: options.SourceOption = options.DEFAULTS.synthesis.source,
     batch: options.Batch = None,
     seed: options.Seed = 0,
-    effort: options.Effort = "instant",
+    effort: options.Effort = "best",
     time_limit: options.TimeLimit = None,
 ) -> None:
     """Make calibration data for MODEL from its own statistics.
