@@ -9,10 +9,12 @@ import pytest
 import torch
 from tiny_networks import classifier
 
+from scripts.models.registry import load as load_network
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.config import SynthesisConfig
 from tvm_rsq.errors import CalibrationError
 from tvm_rsq.executor import Executor
+from tvm_rsq.frontend.load_model import load as load_model
 from tvm_rsq.passes.fold_batch_norm import fold_batch_norm
 from tvm_rsq.synthesis import synthesize
 from tvm_rsq.synthesis_budget import NetworkCost, network_cost, plan_budget
@@ -157,7 +159,7 @@ def test_the_input_scale_is_found_from_the_biases_of_folded_batch_norms(gain):
     assert not executor.batch_norms
     loss = StatisticsLoss(executor, class_weight=0, input_weight=0)
     found = find_input_scale(loss, False, folded.inputs, torch.Generator().manual_seed(5))
-    assert gain / 4 <= found.gain <= gain * 4 and "biases" in found.reason
+    assert max(gain, 1) / 4 <= found.gain <= max(gain, 1) * 4 and "biases" in found.reason
 
 
 def _set_statistics(model, images: np.ndarray) -> None:
@@ -191,6 +193,14 @@ def test_the_set_survives_a_file(tmp_path):
     loaded = CalibrationSet.load(tmp_path / "rs.npz")
     np.testing.assert_array_equal(loaded.inputs[0], found.inputs[0])
     assert (loaded.loss_curve, loaded.notes, loaded.network_hash) == (found.loss_curve, found.notes, found.network_hash)
+
+
+def test_unit_scale_is_found_without_batch_norms():
+    network = load_network("vgg-cifar")  # its biases were trained from 0: they say nothing of the scale
+    model = load_model(network.model, network.example_inputs)
+    loss = StatisticsLoss(Executor(model), class_weight=0.02, input_weight=0.05)
+    found = find_input_scale(loss, False, model.inputs, torch.Generator().manual_seed(5))
+    assert (found.gain, found.offset) == (1.0, 0.0)
 
 
 def test_cost_counts_multiply_accumulates():
