@@ -15,9 +15,9 @@ certain about each of them. The gain is the smallest at which the information be
 half of its largest value over the scan: the scale on which the network starts to see. But 1, the usual one, if a fiftieth of it is there
 at 1: a CIFAR-10 VGG trained on unit variance has 6 % there, SqueezeNet, which takes 255-value images, 0.7 %.
 
-Without batch norms no gain below 1 is taken, whatever the biases say: those of that VGG, trained from 0, fit a gain of 1/4 as well as the
-folded ones of a CIFAR ResNet-18, which has it. Ranges that are too small clip real images (that VGG was 40 % right at 8 bits, not 87), ranges
-that are four times too large cost two bits.
+Without batch norms no gain below 1 is taken, whatever the biases say: those of that VGG, trained from 0, fit a gain of 1/4 as well as
+the folded ones of a CIFAR ResNet-18, which has it. Ranges that are too small clip real images (that VGG was 40 % right at 8 bits instead
+of 87), ranges that are four times too large cost two bits.
 """
 
 from __future__ import annotations
