@@ -57,7 +57,7 @@ def _quantize(fp32: Path, calibration: CalibrationSet, folder: Path, preset: str
     import nncf
     import openvino
 
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # nncf.set_log_level would silence the handlers of the root logger too
     dataset = calibration.nncf_dataset()
     with contextlib.redirect_stdout(io.StringIO()):  # progress bars
         quantized = nncf.quantize(
