@@ -50,13 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _read(paths: Sequence[Path]) -> tuple[dict[str, Any], tuple[Row, ...]]:
-    """All rows of some results, of equal ones the last, under the facts of the last."""
+    """All rows of some results, of equal ones the last, under the facts of the last and the commands of all."""
     facts: dict[str, Any] = {}
+    commands: list[str] = []
     last: dict[Any, Row] = {}
     for path in paths:
         facts, found = read_document(path.read_text(encoding="utf-8"), str(path))
+        commands.append(str(facts.get("command")))
         last |= {(row.case, row.evaluated.labelled, row.evaluated.samples): row for row in found}
-    return facts, tuple(last.values())
+    return facts | {"command": "\n".join(dict.fromkeys(commands))}, tuple(last.values())
 
 
 def _measured(options: Namespace, arguments: Sequence[str]) -> tuple[dict[str, Any], tuple[Row, ...]]:

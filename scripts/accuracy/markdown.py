@@ -15,7 +15,7 @@ _COLUMNS = ("method", "granularity", "data", "top-1, %", "below FP32", "agreemen
 
 
 def page(facts: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """Markdown.   facts: "command", "date", "machine" """
+    """Markdown.   facts: "command" (of several, one a line), "date", "machine" """
     summaries = summarize(rows)
     lines = _head(facts, rows)
     for network in dict.fromkeys(s.group.network for s in summaries):
@@ -35,7 +35,7 @@ def _head(facts: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         "Made by",
         "",
         "```bash",
-        f".venv/bin/python {facts.get('command')}",
+        *(f".venv/bin/python {command}" for command in str(facts.get("command")).split("\n")),
         "```",
         "",
         f"- {facts.get('date', 'no date')}, seeds {_listed(seeds)}, commit {commits}; {cpus}, rows on {threads} of "
