@@ -54,7 +54,7 @@ def _refuse_what_needs_images(config: QuantConfig) -> None:
     for name, needs in (("rounding", ("feedback", *LEARNED)), ("bias_correction", ("empirical",))):
         if (value := getattr(config, name)) in needs:
             raise ConfigError(
-                f'{name} is {value!r}, which needs images, and the data is noise set right by batch norms; use effort "best", or give a '
+                f'{name} is {value!r}, which needs images, and the data is noise (source "statistics"); use effort "best", or give a '
                 "calibration set"
             )
 

@@ -9,15 +9,13 @@ of photographs (white or smooth noise has too much detail, and so would be found
 Without, the biases may: most exporters fold batch normalisations into the layers, and a bias that came from one has the size of what it is
 added to. Where the two agree within a factor of e for some gain, on average over the layers, the gain of the best agreement is taken. (On
 the folded forms of MobileNetV2, EfficientNet-Lite0, ResNet-50 and a CIFAR ResNet-18 that is 1, 1, 64 and 0.25, the power of two next to the
-true one; on SqueezeNet, which never had any, they disagree by a factor of 18.)
+true one; on SqueezeNet, which never had any, they disagree by a factor of 18.) Not a gain below 1, though: biases that were trained from 0
+are small, and fit small images best. Those of a CIFAR-10 VGG of unit variance fit 1/4 as well as that ResNet-18's do.
 Else the outputs have to: towards gain 0 the network sees a constant and cannot tell random images apart, towards infinity it is
 certain about each of them. The gain is the smallest at which the information between image and class, H(mean p) - mean H(p), reaches
 half of its largest value over the scan: the scale on which the network starts to see. But 1, the usual one, if a fiftieth of it is there
-at 1: a CIFAR-10 VGG trained on unit variance has 6 % there, SqueezeNet, which takes 255-value images, 0.7 %.
-
-Without batch norms no gain below 1 is taken, whatever the biases say: those of that VGG, trained from 0, fit a gain of 1/4 as well as
-the folded ones of a CIFAR ResNet-18, which has it. Ranges that are too small clip real images (that VGG was 40 % right at 8 bits instead
-of 87), ranges that are four times too large cost two bits.
+at 1: that VGG has 6 % there, SqueezeNet, which takes 255-value images, 0.7 %. Ranges that are too small clip real images (the VGG was 40 %
+right at 8 bits instead of 87 with ranges of 1/8 of its scale); ranges that are four times too large cost two bits.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ _SCAN_PIXELS = 100_000  # per channel: two images of 224 x 224; small images nee
 _PREFER_UNIT = 1.25  # N(0, 1) is by far the most common convention: it is kept unless another is clearly better
 _ENOUGH_INFORMATION = 0.05  # nats
 _BIASES_AGREE = 1.0  # mean |log| over layers
-_SEES = 0.02
+_SEES = 0.02  # of the largest information
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +97,10 @@ def _by_statistics(loss: StatisticsLoss, normalised: list[torch.Tensor]) -> Inpu
 def _by_biases(loss: StatisticsLoss, normalised: list[torch.Tensor]) -> InputScale | None:
     errors = {gain: loss.bias_error(InputScale(gain).apply(normalised)) for gain in _GAINS}
     gain = min(errors, key=errors.__getitem__)
-    if not errors[gain] < _BIASES_AGREE or gain == _GAINS[0]:
-        return None
     if errors[1.0] <= _PREFER_UNIT * errors[gain]:
         gain = 1.0
-    if gain < 1.0:
-        return InputScale(reason=f"the biases fit {gain:g}, which they would too had they been trained from 0; too large a scale is safer")
+    if not errors[gain] < _BIASES_AGREE or gain < 1.0:
+        return None
     return InputScale(gain, 0.0, "the biases fit it, as those of folded batch norms do")
 
 

@@ -96,7 +96,10 @@ SourceOption = Annotated[
 Seed = Annotated[int, typer.Option(min=0, rich_help_panel=_CALIBRATION, help="Of everything random.")]
 Effort = Annotated[
     Literal["instant", "best"],
-    typer.Option(rich_help_panel=_CALIBRATION, help="Seconds or minutes; below 8 bits, best learns roundings, too."),
+    typer.Option(
+        rich_help_panel=_CALIBRATION,
+        help="instant: noise that batch norms set right, seconds; best: retro-synthesis, minutes, and below 8 bits learned roundings.",
+    ),
 ]
 TimeLimit = Annotated[
     float | None,
