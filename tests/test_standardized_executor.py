@@ -25,6 +25,7 @@ from tvm_rsq.model import Model
 from tvm_rsq.optimised_pixels import PIXEL_REACH
 from tvm_rsq.pipeline import prepare
 from tvm_rsq.recipe import recipe
+from tvm_rsq.shared_prefix import SharedPrefix
 from tvm_rsq.standardized_executor import observer, standardized
 from tvm_rsq.synthesis import synthesize
 
@@ -74,6 +75,25 @@ def test_the_given_executor_is_left_alone_and_weights_can_be_replaced():
     (same,) = changed.run([x])
     (other,) = changed.run([x], params={"a.0.weight": plain.params["a.0.weight"] * 1.5})
     assert not torch.allclose(same, other, rtol=0.01)
+
+
+def test_a_layer_at_a_time_gives_what_the_whole_run_gives():
+    _, deploy, statistics, _ = network()
+    changed, x = standardized(Executor(deploy), statistics, strange()), torch.from_numpy(strange().inputs[0])
+    prefix = SharedPrefix(changed, [x], changed.layers)
+    for layer in changed.layers:
+        with torch.no_grad():
+            (got,) = prefix.rest(layer, prefix.reach(layer), changed.params[layer.name])
+        assert torch.equal(got, prefix.reference[0]), layer.name
+        prefix.leave(layer)
+
+
+def test_hybrid_plans_measure_harm_at_the_statistics_of_training():
+    source, _, _, x = network()
+    instant = tvm_rsq.quantize(source, QuantConfig(synthesis=INSTANT)).plan
+    trained_on = tvm_rsq.quantize(source, QuantConfig(), calibration=x.numpy()).plan
+    for a, b in zip(instant.layers, trained_on.layers, strict=True):
+        assert 0.1 < a.kl_per_channel / b.kl_per_channel < 10, a.name
 
 
 def test_a_channel_that_does_not_vary_becomes_its_mean():

@@ -74,4 +74,5 @@ def _applied(value: torch.Tensor, affine: _Affine) -> torch.Tensor:
 
 def _with(step: Step, affine: _Affine) -> Step:
     own: Callable[[Sequence[Any]], Any] = step.evaluate
-    return replace(step, evaluate=lambda read: _applied(own(read), affine))
+    # Another op: it is no longer the sum or convolution that others might compute by its name in a way of their own.
+    return replace(step, op=f"standardized {step.op}", evaluate=lambda read: _applied(own(read), affine))
