@@ -53,3 +53,17 @@ def test_percentile_leaves_one_value_in_ten_thousand_out():
     low, high = percentile(*histogram(values), 8)
     assert low == 0
     assert 0.9 < high < 1.2
+
+
+def test_divergence_sees_past_the_zeros_of_a_relu():
+    values = np.abs(np.random.default_rng(0).standard_normal(20_000)).astype(np.float32)
+    values[0] = 0
+    with_zeros = np.concatenate([values, np.zeros(20_000, np.float32)])
+    assert least_divergence(*histogram(with_zeros), 8) == least_divergence(*histogram(values), 8)
+
+
+def test_divergence_does_not_take_the_noise_of_few_values_in_fine_bins_for_shape():
+    values = np.random.default_rng(0).standard_normal(4_000).astype(np.float32)
+    low, high = float(values.min()), float(values.max())
+    counts = np.histogram(values, 8192, (low, high))[0].astype(np.float64)
+    assert least_divergence(counts, low, high, 8)[1] > 0.8 * high
