@@ -166,6 +166,20 @@ def test_the_allowance_is_a_fraction_of_what_per_channel_costs():
         allowance(found, -0.1)
 
 
+def test_a_layer_that_costs_much_is_no_licence_for_the_others():
+    found = [LayerSensitivity(name, 1.0, 0.1) for name in "abc"]
+    assert allowance([*found, LayerSensitivity("d", 9.0, 5.0)], 1.0) == pytest.approx(0.3 + 0.4)
+
+
+def test_a_coarser_weight_is_no_better_because_a_few_images_say_so():
+    lucky = LayerSensitivity("a", 0.1, 0.2, error_ratio=3.0)
+    assert excess(lucky) == pytest.approx(0.4)
+    assert excess(LayerSensitivity("a", 1.0, 0.2, error_ratio=3.0)) == pytest.approx(0.8)
+    assert excess(LayerSensitivity("a", 0.1, 0.2, error_ratio=0.9)) == 0
+    assert excess(LayerSensitivity("a", 0.1, math.inf, error_ratio=0.0)) == math.inf
+    assert choose([lucky], 0.3)["a"][0] == "per_channel"
+
+
 @pytest.mark.parametrize("scheme", ["per_tensor", "per_channel"])
 def test_forced_schemes(scheme):
     found = [LayerSensitivity("a", 5.0, 0.0), LayerSensitivity("b", 0.0, 0.0)]

@@ -16,13 +16,13 @@ from tvm_rsq.origins import origins
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
 from tvm_rsq.pipeline import prepare
-from tvm_rsq.silent_channels import DEVIATIONS, widen_silent
+from tvm_rsq.silent_channels import DEVIATIONS, LEAST_DEVIATIONS, widen_silent
 
 X = torch.randn(8, 3, 10, 10, generator=torch.Generator().manual_seed(0))
 WIDE = 40.0  # the silent channel's deviation in training
 
 
-def widened(function, silent: bool) -> tuple[dict, str]:
+def widened(function, silent: bool, source: str = "retro-synthesis") -> tuple[dict, str]:
     torch.manual_seed(0)
     module = Block(function, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 4, 1), c=nn.Conv2d(4, 2, 1)).eval()
     model = prepare(load(module, (X[:1],)))
@@ -38,7 +38,7 @@ def widened(function, silent: bool) -> tuple[dict, str]:
             statistics[island.layer] = NormalStatistics(mean=value.mean(0), std=std)
     ranges = {name: (-1.0, 1.0) if name == "x" else (0.0, 1.0) for name in islands.quantized}
     found = widen_silent(
-        ranges, statistics, CalibrationSet(inputs=(X.numpy(),)), executor=executor, view=view, islands=islands,
+        ranges, statistics, CalibrationSet(inputs=(X.numpy(),), source=source), executor=executor, view=view, islands=islands,
         origin=origins(view, islands, ()),
     )  # fmt: skip
     output = next(island.output for island in islands.islands if island.layer == "b.weight")
@@ -63,3 +63,10 @@ def test_a_silent_channel_gets_what_its_activation_lets_through(function, low, h
 def test_channels_that_were_seen_are_left_as_they_are():
     found, output = widened(lambda m, x: m.c(torch.relu(m.b(torch.relu(m.a(x))))), silent=False)
     assert found[output] == (0.0, 1.0)
+
+
+def test_without_images_every_channel_gets_four_deviations():
+    found, output = widened(lambda m, x: m.c(torch.relu(m.b(torch.relu(m.a(x))))), silent=True, source="statistics")
+    np.testing.assert_allclose(found[output], (0.0, LEAST_DEVIATIONS * WIDE), atol=3)
+    found, output = widened(lambda m, x: m.c(nn.functional.relu6(m.b(torch.relu(m.a(x))))), silent=True, source="statistics")
+    assert found[output] == (0.0, 6.0)

@@ -4,13 +4,20 @@ The seed's rule is "per tensor where KL_PT - KL_PC is within a threshold". Here 
 whole network may diverge than it does all per-channel, as a fraction of that (`allowance` makes nats of it). A fraction means the same for
 every network and every kind of data: synthetic images of certain classes have KLs a hundred times below those of photos.
 
-Layers are taken in ascending order of their excess, max(0, KL_PT - KL_PC), and become per-tensor while the sum of the excesses stays within
-the budget; the threshold is the excess of the last one that fits. So a larger budget never turns a per-tensor layer into a per-channel one.
+    excess = max(0,  KL_PT - KL_PC,  (e_PT / e_PC - 1) KL_PC)        e: squared error of the layer's weight
+
+A KL is quadratic in small errors, so e_PT / e_PC times KL_PC is what per-tensor is expected to cost. What a few images measure scatters
+around that by more than a budget of 5 %: by measured differences alone MobileNetV2 diverged by 16 % more on photos than all per-channel
+(by 50 % where it was measured without images), now by 4 % (and less than 1 %).
+
+Layers are taken in ascending order of their excess, and become per-tensor while the sum of the excesses stays within the budget; the
+threshold is the excess of the last one that fits. So a larger budget never turns a per-tensor layer into a per-channel one.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 from tvm_rsq.config import Scheme
@@ -19,24 +26,32 @@ from tvm_rsq.layer_override import LayerScheme
 from tvm_rsq.sensitivity import LayerSensitivity
 
 _LEAST_DIVERGENCE = 1e-6  # nats in all: below it nothing is told apart by a few images
+_MOST = 4.0  # times the median of all layers: a layer that costs more than that is no licence for the others
 
 
 def allowance(found: Sequence[LayerSensitivity], budget: float) -> float:
-    """What per-tensor layers may cost together, in nats: `budget` times the sum of KL_PC over the layers.
+    """What per-tensor layers may cost together, in nats: `budget` times the sum of KL_PC over the layers, none of them for more than four
+    times the median.
 
     ConfigError: a negative budget.
     """
     if not budget >= 0:
         raise ConfigError(f"budget is {budget!r}, expected a fraction of at least 0, such as 0.05")
-    per_channel = math.fsum(layer.per_channel for layer in found if math.isfinite(layer.per_channel))
-    return budget * max(per_channel, _LEAST_DIVERGENCE)
+    per_channel = [layer.per_channel for layer in found if math.isfinite(layer.per_channel)]
+    most = _MOST * statistics.median(per_channel) if per_channel else 0.0
+    return budget * max(math.fsum(min(value, most) for value in per_channel), _LEAST_DIVERGENCE)
 
 
 def excess(found: LayerSensitivity) -> float:
-    """What per-tensor costs this layer beyond per-channel, in nats: max(0, KL_PT - KL_PC); infinite if KL_PT is no finite number."""
-    if not math.isfinite(found.per_tensor):
+    """What per-tensor costs this layer beyond per-channel, in nats (see above); infinite if KL_PT is no finite number."""
+    return expected_excess(found.per_tensor, found.per_channel, found.error_ratio)
+
+
+def expected_excess(divergence: float, baseline: float, error_ratio: float) -> float:
+    """Nats beyond the baseline, at least 0; infinite if a divergence is no finite number.   error_ratio: of the weights' squared errors"""
+    if not (math.isfinite(divergence) and math.isfinite(baseline)):
         return math.inf
-    return max(0.0, found.per_tensor - found.per_channel)
+    return max(0.0, divergence - baseline, (error_ratio - 1) * baseline)
 
 
 def choose(found: Sequence[LayerSensitivity], nats: float, *, scheme: Scheme = "hybrid") -> dict[str, tuple[LayerScheme, str]]:

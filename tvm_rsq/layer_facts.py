@@ -91,6 +91,11 @@ class LayerFacts:
         """float32: what the integer network computes with."""
         return dequantize_weight(integers, scale, self.axis if scale.size > 1 else None)
 
+    def error_ratio(self, real: np.ndarray, baseline: np.ndarray) -> float:
+        """Squared error of one weight (as of `real`) over another's; 1 where both are exact, infinite where only the baseline is."""
+        own, other = (float(np.square(made - self.weight, dtype=np.float64).sum()) for made in (real, baseline))
+        return own / other if other > 0 else 1.0 if own == 0 else np.inf
+
 
 def layer_facts(
     model: Model, executor: Executor, view: Dataflow, islands: Islands, bits: Mapping[str, int], *, mse: bool = False

@@ -1,7 +1,7 @@
 """Data that nothing is optimised for: two controls that know nothing of the network, and what effort "instant" is made of.
 
 gaussian    N(0, 1)        uniform  of the same mean and standard deviation, in [-sqrt(3), sqrt(3))
-statistics  natural noise on the scale that the network takes (see synthesis_input); what makes it calibration data is that every layer's
+statistics  dead leaves on the scale that the network takes (see synthesis_input); what makes them calibration data is that every layer's
             values are set right where they are measured, see standardized_executor
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.config import SynthesisConfig
+from tvm_rsq.dead_leaves import dead_leaves
 from tvm_rsq.executor import Executor
 from tvm_rsq.model import Model
-from tvm_rsq.natural_noise import natural_noise
 from tvm_rsq.optimised_pixels import within_reach
 from tvm_rsq.synthesis_input import find_input_scale
 from tvm_rsq.synthesis_loss import StatisticsLoss
@@ -35,14 +36,16 @@ def noise(model: Model, config: SynthesisConfig, seed: int) -> CalibrationSet:
     return CalibrationSet(inputs=tuple(arrays), source=config.source, seed=seed, network_hash=model.network_hash)
 
 
-def natural(model: Model, config: SynthesisConfig, seed: int) -> CalibrationSet:
+def leaves(model: Model, config: SynthesisConfig, seed: int) -> CalibrationSet:
     """`config.images` (16) of source "statistics", (images, *input shape without batch) float32 for every input."""
-    generator = torch.Generator().manual_seed(seed)
     executor = Executor(model)
     loss = StatisticsLoss(executor, class_weight=config.class_weight, input_weight=config.input_weight)
-    scale = find_input_scale(loss, bool(executor.batch_norms), model.inputs, generator)
-    images = [within_reach(value) for value in natural_noise(model.inputs, config.images or _IMAGES, generator)]
+    scale = find_input_scale(loss, bool(executor.batch_norms), model.inputs, torch.Generator().manual_seed(seed))
+    drawn = dead_leaves(model.inputs, config.images or _IMAGES, np.random.default_rng(seed))
+    images = [within_reach(torch.from_numpy(array)) for array in drawn]
     notes = [f"input scale {scale.offset:g} + {scale.gain:g} * N(0, 1): {scale.reason}"]
+    if ignored := [name for name in ("steps", "time_limit_s") if getattr(config, name) is not None]:
+        notes.append(f'{" and ".join(ignored)} not looked at: nothing is optimised for source "statistics"')
     if not executor.batch_norms:
         notes.append("no batch norm: nothing sets the noise right; keep batch norms when exporting, or use effort best, or real inputs")
     return CalibrationSet(

@@ -17,7 +17,7 @@ import numpy as np
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.candidates import LayerCost, layer_candidates, workload_of, worthwhile
 from tvm_rsq.choose_candidates import Option, Selection, SharedChain, choose_candidates
-from tvm_rsq.choose_schemes import allowance
+from tvm_rsq.choose_schemes import allowance, expected_excess
 from tvm_rsq.executor import Executor
 from tvm_rsq.layer_facts import Candidate, LayerFacts
 from tvm_rsq.layer_override import LayerOverride
@@ -89,6 +89,7 @@ class LeverSearch:
     progress: ProgressCallback
     weights: dict[tuple[str, Candidate, float, float], Weight | None] = field(default_factory=dict)
     samples: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict)
+    ratios: dict[str, dict[Candidate, float]] = field(default_factory=dict)  # of squared errors of weights, see LayerSensitivity
 
     def run(self) -> LeverPlan:
         chain_of = {layer: chain for chain in self.chains for layer in chain.layers}
@@ -101,7 +102,7 @@ class LeverSearch:
         chains = [SharedChain(chain=chain, excess=self._chain_excess(chain)) for chain in self.chains]
         found = [LayerSensitivity(name, math.inf, values[self.base[name]]) for name, values in kl.items()]
         selection = self._within_budget(options, chains, allowance(found, self.budget))
-        points = [(budget, choose_candidates(options, chains, allowance(found, budget))) for budget in FRONTIER]
+        points = [(part, choose_candidates(options, chains, allowance(found, part))) for part in FRONTIER]
         baseline = Selection(taken={name: choices[0] for name, choices in options.items()})
         frontier = tuple(
             FrontierPoint(budget=budget, time_us=s.time_us, excess=s.excess, kl=self._whole(s)) for budget, s in [(0.0, baseline), *points]
@@ -140,6 +141,7 @@ class LeverSearch:
             made = {c: self._weight(layer, c, used) for c, used in tensors.items()}
             wanted[layer.name] = [c for c, weight in made.items() if weight is not None]
             trials[layer.name] = [made[c].real for c in wanted[layer.name]]
+            self.ratios[layer.name] = {c: layer.error_ratio(made[c].real(), made[base].real()) for c in wanted[layer.name]}
         found = measure(self.executor.model, self.calibration, self.tensors, trials, executor=self.executor, progress=self.progress)
         return {name: dict(zip(wanted[name], values, strict=True)) for name, values in found.items()}
 
@@ -151,8 +153,7 @@ class LeverSearch:
         def excess(candidate: Candidate) -> float:
             if candidate == base:
                 return 0.0
-            value = kl.get(candidate, math.inf)
-            return max(0.0, value - kl[base]) if math.isfinite(value) else math.inf
+            return expected_excess(kl.get(candidate, math.inf), kl[base], self.ratios[layer.name].get(candidate, math.inf))
 
         return [Option(candidate=c, time_us=time, excess=excess(c), shared=shared) for (c, shared), time in times.items()]
 

@@ -136,12 +136,13 @@ class _Planner:
     def _granularity(self, tensors: Mapping[str, TensorQuant]) -> dict[str, Decision]:
         """Per tensor where that is within the budget."""
         open_layers = [layer for layer in self.facts if self._word(layer.name).scheme is None]
-        trials = {}
+        trials, ratios = {}, {}
         for layer in open_layers:
             ways = [fitted(layer, self._base(layer, scheme), tensors)[:2] for scheme in ("per_tensor", "per_channel")]
             trials[layer.name] = [partial(layer.real, layer.integers(c, s), s) for c, s in ways]
+            ratios[layer.name] = layer.error_ratio(*(make() for make in trials[layer.name]))
         values = measure(self.model, self.calibration, tensors, trials, executor=self.executor, progress=self.progress) if trials else {}
-        found = [LayerSensitivity(name, *pair) for name, pair in values.items()]
+        found = [LayerSensitivity(name, *pair, ratios[name]) for name, pair in values.items()]
         schemes = choose(found, allowance(found, self.config.budget))
         decisions = {layer.name: self._fixed(layer) for layer in self.facts}
         for kl, layer in zip(found, open_layers, strict=True):
@@ -183,7 +184,7 @@ class _Planner:
         if self.calibration.source == "statistics":
             widened = widen_pooled(ranges.ranges, self.calibration, executor=self.executor, view=self.view, origin=self.origin)
             ranges = replace(ranges, ranges=widened)
-        elif self.calibration.source != "real" and self.statistics:
+        if self.calibration.source != "real" and self.statistics:
             widened = widen_silent(
                 ranges.ranges, self.statistics, self.calibration, executor=self.executor, view=self.view, islands=islands,
                 origin=self.origin,

@@ -28,11 +28,15 @@ from tvm_rsq.shared_prefix import SharedPrefix
 
 @dataclass(frozen=True, slots=True)
 class LayerSensitivity:
-    """Divergence of the network's output, in nats, when this layer alone is quantized.   0 <= both, infinity allowed"""
+    """Divergence of the network's output, in nats, when this layer alone is quantized.   0 <= both, infinity allowed
+
+    error_ratio  squared error of the per-tensor weight over that of the per-channel one
+    """
 
     layer: str
     per_tensor: float
     per_channel: float
+    error_ratio: float = 1.0
 
 
 def measure(

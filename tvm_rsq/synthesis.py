@@ -22,7 +22,7 @@ from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.config import SynthesisConfig, check_effort, check_seed
 from tvm_rsq.executor import Executor
 from tvm_rsq.model import Model
-from tvm_rsq.noise_sources import natural, noise
+from tvm_rsq.noise_sources import leaves, noise
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.synthesis_budget import network_cost, plan_budget
 from tvm_rsq.synthesis_input import find_input_scale, starting_images
@@ -56,8 +56,8 @@ def synthesize(
     if config.source in ("gaussian", "uniform"):
         return noise(model, config, seed)
     if config.source == "statistics":
-        found = natural(model, config, seed)
-        progress(Progress(stage="synthesis", done=1, total=1, detail="noise, nothing is optimised"))
+        found = leaves(model, config, seed)
+        progress(Progress(stage="synthesis", done=1, total=1, detail="dead leaves, nothing is optimised"))
         return found
 
     deadline = math.inf if config.time_limit_s is None else time.monotonic() + config.time_limit_s
