@@ -166,12 +166,13 @@ def test_compile_passes_every_option_on(library, here):
 def test_the_methods_of_quantization_are_passed_on(library, here, arguments):
     done = invoke(
         *arguments, "--rounding", "squant", "--weight-range", "mse", "--equalization", "weights", "--bias-correction", "analytic",
-        "--range-method", "kl", "--source", "gaussian",
+        "--range-method", "kl", "--source", "gaussian", "--eight-bit-share", "0.2",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     config = next(value for _, args, _ in library for value in args if isinstance(value, tvm_rsq.QuantConfig))
     assert (config.rounding, config.weight_range, config.equalization) == ("squant", "mse", "weights")
     assert (config.bias_correction, config.range_method, config.synthesis.source) == ("analytic", "kl", "gaussian")
+    assert config.eight_bit_share == 0.2
 
 
 def test_methods_that_do_not_go_together_are_refused(library, here):

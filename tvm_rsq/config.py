@@ -94,6 +94,8 @@ class QuantConfig:
     """What to quantize to.
 
     weight_bits, activation_bits  4, 6 or 8
+    eight_bit_share  of all weights, 0 to 1: layers that hold no more than that together keep 8 bits where weight_bits is less, those that
+                  gain the most for their size (see choose_bits)
     scheme        "per_tensor", "per_channel", or "hybrid": per-tensor where it costs next to nothing
     nonuniform    codebook weights
     effort        "instant" spends seconds where "best" spends minutes
@@ -115,6 +117,7 @@ class QuantConfig:
 
     weight_bits: int = 8
     activation_bits: int = 8
+    eight_bit_share: float = 0.05
     scheme: Scheme = "hybrid"
     nonuniform: bool = False
     effort: Literal["instant", "best"] = "instant"
@@ -136,6 +139,8 @@ class QuantConfig:
             _whole(self.activation_bits) and self.activation_bits in BITS,
             f"activation_bits is {self.activation_bits!r}, expected one of {BITS}",
         )
+        share = self.eight_bit_share
+        _require(_number(share) and 0 <= share <= 1, f"eight_bit_share is {share!r}, expected a number from 0 to 1, such as 0.05")
         _require(self.scheme in SCHEMES, f"scheme is {self.scheme!r}, expected one of {SCHEMES}")
         _require(
             not self.nonuniform,

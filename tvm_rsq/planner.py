@@ -15,6 +15,7 @@ from functools import partial
 from tvm_rsq.calibration import calibrate
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.candidates import LayerCost, usable_levers
+from tvm_rsq.choose_bits import EIGHT, keep_eight_bits
 from tvm_rsq.choose_schemes import allowance, choose
 from tvm_rsq.config import QuantConfig
 from tvm_rsq.errors import ConfigError
@@ -78,12 +79,18 @@ class _Planner:
         self.islands = find_islands(self.view, {name for name, override in self.said.items() if override.scheme == "float"})
         self.own_bits = self._own_bits()
         self.origin = origins(self.view, self.islands, self.own_bits)
-        bits = {layer.name: self._word(layer.name).weight_bits or config.weight_bits for layer in self.executor.layers}
-        mse = self.recipe.weight_range == "mse"
-        self.facts = layer_facts(model, self.executor, self.view, self.islands, bits, mse=mse)
+        self.kept: dict[str, float] = {}  # at 8 bits where the rest has fewer -> nats
+        self.facts = self._facts()
 
     def run(self) -> QuantPlan:
         tensors = self._activations()
+        if self.config.weight_bits < EIGHT and self.config.eight_bit_share > 0:
+            unsaid = frozenset(layer.name for layer in self.facts if self._word(layer.name).weight_bits is None)
+            self.kept = keep_eight_bits(
+                self.facts, self.config.eight_bit_share, tensors, self.calibration, executor=self.executor, open_layers=unsaid,
+                progress=self.progress,
+            )  # fmt: skip
+            self.facts = self._facts()
         found: LeverPlan | None = None
         if self.config.scheme != "hybrid":
             decisions = {layer.name: self._fixed(layer) for layer in self.facts}
@@ -96,7 +103,7 @@ class _Planner:
         return self._plan(tensors, decisions, found)
 
     def _plan(self, tensors: Mapping[str, TensorQuant], decisions: Mapping[str, Decision], found: LeverPlan | None) -> QuantPlan:
-        layers = tuple(layer_plan(layer, decisions[layer.name], tensors) for layer in self.facts)
+        layers = tuple(layer_plan(layer, self._with_bits(layer, decisions[layer.name]), tensors) for layer in self.facts)
         log.info("%d layers: %s", len(layers), {scheme: sum(layer.scheme == scheme for layer in layers) for scheme in LAYER_SCHEMES})
         config, calibration = self.config, self.calibration
         frontier = {"target": self.timed.name, "frontier": [asdict(point) for point in found.frontier]} if found and self.timed else {}
@@ -107,6 +114,7 @@ class _Planner:
             float_islands=_float_islands(self.view, self.islands),
             provenance={
                 "scheme": config.scheme, "weight_bits": config.weight_bits, "activation_bits": config.activation_bits,
+                "eight_bit_share": config.eight_bit_share,
                 "budget": config.budget, "levers": config.levers if isinstance(config.levers, str) else list(config.levers),
                 "requantize": config.requantize, "range_method": config.range_method, "effort": config.effort, "seed": config.seed,
                 **asdict(self.recipe),
@@ -114,6 +122,16 @@ class _Planner:
                 "calibration_notes": list(calibration.notes), **frontier,
             },
         )  # fmt: skip
+
+    def _facts(self) -> tuple[LayerFacts, ...]:
+        bits = {layer.name: self._word(layer.name).weight_bits or self.config.weight_bits for layer in self.executor.layers}
+        bits |= dict.fromkeys(self.kept, EIGHT)
+        return layer_facts(self.model, self.executor, self.view, self.islands, bits, mse=self.recipe.weight_range == "mse")
+
+    def _with_bits(self, layer: LayerFacts, decision: Decision) -> Decision:
+        if layer.name not in self.kept:
+            return decision
+        return replace(decision, reason=f"{decision.reason}; 8 bits, for {self.config.weight_bits} cost {self.kept[layer.name]:.2g} nats")
 
     def _word(self, layer: str) -> LayerOverride:
         return self.said.get(layer, LayerOverride())

@@ -1,6 +1,7 @@
 """Every method of the table as a frozen recipe, under its name.
 
-Whatever is not named in a recipe is plain: mse ranges of activations, min-max weights rounded to nearest, no equalization, no correction.
+Whatever is not named in a recipe is plain: mse ranges of activations, min-max weights rounded to nearest, no equalization, no correction,
+every weight at the bits of the row.
 Methods that round better start from the same weight ranges as "mse weights" below 8 bits, so that a row differs in the rounding alone.
 """
 
@@ -15,6 +16,7 @@ from tvm_rsq.config import SCHEMES, QuantConfig
 
 PLAIN: Mapping[str, Any] = {
     "range_method": "mse", "weight_range": "min_max", "equalization": "none", "rounding": "nearest", "bias_correction": "none",
+    "eight_bit_share": 0.0,
 }  # fmt: skip
 
 
@@ -53,7 +55,8 @@ def _plain(**fields: Any) -> Mapping[str, Any]:
 
 
 _CLIPPED: Mapping[str, Any] = {"weight_range": "mse"}
-OURS, OURS_BEST = "ours", "ours, best"
+OURS, OURS_BEST, EVEN = "ours", "ours, best", "ours, all layers alike"
+EVEN_BEST = "ours, best, all layers alike"
 ONNXRUNTIME, NNCF = "ONNX Runtime", "NNCF"
 NONUNIFORM, HYBRID = "non-uniform, seed", "hybrid, seed"
 RIVALS = (ONNXRUNTIME, NNCF)
@@ -71,7 +74,9 @@ METHODS: Mapping[str, Method] = {
     "reconstruction": Method(fields=_plain(rounding="reconstruct"), below_8=_CLIPPED, effort="best", seeded=True),
     HYBRID: Method(fields=_plain(levers="none"), schemes=("hybrid",)),
     OURS: Method(),
+    EVEN: Method(fields={"eight_bit_share": 0.0}, bits=(4, 6)),
     OURS_BEST: Method(fields={"effort": "best"}, effort="best", seeded=True),
+    EVEN_BEST: Method(fields={"effort": "best", "eight_bit_share": 0.0}, effort="best", seeded=True, bits=(4, 6)),
     NONUNIFORM: Method(fields=_plain(), schemes=("per_channel", "per_tensor"), kind="non-uniform", bits=(4, 6)),
     ONNXRUNTIME: Method(schemes=("per_channel", "per_tensor"), kind="onnxruntime", bits=(8,), packages=("onnxruntime",)),
     NNCF: Method(schemes=("per_channel",), kind="nncf", bits=(8,), packages=("nncf", "openvino")),

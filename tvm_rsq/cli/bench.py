@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _OF_COMPILING = (
     "target", "batch", "weight_bits", "activation_bits", "scheme", "budget", "levers", "requantize", "range_method", "rounding",
-    "weight_range", "equalization", "bias_correction", "override", "calibration", "source", "effort", "time_limit", "tuning",
+    "weight_range", "eight_bit_share", "equalization", "bias_correction", "override", "calibration", "source", "effort", "time_limit",
+    "tuning",
 )  # fmt: skip
 
 
@@ -64,6 +65,7 @@ def bench(
     range_method: options.RangeMethodOption = options.DEFAULTS.range_method,
     rounding: options.RoundingOption = options.DEFAULTS.rounding,
     weight_range: options.WeightRangeOption = options.DEFAULTS.weight_range,
+    eight_bit_share: options.EightBitShare = options.DEFAULTS.eight_bit_share,
     equalization: options.EqualizationOption = options.DEFAULTS.equalization,
     bias_correction: options.BiasCorrectionOption = options.DEFAULTS.bias_correction,
     override: options.Overrides = None,
@@ -88,7 +90,7 @@ def bench(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, levers=levers, requantize=requantize, seed=seed, effort=effort, time_limit_s=time_limit,
         rounding=rounding, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
-        calibration=calibration, source=source,
+        eight_bit_share=eight_bit_share, calibration=calibration, source=source,
     )  # fmt: skip
     baseline = None if fp32 is None else read_model(fp32)
     data = read_calibration(calibration)

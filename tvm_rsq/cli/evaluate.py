@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _OF_QUANTIZATION = (
     "batch", "weight_bits", "activation_bits", "scheme", "budget", "range_method", "rounding", "weight_range", "equalization",
-    "bias_correction", "override", "calibration", "source", "seed", "effort", "time_limit",
+    "eight_bit_share", "bias_correction", "override", "calibration", "source", "seed", "effort", "time_limit",
 )  # fmt: skip
 
 
@@ -45,6 +45,7 @@ def evaluate(
     range_method: options.RangeMethodOption = options.DEFAULTS.range_method,
     rounding: options.RoundingOption = options.DEFAULTS.rounding,
     weight_range: options.WeightRangeOption = options.DEFAULTS.weight_range,
+    eight_bit_share: options.EightBitShare = options.DEFAULTS.eight_bit_share,
     equalization: options.EqualizationOption = options.DEFAULTS.equalization,
     bias_correction: options.BiasCorrectionOption = options.DEFAULTS.bias_correction,
     override: options.Overrides = None,
@@ -64,7 +65,7 @@ def evaluate(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
         rounding=rounding, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
-        calibration=calibration, source=source,
+        eight_bit_share=eight_bit_share, calibration=calibration, source=source,
     )  # fmt: skip
     network = read_model(model)
     inputs = read_inputs(input_)

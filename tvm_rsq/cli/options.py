@@ -62,6 +62,13 @@ RoundingOption = Annotated[
 WeightRangeOption = Annotated[
     WeightRange, typer.Option("--weight-range", rich_help_panel=_QUANTIZATION, help="How weight ranges are found; mse may clip.")
 ]
+EightBitShare = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE", rich_help_panel=_QUANTIZATION,
+        help="Of all weights, 0 to 1: layers that keep 8 bits where --weight-bits is less, those that gain the most for their size.",
+    ),
+]  # fmt: skip
 EqualizationOption = Annotated[
     Equalization,
     typer.Option("--equalization", rich_help_panel=_QUANTIZATION, help="Of channels' ranges. weights: across layers, as DFQ does."),
@@ -112,8 +119,9 @@ def quant_config(
     budget: float = DEFAULTS.budget, range_method: RangeMethod = DEFAULTS.range_method, overrides: list[str] | None = None,
     levers: str = "auto", requantize: Literal["float", "fixed_point"] = "float", rounding: Rounding = "auto",
     weight_range: WeightRange = "auto", equalization: Equalization = "auto", bias_correction: BiasCorrection = "auto",
-    calibration: Path | None = None, source: Source = DEFAULTS.synthesis.source,
-    seed: int = DEFAULTS.seed, effort: Literal["instant", "best"] = DEFAULTS.effort, **synthesis: object,
+    eight_bit_share: float = DEFAULTS.eight_bit_share, calibration: Path | None = None,
+    source: Source = DEFAULTS.synthesis.source, seed: int = DEFAULTS.seed,
+    effort: Literal["instant", "best"] = DEFAULTS.effort, **synthesis: object,
 ) -> QuantConfig:  # fmt: skip
     """The configuration of these options; `synthesis` are fields of SynthesisConfig.
 
@@ -126,6 +134,7 @@ def quant_config(
             weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
             overrides=dict(_override(text) for text in overrides or ()), seed=seed, effort=effort, requantize=requantize,
             rounding=rounding, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
+            eight_bit_share=eight_bit_share,
             levers=levers if levers in ("auto", "none") else tuple(name.strip() for name in levers.split(",")),  # type: ignore[arg-type]
             synthesis=SynthesisConfig(source=source, **synthesis),  # type: ignore[arg-type]
         )  # fmt: skip
