@@ -15,11 +15,12 @@ def specs(*shapes):
     return [InputSpec(name=f"x{i}", shape=shape, dtype="float32") for i, shape in enumerate(shapes)]
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 32, 32), (1, 1, 7, 50), (1, 4, 2, 2), (1, 10), (1, 3, 1, 9)])
+@pytest.mark.parametrize("shape", [(1, 3, 32, 32), (1, 1, 7, 50), (1, 4, 2, 2), (1, 10), (1, 3, 1, 9), (1, 1, 2, 16000)])
 def test_arrays_have_the_inputs_shape_and_deviation_1(shape):
-    (images,) = dead_leaves(specs(shape), 12, np.random.default_rng(0))
-    assert images.shape == (12, *shape[1:]) and images.dtype == np.float32 and np.isfinite(images).all()
-    assert images.mean() == pytest.approx(0, abs=0.3) and images.std() == pytest.approx(1, abs=0.2)
+    (images,) = dead_leaves(specs(shape), 12 if max(shape) < 1000 else 1, np.random.default_rng(0))
+    assert images.shape[1:] == shape[1:] and images.dtype == np.float32 and np.isfinite(images).all()
+    exact = len(shape) == 4 and min(shape[2:]) > 1  # images; white noise is of mean 0 on average only
+    assert images.mean() == pytest.approx(0, abs=1e-4 if exact else 0.3) and images.std() == pytest.approx(1, abs=1e-3 if exact else 0.2)
 
 
 def test_the_seed_decides():

@@ -36,7 +36,7 @@ from tvm_rsq.reconstruction_budget import Budget
 from tvm_rsq.round_weights import nearest
 from tvm_rsq.sensitivity import fake_quantized
 
-FOUR = {"weight_bits": 4, "activation_bits": 4, "scheme": "per_channel"}
+FOUR = {"eight_bit_share": 0.0, "weight_bits": 4, "activation_bits": 4, "scheme": "per_channel"}
 LEARN = {**FOUR, "rounding": "reconstruct"}
 
 
@@ -234,7 +234,7 @@ def test_a_layer_whose_sums_would_overflow_keeps_its_bias_and_scale():
 
 def test_best_effort_reconstructs_below_8_bits():
     best = QuantConfig(effort="best")
-    assert recipe(best, "real").rounding == "nearest"
+    assert recipe(best, "real").rounding == "squant"
     for low in (best.replace(weight_bits=4), best.replace(activation_bits=4)):
         assert (recipe(low, "real").rounding, recipe(low, "real").bias_correction) == ("reconstruct", "none")
     assert recipe(best.replace(weight_bits=4, bias_correction="analytic"), "real").rounding == "squant"

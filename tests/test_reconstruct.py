@@ -58,7 +58,7 @@ def images() -> CalibrationSet:
 
 
 def _plan(network: Model, images: CalibrationSet, **config) -> QuantPlan:
-    return make_plan(network, images, QuantConfig(scheme="per_channel", **config))
+    return make_plan(network, images, QuantConfig(scheme="per_channel", eight_bit_share=0.0, **config))
 
 
 def _budget(blocks: int, **settings) -> Budget:

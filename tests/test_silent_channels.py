@@ -19,10 +19,11 @@ from tvm_rsq.pipeline import prepare
 from tvm_rsq.silent_channels import DEVIATIONS, LEAST_DEVIATIONS, widen_silent
 
 X = torch.randn(8, 3, 10, 10, generator=torch.Generator().manual_seed(0))
+SEEN = 0.1
 WIDE = 40.0  # the silent channel's deviation in training
 
 
-def widened(function, silent: bool, source: str = "retro-synthesis") -> tuple[dict, str]:
+def widened(function, silent: bool, source: str = "retro-synthesis") -> tuple[dict, str, NormalStatistics]:
     torch.manual_seed(0)
     module = Block(function, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 4, 1), c=nn.Conv2d(4, 2, 1)).eval()
     model = prepare(load(module, (X[:1],)))
@@ -36,14 +37,14 @@ def widened(function, silent: bool, source: str = "retro-synthesis") -> tuple[di
             std = value.std(0)
             std[2] = WIDE if silent else 1.5 * std[2]
             statistics[island.layer] = NormalStatistics(mean=value.mean(0), std=std)
-    ranges = {name: (-1.0, 1.0) if name == "x" else (0.0, 1.0) for name in islands.quantized}
+    ranges = {name: (-1.0, 1.0) if name == "x" else (0.0, SEEN) for name in islands.quantized}
     found = widen_silent(
         ranges, statistics, CalibrationSet(inputs=(X.numpy(),), source=source), executor=executor, view=view, islands=islands,
         origin=origins(view, islands, ()),
     )  # fmt: skip
     output = next(island.output for island in islands.islands if island.layer == "b.weight")
     assert {name for name in ranges if found[name] != ranges[name]} <= {i.output for i in islands.islands if i.layer}
-    return found, output
+    return found, output, statistics["b.weight"]
 
 
 @pytest.mark.parametrize(
@@ -56,17 +57,20 @@ def widened(function, silent: bool, source: str = "retro-synthesis") -> tuple[di
     ],
 )
 def test_a_silent_channel_gets_what_its_activation_lets_through(function, low, high):
-    found, output = widened(function, silent=True)
+    found, output, _ = widened(function, silent=True)
     np.testing.assert_allclose(found[output], (low, high), atol=3)
 
 
 def test_channels_that_were_seen_are_left_as_they_are():
-    found, output = widened(lambda m, x: m.c(torch.relu(m.b(torch.relu(m.a(x))))), silent=False)
-    assert found[output] == (0.0, 1.0)
+    found, output, _ = widened(lambda m, x: m.c(torch.relu(m.b(torch.relu(m.a(x))))), silent=False)
+    assert found[output] == (0.0, SEEN)
 
 
 def test_without_images_every_channel_gets_four_deviations():
-    found, output = widened(lambda m, x: m.c(torch.relu(m.b(torch.relu(m.a(x))))), silent=True, source="statistics")
+    found, output, _ = widened(lambda m, x: m.c(torch.relu(m.b(torch.relu(m.a(x))))), silent=True, source="statistics")
     np.testing.assert_allclose(found[output], (0.0, LEAST_DEVIATIONS * WIDE), atol=3)
-    found, output = widened(lambda m, x: m.c(nn.functional.relu6(m.b(torch.relu(m.a(x))))), silent=True, source="statistics")
+    found, output, _ = widened(lambda m, x: m.c(nn.functional.relu6(m.b(torch.relu(m.a(x))))), silent=True, source="statistics")
     assert found[output] == (0.0, 6.0)
+    found, output, trained = widened(lambda m, x: m.c(torch.relu(m.b(torch.relu(m.a(x))))), silent=False, source="statistics")
+    assert found[output][1] == pytest.approx(max(SEEN, (trained.mean + LEAST_DEVIATIONS * trained.std).max()))
+    assert found[output][1] > SEEN

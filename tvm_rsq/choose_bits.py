@@ -28,22 +28,22 @@ EIGHT = 8
 
 def keep_eight_bits(
     facts: Sequence[LayerFacts], share: float, tensors: Mapping[str, TensorQuant], calibration: CalibrationSet, *, executor: Executor,
-    open_layers: frozenset[str], progress: ProgressCallback = silent,
+    base: Mapping[str, Candidate], progress: ProgressCallback = silent,
 ) -> dict[str, float]:  # fmt: skip
     """Layer -> its gain in nats, of the layers that are to keep 8 bits, in execution order.
 
-    facts        of all layers, with the few bits
-    share        of all weights of quantized layers, from 0 to 1
-    open_layers  those that may be chosen
+    facts  of all layers, with the few bits
+    share  of all weights of quantized layers, from 0 to 1
+    base   how the layers that may be chosen are computed otherwise
     """
     quantized = [layer for layer in facts if not layer.in_float]
-    low = [layer for layer in quantized if layer.name in open_layers and layer.bits < EIGHT]
     room = share * sum(layer.weight.size for layer in quantized)
-    if not any(layer.weight.size <= room for layer in low):
+    low = [layer for layer in quantized if layer.name in base and layer.bits < EIGHT and layer.weight.size <= room]
+    if not low:
         return {}
     trials = {}
     for layer in low:
-        ways = [(way, fitted(way, Candidate(scheme="per_channel"), tensors)[:2]) for way in (layer, replace(layer, bits=EIGHT))]
+        ways = [(way, fitted(way, base[layer.name], tensors)[:2]) for way in (layer, replace(layer, bits=EIGHT))]
         trials[layer.name] = [partial(way.real, way.integers(candidate, scale), scale) for way, (candidate, scale) in ways]
     found = measure(executor.model, calibration, tensors, trials, executor=executor, progress=progress)
     return _chosen({name: gain(*pair) for name, pair in found.items()}, {layer.name: layer.weight.size for layer in low}, room)
@@ -54,6 +54,11 @@ def gain(few: float, eight: float) -> float:
     if not math.isfinite(eight):
         return 0.0
     return max(0.0, few - eight) if math.isfinite(few) else math.inf
+
+
+def why(bits: int, gained: float) -> str:
+    """A phrase for the report."""
+    return f"8 bits: {bits} would cost {gained:.2g} nats more" if math.isfinite(gained) else f"8 bits: the output is not finite at {bits}"
 
 
 def _chosen(gains: Mapping[str, float], sizes: Mapping[str, int], room: float) -> dict[str, float]:

@@ -60,6 +60,8 @@ def _image(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray
         left -= int(leaf.sum())
         if left < _BARE * height * width:
             break
+    else:  # thin inputs take more leaves than that: every pixel that is left is a leaf of its own
+        colours[bare] = generator.uniform(-math.sqrt(3), math.sqrt(3), (left, 1)) + _COLOUR * generator.standard_normal((left, channels))
     return colours + amplitudes[..., None] * _texture(height, width, generator)[..., None]
 
 

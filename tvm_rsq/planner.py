@@ -15,7 +15,7 @@ from functools import partial
 from tvm_rsq.calibration import calibrate
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.candidates import LayerCost, usable_levers
-from tvm_rsq.choose_bits import EIGHT, keep_eight_bits
+from tvm_rsq.choose_bits import EIGHT, keep_eight_bits, why
 from tvm_rsq.choose_schemes import allowance, choose
 from tvm_rsq.config import QuantConfig
 from tvm_rsq.errors import ConfigError
@@ -85,9 +85,9 @@ class _Planner:
     def run(self) -> QuantPlan:
         tensors = self._activations()
         if self.config.weight_bits < EIGHT and self.config.eight_bit_share > 0:
-            unsaid = frozenset(layer.name for layer in self.facts if self._word(layer.name).weight_bits is None)
+            base = {layer.name: self._fixed(layer).candidate for layer in self.facts if self._word(layer.name).weight_bits is None}
             self.kept = keep_eight_bits(
-                self.facts, self.config.eight_bit_share, tensors, self.calibration, executor=self.executor, open_layers=unsaid,
+                self.facts, self.config.eight_bit_share, tensors, self.calibration, executor=self.executor, base=base,
                 progress=self.progress,
             )  # fmt: skip
             self.facts = self._facts()
@@ -131,7 +131,7 @@ class _Planner:
     def _with_bits(self, layer: LayerFacts, decision: Decision) -> Decision:
         if layer.name not in self.kept:
             return decision
-        return replace(decision, reason=f"{decision.reason}; 8 bits, for {self.config.weight_bits} cost {self.kept[layer.name]:.2g} nats")
+        return replace(decision, reason=f"{decision.reason}; {why(self.config.weight_bits, self.kept[layer.name])}")
 
     def _word(self, layer: str) -> LayerOverride:
         return self.said.get(layer, LayerOverride())
@@ -199,14 +199,14 @@ class _Planner:
             self.model, self.calibration, list(needed), method=config.range_method, bits=config.activation_bits,
             executor=self.executor, progress=self.progress,
         )  # fmt: skip
-        if self.calibration.source == "statistics":
-            widened = widen_pooled(ranges.ranges, self.calibration, executor=self.executor, view=self.view, origin=self.origin)
-            ranges = replace(ranges, ranges=widened)
         if self.calibration.source != "real" and self.statistics:
             widened = widen_silent(
                 ranges.ranges, self.statistics, self.calibration, executor=self.executor, view=self.view, islands=islands,
                 origin=self.origin,
             )  # fmt: skip
+            ranges = replace(ranges, ranges=widened)
+        if self.calibration.source == "statistics":
+            widened = widen_pooled(ranges.ranges, self.calibration, executor=self.executor, view=self.view, origin=self.origin)
             ranges = replace(ranges, ranges=widened)
         found = ranges.quantize(config.activation_bits, self.own_bits)
         return {name: found[self.origin[name]] for name in islands.quantized}

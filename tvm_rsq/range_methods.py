@@ -77,7 +77,9 @@ def _merged(counts: np.ndarray) -> np.ndarray:
 
 
 def _without_zeros(counts: np.ndarray, low: float, high: float) -> np.ndarray:
-    zero = min(max(int(-low / (high - low) * len(counts)), 0), len(counts) - 1)
+    if not low <= 0 <= high:
+        return counts
+    zero = min(int(-low / (high - low) * len(counts)), len(counts) - 1)
     beside = [counts[i] for i in (zero - 1, zero + 1) if 0 <= i < len(counts)]
     changed = counts.copy()
     changed[zero] = min(counts[zero], float(np.mean(beside)))

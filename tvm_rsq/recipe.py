@@ -3,7 +3,7 @@
                  W8                  below 8 bits
 weight range     min-max             mse
 equalization     activations         none                  only on images made from batch-norm statistics, or real ones
-rounding         nearest             squant                effort "best": reconstruct, where weights or activations are below 8 bits
+rounding         squant              squant                effort "best": reconstruct, where weights or activations are below 8 bits
 bias correction  from the data       from the data         not where the data is noise, nor behind adaround and reconstruct; analytic on
                                                            source "statistics"
 """
@@ -36,7 +36,7 @@ def recipe(config: QuantConfig, source: str, batch_norms: bool = True) -> Recipe
     low, noise = config.weight_bits < 8, is_noise(source, batch_norms)
     weight_range: WeightRange = "mse" if low else "min_max"
     equalization: Equalization = "none" if low or noise else "activations"
-    rounding: Rounding = "squant" if low else "nearest"
+    rounding: Rounding = "squant"
     if config.effort == "best" and source != "statistics" and (low or config.activation_bits < 8) and config.bias_correction != "analytic":
         rounding = "reconstruct"
     chosen = _or(config.rounding, rounding)
@@ -54,8 +54,8 @@ def _refuse_what_needs_images(config: QuantConfig) -> None:
     for name, needs in (("rounding", ("feedback", *LEARNED)), ("bias_correction", ("empirical",))):
         if (value := getattr(config, name)) in needs:
             raise ConfigError(
-                f'{name} is {value!r}, which needs images, and the data is noise (source "statistics"); use effort "best", or give a '
-                "calibration set"
+                f'{name} is {value!r}, which needs images of the network, and source "statistics" has drawn ones; use effort "best", or '
+                "give a calibration set"
             )
 
 

@@ -47,9 +47,10 @@ def widen_silent(
     origin      stored tensor -> the one whose range it has (see origins)
     """
     layers = {i.output: i for i in islands.islands if i.layer in statistics and origin.get(i.output) in ranges}
-    biased = {_biased(view, island): island for island in layers.values()}
-    observed = channel_moments(executor, calibration, {*biased, *(r for i in layers.values() if (r := _residual(view, i)))})
     every = calibration.source == "statistics"
+    biased = set() if every else {_biased(view, island) for island in layers.values()}
+    wanted = biased | {r for i in layers.values() if (r := _residual(view, i))}
+    observed = channel_moments(executor, calibration, wanted) if wanted else {}
     deviations = LEAST_DEVIATIONS if every else DEVIATIONS
     found = dict(ranges)
     for output, island in layers.items():
