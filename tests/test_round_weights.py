@@ -38,7 +38,7 @@ def case(bits: int = 4):
     source = load(network(), (X[:1],))
     model = prepare(source)
     data = CalibrationSet(inputs=(X.numpy(),))
-    return source, model, data, make_plan(model, data, QuantConfig(scheme="per_channel", weight_bits=bits))
+    return source, model, data, make_plan(model, data, QuantConfig(scheme="per_channel", weight_bits=bits, eight_bit_share=0.0))
 
 
 def test_moments_tell_what_a_change_of_weights_does():
@@ -81,7 +81,7 @@ def test_feedback_is_closer_to_the_float_network_where_inputs_are_correlated():
     module = nn.Sequential(nn.Conv2d(3, 8, 5), nn.ReLU(), nn.Conv2d(8, 8, 3)).eval()
     model = prepare(load(module, (smooth[:1],)))
     data = CalibrationSet(inputs=(smooth.numpy(),))
-    plan = make_plan(model, data, QuantConfig(scheme="per_channel", weight_bits=4))
+    plan = make_plan(model, data, QuantConfig(scheme="per_channel", weight_bits=4, eight_bit_share=0.0))
     executor = Executor(model)
     (exact,) = executor.run([smooth])
 
@@ -94,7 +94,7 @@ def test_feedback_is_closer_to_the_float_network_where_inputs_are_correlated():
 
 def test_the_recipe():
     config = QuantConfig()
-    assert recipe(config, "retro-synthesis").rounding == "nearest"
+    assert recipe(config, "retro-synthesis").rounding == "squant"
     assert recipe(config, "real").equalization == "activations"
     assert recipe(config, "gaussian").equalization == "none"
     low = QuantConfig(weight_bits=4)

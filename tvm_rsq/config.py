@@ -54,10 +54,10 @@ class SynthesisConfig:
     swing          random shifts in front of strided convolutions (GENIE, CVPR 2023)
     low_pass       strength of the smoothing between steps, 0 switches it off
     time_limit_s   stop after so many seconds and keep the best so far
-    source         "retro-synthesis", images that are optimised; "statistics", noise whose values are set right at every layer as its batch
-                   norms say, without any optimisation; "auto", the former at effort "best" and the latter at "instant"; by the recipes of
-                   others "zeroq" (CVPR 2020) or "generator" (GENIE, CVPR 2023), whose rates and losses are their own; or the controls
-                   "gaussian" (N(0,1)) and "uniform" noise
+    source         "retro-synthesis", images that are optimised; "statistics", drawn images whose values are set right at every layer as its
+                   batch norms say, without any optimisation; "auto", the former at effort "best" and the latter at "instant"; by the
+                   recipes of others "zeroq" (CVPR 2020) or "generator" (GENIE, CVPR 2023), whose rates and losses are their own; or the
+                   controls "gaussian" (N(0,1)) and "uniform" noise
     """
 
     images: int | None = None

@@ -8,6 +8,7 @@ statistics  dead leaves on the scale that the network takes (see synthesis_input
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from tvm_rsq.synthesis_input import find_input_scale
 from tvm_rsq.synthesis_loss import StatisticsLoss
 
 _IMAGES = 16
+_UNUSED = ("batch", "steps", "learning_rate", "optimizer", "swing", "low_pass", "time_limit_s")
 
 
 def noise(model: Model, config: SynthesisConfig, seed: int) -> CalibrationSet:
@@ -44,10 +46,10 @@ def leaves(model: Model, config: SynthesisConfig, seed: int) -> CalibrationSet:
     drawn = dead_leaves(model.inputs, config.images or _IMAGES, np.random.default_rng(seed))
     images = [within_reach(torch.from_numpy(array)) for array in drawn]
     notes = [f"input scale {scale.offset:g} + {scale.gain:g} * N(0, 1): {scale.reason}"]
-    if ignored := [name for name in ("steps", "time_limit_s") if getattr(config, name) is not None]:
-        notes.append(f'{" and ".join(ignored)} not looked at: nothing is optimised for source "statistics"')
+    if ignored := [field.name for field in fields(config) if field.name in _UNUSED and getattr(config, field.name) != field.default]:
+        notes.append(f'not looked at, for source "statistics" optimises nothing: {", ".join(ignored)}')
     if not executor.batch_norms:
-        notes.append("no batch norm: nothing sets the noise right; keep batch norms when exporting, or use effort best, or real inputs")
+        notes.append("no batch norm: nothing sets the values right; keep batch norms when exporting, or use effort best, or real inputs")
     return CalibrationSet(
         inputs=tuple(value.contiguous().numpy() for value in scale.apply(images)), source="statistics", seed=seed,
         network_hash=model.network_hash, notes=tuple(notes),

@@ -46,7 +46,8 @@ class Lines:
 
     def __init__(self, summaries: Iterable[Summary]) -> None:
         self.all = tuple(summary for summary in summaries if not summary.unsupported)
-        self._found = {self._key(s.group.network, s.group.bits, s.group.method, s.group.scheme, s.group.source): s for s in self.all}
+        by_samples = sorted(self.all, key=lambda s: s.group.samples)  # of several sets of images, the largest counts
+        self._found = {self._key(s.group.network, s.group.bits, s.group.method, s.group.scheme, s.group.source): s for s in by_samples}
 
     def get(self, network: str, bits: Bits, method: str, scheme: str = "per_channel", source: str = SYNTHETIC) -> Summary | None:
         return self._found.get(self._key(network, bits, method, scheme, source))

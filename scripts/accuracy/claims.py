@@ -7,7 +7,7 @@ from itertools import product
 
 from scripts.accuracy.claim import ALL_BITS, W8A8, Check, Claim, Lines, at_least, better, measure, networks, percent, points
 from scripts.accuracy.claims_low_bits import four_bit_weights, four_bits, near_real, nonuniform
-from scripts.accuracy.methods import HYBRID, NNCF, OURS, OURS_BEST, RIVALS
+from scripts.accuracy.methods import EVEN, HYBRID, OURS, OURS_BEST, RIVALS
 from scripts.accuracy.summary import Summary
 from scripts.accuracy.table import REAL, STATISTICS, SYNTHETIC, WHERE_SOURCES_DIFFER
 from scripts.accuracy.traits import TRAITS, Traits
@@ -56,9 +56,10 @@ def _against_rivals(lines: Lines) -> Claim:
     checks, remarks = [], []
     for name in networks(lambda t: t.labels and not t.cifar):
         ours = lines.get(name, W8A8, OURS, "hybrid") or lines.get(name, W8A8, OURS)
-        theirs = lines.get(name, W8A8, NNCF, source=REAL)
-        checks.append(better(name, ours, theirs, f"{NNCF} from {theirs.images} real images" if theirs else NNCF, by_agreement=True))
         for rival in RIVALS:
+            theirs = lines.get(name, W8A8, rival, source=REAL)
+            who = f"{rival} from {theirs.images} real images" if theirs else rival
+            checks.append(better(f"{name}, {rival}", ours, theirs, who, by_agreement=True))
             with_ours, with_noise = (lines.get(name, W8A8, rival, source=source) for source in (SYNTHETIC, "gaussian"))
             if with_ours and with_noise and with_ours.agreement and with_noise.agreement:
                 remarks.append(
@@ -86,7 +87,8 @@ def _dfq(lines: Lines) -> Claim:
     checks = []
     for name, bits, source in product(networks(lambda t: t.batch_norm), ALL_BITS, (SYNTHETIC, STATISTICS)):
         theirs = lines.get(name, bits, "DFQ", source=source)
-        checks.append(better(f"{name}, {bits}", lines.get(name, bits, OURS), theirs, f"DFQ with {source}"))
+        ours = lines.get(name, bits, EVEN if bits.weights < 8 else OURS)  # DFQ keeps no layer at 8 bits
+        checks.append(better(f"{name}, {bits}", ours, theirs, f"DFQ with {source}"))
     return Claim(text="What retro-synthesis and the defaults make is at least as good as DFQ.", checks=tuple(checks))
 
 
@@ -120,8 +122,9 @@ def _hybrid(lines: Lines) -> Claim:
     checks = []
     for name in TRAITS:
         for bits in ALL_BITS:
-            ours, other = lines.get(name, bits, OURS, "hybrid"), lines.get(name, bits, OURS)
-            checks.append(better(f"{name}, {bits}", ours, other, "all per channel"))
+            for source in (SYNTHETIC, STATISTICS):
+                ours, other = lines.get(name, bits, OURS, "hybrid", source), lines.get(name, bits, OURS, source=source)
+                checks.append(better(f"{name}, {bits}, {source}", ours, other, "all per channel"))
     remarks = []
     for name in TRAITS:
         seed, plain = lines.get(name, W8A8, HYBRID, "hybrid"), lines.get(name, W8A8, "mse")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scripts.accuracy.claim import W4A4, W4A8, Check, Claim, Lines, drop_within, networks, percent
-from scripts.accuracy.methods import NONUNIFORM, OURS_BEST
+from scripts.accuracy.methods import METHODS, NONUNIFORM, OURS_BEST
 from scripts.accuracy.table import REAL, SYNTHETIC
 from scripts.accuracy.traits import TRAITS
 
@@ -40,6 +40,9 @@ def near_real(lines: Lines) -> Claim:
     return Claim(text="Below 8 bits, no data reaches at least 90 % of what the same method reaches with real images.", checks=tuple(checks))
 
 
+_ALIKE = [name for name, method in METHODS.items() if name != NONUNIFORM and method.fields.get("eight_bit_share") == 0]
+
+
 def nonuniform(lines: Lines) -> Claim:
     """Codebooks against uniform grids."""
     checks, remarks = [], []
@@ -47,7 +50,7 @@ def nonuniform(lines: Lines) -> Claim:
         schemes = [found for scheme in ("per_channel", "per_tensor") if (found := lines.get(name, W4A8, NONUNIFORM, scheme)) and found.top1]
         uniform = [
             s for s in lines.all
-            if (s.group.network, s.group.bits, s.group.source) == (name, W4A8, SYNTHETIC) and s.group.method != NONUNIFORM and s.top1
+            if (s.group.network, s.group.bits, s.group.source) == (name, W4A8, SYNTHETIC) and s.group.method in _ALIKE and s.top1
         ]  # fmt: skip
         if not schemes or not uniform:
             checks.append(Check(about=name))

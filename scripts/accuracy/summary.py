@@ -54,6 +54,7 @@ class Summary:
     threads: tuple[int, ...] = ()
     evaluated_as: str | None = None
     float_layers: int | None = None
+    float_operators: int | None = None
     elsewhere: bool = False
     notes: tuple[str, ...] = ()
     unsupported: str = ""
@@ -96,6 +97,7 @@ def _summary(group: Group, rows: Sequence[Row]) -> Summary:
         peak_bytes=max((row.peak_bytes for row in done if row.peak_bytes is not None), default=None),
         threads=tuple(sorted({row.threads for row in done if row.threads is not None})), evaluated_as=done[0].evaluated_as,
         float_layers=max((row.float_layers for row in done if row.float_layers is not None), default=None),
+        float_operators=max((row.float_operators for row in done if row.float_operators is not None), default=None),
         elsewhere=any(row.synthesis_cpu not in ("", row.cpu) for row in done),
         notes=tuple(dict.fromkeys(note for row in done for note in row.notes)),
     )  # fmt: skip

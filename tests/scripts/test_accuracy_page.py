@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from scripts.accuracy.claims import claims
 from scripts.accuracy.markdown import page
+from scripts.accuracy.methods import EVEN, NONUNIFORM
 from scripts.accuracy.row import FAKE_QUANT, Row
 from scripts.accuracy.summary import summarize
 from tests.scripts.accuracy_rows import row
@@ -42,16 +45,23 @@ def test_nothing_is_claimed_without_rows() -> None:
         ("rivals", [row("resnet50", agreement=0.98), row("resnet50", method="NNCF", source="real", agreement=0.97)],
          [row("resnet50", agreement=0.96), row("resnet50", method="NNCF", source="real", agreement=0.97)]),
         ("sources", both("W4A8", 0.91, 0.90, source="zeroq"), both("W4A8", 0.90, 0.91, source="zeroq")),
-        ("dfq", both("W6A6", 0.91, 0.90, method="DFQ"), both("W6A6", 0.90, 0.91, method="DFQ")),
+        ("dfq", both("W8A8", 0.91, 0.90, method="DFQ"), both("W8A8", 0.90, 0.91, method="DFQ")),
+        ("dfq", [row(bits="W6A6", method=EVEN, top1=0.91), row(bits="W6A6", method="DFQ", top1=0.9)],
+         [row(bits="W6A6", method=EVEN, top1=0.89), row(bits="W6A6", method="DFQ", top1=0.9), row(bits="W6A6", top1=0.92)]),
+        ("rivals", [row("resnet50", agreement=0.98), row("resnet50", method="ONNX Runtime", source="real", agreement=0.97)],
+         [row("resnet50", agreement=0.96), row("resnet50", method="ONNX Runtime", source="real", agreement=0.97)]),
         ("W4A8", [row(bits="W4A8", method="ours, best", top1=0.916)], [row(bits="W4A8", method="ours, best", top1=0.914)]),
         ("W4A8", [row("mobilenetv2", "W4A8", "ours, best", top1=0.906)], [row("mobilenetv2", "W4A8", "ours, best", top1=0.904)]),
         ("W4A4", [row(bits="W4A4", method="ours, best", top1=0.896)], [row(bits="W4A4", method="ours, best", top1=0.894)]),
         ("real", [row(bits="W4A4", method="ours, best", top1=0.82), row(bits="W4A4", method="ours, best", source="real", top1=0.9)],
          [row(bits="W4A4", method="ours, best", top1=0.80), row(bits="W4A4", method="ours, best", source="real", top1=0.9)]),
-        ("non-uniform", both("W4A8", 0.89, 0.905, method="non-uniform, seed"), both("W4A8", 0.9, 0.905, method="non-uniform, seed")),
+        ("non-uniform", [row(bits="W4A8", method=m, top1=t) for m, t in ((EVEN, 0.89), (NONUNIFORM, 0.905), ("ours", 0.92))],
+         [row(bits="W4A8", method=m, top1=t) for m, t in ((EVEN, 0.9), (NONUNIFORM, 0.905))]),
         ("cost", [row("resnet18-cifar", synthesis_s=24.0)], [row("resnet18-cifar", synthesis_s=26.0)]),
         ("cost", [row(peak_bytes=5 * 10**9)], [row(peak_bytes=7 * 10**9)]),
         ("hybrid", both("W4A8", 0.90, 0.90, scheme="hybrid"), both("W4A8", 0.90, 0.899, scheme="hybrid")),
+        ("hybrid", [row(source="statistics"), row(source="statistics", scheme="hybrid")],
+         [row(source="statistics", top1=0.9), row(source="statistics", scheme="hybrid", top1=0.89)]),
     ],
 )  # fmt: skip
 def test_a_claim_stands_or_falls_by_the_numbers(name: str, good: list[Row], bad: list[Row]) -> None:
@@ -60,6 +70,11 @@ def test_a_claim_stands_or_falls_by_the_numbers(name: str, good: list[Row], bad:
 
 def test_one_network_that_fails_is_enough() -> None:
     assert verdict("eight bits", row(), row("cnn-cifar", top1=0.925)) == "does not hold"
+
+
+def test_of_several_sets_of_images_the_largest_counts() -> None:
+    small = replace(row(top1=0.5), evaluated=replace(row().evaluated, samples=10))
+    assert verdict("eight bits", row(top1=0.9235), small) == verdict("eight bits", small, row(top1=0.9235)) == "holds"
 
 
 def test_the_spread_of_seeds_is_no_loss() -> None:

@@ -94,7 +94,7 @@ Calibration = Annotated[
         "--calibration",
         metavar="FILE",
         rich_help_panel=_CALIBRATION,
-        help="A set saved by `tvm-rsq synthesize` (.npz), or real inputs (.npy). Without it, retro-synthesis.",
+        help="A set saved by `tvm-rsq synthesize` (.npz), or real inputs (.npy). Without it, --source and --effort say what is made.",
     ),
 ]
 SourceOption = Annotated[
@@ -105,12 +105,14 @@ Effort = Annotated[
     Literal["instant", "best"],
     typer.Option(
         rich_help_panel=_CALIBRATION,
-        help="instant: noise that batch norms set right, seconds; best: retro-synthesis, minutes, and below 8 bits learned roundings.",
+        help="instant: drawn images set right by batch norms, seconds; best: retro-synthesis, minutes, and below 8 bits learned roundings.",
     ),
 ]
 TimeLimit = Annotated[
     float | None,
-    typer.Option(metavar="SECONDS", rich_help_panel=_CALIBRATION, help="End synthesis after so long, with the best images so far."),
+    typer.Option(
+        metavar="SECONDS", rich_help_panel=_CALIBRATION, help="End synthesis after so long, with the best images so far (effort best)."
+    ),
 ]
 
 
