@@ -67,6 +67,7 @@ def calibrate(
     """Run the calibration set through the network and note the ranges of the tensors in `names` (None: every tensor).
 
     margin    factor on the range of the last features; None: 1.5 for synthetic data, 1 for real data
+    method    "sigma" sees what "min_max" does: `sigma_ranges` is for afterwards
     bits      of the grid that methods "mse" and "kl" are to fit
     executor  one of this model, if there is one already
     The values of one chunk of samples live at a time; equal inputs give equal ranges.
@@ -76,7 +77,8 @@ def calibrate(
     _check_inputs(model, calibration)
     wanted = None if names is None else set(names)
     size = max(1, _CHUNK_BYTES // largest_value(executor, tensors(calibration.inputs, 0, 1)))
-    passes = 1 if method == "min_max" else 2
+    narrow = NARROW.get(method)  # None: all that was seen
+    passes = 1 if narrow is None else 2
     total = len(calibration) * passes
 
     extremes: dict[str, tuple[float, float]] = {}
@@ -97,7 +99,7 @@ def calibrate(
             progress(Progress(stage="calibration", done=min(start + size, len(calibration)), total=total))
         if missing := (wanted or set()) - extremes.keys():
             raise CalibrationError(f"the network has no tensor {sorted(missing)[:3]}, expected names of its variables")
-        if method != "min_max":
+        if narrow is not None:
             histograms = {name: np.zeros(_BINS, np.float64) for name, (low, high) in extremes.items() if low < high}
 
             def count(name: str, value: torch.Tensor) -> None:
@@ -109,7 +111,6 @@ def calibrate(
             for start, inputs in chunks(calibration, size):
                 executor.run(inputs, observe=count)
                 progress(Progress(stage="calibration", done=len(calibration) + min(start + size, len(calibration)), total=total))
-            narrow = NARROW[method]
             extremes.update({name: narrow(counts, *extremes[name], bits) for name, counts in histograms.items()})
 
     margin = (1.0 if calibration.source == "real" else SYNTHETIC_MARGIN) if margin is None else margin

@@ -16,7 +16,7 @@ LEVERS = ("per_tensor", "shift", "accumulate16", "shared_residual")
 ARITHMETICS = ("float", "fixed_point")  # of a whole network
 
 Scheme = Literal["hybrid", "per_tensor", "per_channel"]
-RangeMethod = Literal["min_max", "percentile", "mse", "kl"]
+RangeMethod = Literal["min_max", "percentile", "mse", "kl", "sigma"]
 WeightRange = Literal["auto", "min_max", "mse"]
 Equalization = Literal["auto", "none", "activations", "weights"]
 Rounding = Literal["auto", "nearest", "squant", "feedback", "adaround", "reconstruct"]
@@ -100,7 +100,8 @@ class QuantConfig:
     nonuniform    codebook weights
     effort        "instant" spends seconds where "best" spends minutes
     budget        how much more the hybrid network may diverge from FP32 than all-per-channel would, as a fraction: 0.05 is 5 % more
-    range_method  of activations: "min_max", "percentile" (99.99), "mse" or "kl"
+    range_method  of activations: "min_max", "percentile" (99.99), "mse", "kl", or "sigma" (six deviations of every batch norm,
+                  whatever the data)
     weight_range  of weights: "min_max", or "mse", which clips the largest where that lessens the squared error
     equalization  "activations" (see equalize_activations), "weights" (across layers, with high biases absorbed: DFQ), or "none"
     rounding      of weights: "nearest", "squant" (errors of a kernel cancel), "feedback" (each rounding makes up for those before it), or

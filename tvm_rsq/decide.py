@@ -43,11 +43,12 @@ class Decided:
 def known_statistics(source: Model, config: QuantConfig) -> Mapping[str, NormalStatistics]:
     """`batch_norm_of_layers`.   ConfigError: the configuration needs batch norms, and there are none."""
     found = batch_norm_of_layers(source)
-    if config.bias_correction == "analytic" and not found:
-        raise ConfigError(
-            'bias_correction is "analytic", which needs batch norms behind layers, and this network has none (exporters may fold them '
-            'away); use "empirical", or a network that keeps them'
-        )
+    for name, needs, instead in (("bias_correction", "analytic", "empirical"), ("range_method", "sigma", "mse")):
+        if getattr(config, name) == needs and not found:
+            raise ConfigError(
+                f'{name} is "{needs}", which needs batch norms behind layers, and this network has none (exporters may fold them '
+                f'away); use "{instead}", or a network that keeps them'
+            )
     return found
 
 

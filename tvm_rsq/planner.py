@@ -32,14 +32,13 @@ from tvm_rsq.passes.find_islands import Islands, find_islands
 from tvm_rsq.passes.operator_roles import is_layer
 from tvm_rsq.plan import FloatIsland, QuantPlan, TensorQuant
 from tvm_rsq.plan_levers import LeverPlan, LeverSearch
-from tvm_rsq.pooled_ranges import widen_pooled
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.recipe import recipe
 from tvm_rsq.sensitivity import LayerSensitivity, measure
 from tvm_rsq.shared_scales import residual_chains
-from tvm_rsq.silent_channels import widen_silent
 from tvm_rsq.standardized_executor import observer
 from tvm_rsq.targets.levers import Levers
+from tvm_rsq.trained_ranges import as_trained
 
 log = logging.getLogger(__name__)
 
@@ -199,15 +198,11 @@ class _Planner:
             self.model, self.calibration, list(needed), method=config.range_method, bits=config.activation_bits,
             executor=self.executor, progress=self.progress,
         )  # fmt: skip
-        if self.calibration.source != "real" and self.statistics:
-            widened = widen_silent(
-                ranges.ranges, self.statistics, self.calibration, executor=self.executor, view=self.view, islands=islands,
-                origin=self.origin,
-            )  # fmt: skip
-            ranges = replace(ranges, ranges=widened)
-        if self.calibration.source == "statistics":
-            widened = widen_pooled(ranges.ranges, self.calibration, executor=self.executor, view=self.view, origin=self.origin)
-            ranges = replace(ranges, ranges=widened)
+        known = as_trained(
+            ranges.ranges, self.statistics, self.calibration, executor=self.executor, view=self.view, islands=islands, origin=self.origin,
+            sigma=config.range_method == "sigma",
+        )  # fmt: skip
+        ranges = replace(ranges, ranges=known)
         found = ranges.quantize(config.activation_bits, self.own_bits)
         return {name: found[self.origin[name]] for name in islands.quantized}
 

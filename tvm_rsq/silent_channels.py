@@ -49,7 +49,7 @@ def widen_silent(
     layers = {i.output: i for i in islands.islands if i.layer in statistics and origin.get(i.output) in ranges}
     every = calibration.source == "statistics"
     biased = set() if every else {_biased(view, island) for island in layers.values()}
-    wanted = biased | {r for i in layers.values() if (r := _residual(view, i))}
+    wanted = biased | {r for i in layers.values() if (r := residual_of(view, i))}
     observed = channel_moments(executor, calibration, wanted) if wanted else {}
     deviations = LEAST_DEVIATIONS if every else DEVIATIONS
     found = dict(ranges)
@@ -59,10 +59,10 @@ def widen_silent(
         if not chosen.any():
             continue
         mean = trained.mean
-        if (residual := _residual(view, island)) is not None:
+        if (residual := residual_of(view, island)) is not None:
             mean = mean + observed[residual][0]
         reach = float((mean - deviations * trained.std)[chosen].min()), float((mean + deviations * trained.std)[chosen].max())
-        floor, ceiling = _activation_bounds(view, island)
+        floor, ceiling = activation_bounds(view, island)
         low, high = found[origin[output]]
         found[origin[output]] = min(low, max(reach[0], floor)), max(high, min(reach[1], ceiling))
     return found
@@ -73,11 +73,13 @@ def _biased(view: Dataflow, island: Island) -> str:
     return island.ops[1] if bias_of(view, island.ops) is not None else island.ops[0]
 
 
-def _residual(view: Dataflow, island: Island) -> str | None:
+def residual_of(view: Dataflow, island: Island) -> str | None:
+    """The tensor that the layer's kernel adds."""
     return next((name for op in island.ops[1:] for name in view.nodes[op].operands if name in island.inputs), None)
 
 
-def _activation_bounds(view: Dataflow, island: Island) -> Range:
+def activation_bounds(view: Dataflow, island: Island) -> Range:
+    """What the island's activation lets through."""
     node = view.nodes[island.output]
     if node.op == "nn.relu":
         return 0.0, np.inf

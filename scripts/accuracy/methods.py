@@ -57,6 +57,7 @@ def _plain(**fields: Any) -> Mapping[str, Any]:
 _CLIPPED: Mapping[str, Any] = {"weight_range": "mse"}
 OURS, OURS_BEST, EVEN = "ours", "ours, best", "ours, all layers alike"
 EVEN_BEST = "ours, best, all layers alike"
+SIGMA = "sigma rule"
 ONNXRUNTIME, NNCF = "ONNX Runtime", "NNCF"
 NONUNIFORM, HYBRID = "non-uniform, seed", "hybrid, seed"
 RIVALS = (ONNXRUNTIME, NNCF)
@@ -66,6 +67,7 @@ METHODS: Mapping[str, Method] = {
     "percentile": Method(fields=_plain(range_method="percentile")),
     "mse": Method(fields=_plain()),
     "kl": Method(fields=_plain(range_method="kl")),
+    SIGMA: Method(fields=_plain(range_method="sigma")),
     "mse weights": Method(fields=_plain(**_CLIPPED), bits=(4, 6)),
     "DFQ": Method(fields=_plain(equalization="weights", bias_correction="analytic")),
     "SQuant": Method(fields=_plain(rounding="squant"), below_8=_CLIPPED),

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import product
 
 from scripts.accuracy.case import Bits, Case
-from scripts.accuracy.methods import HYBRID, METHODS, NONUNIFORM, OURS, OURS_BEST, RIVALS
+from scripts.accuracy.methods import HYBRID, METHODS, NONUNIFORM, OURS, OURS_BEST, RIVALS, SIGMA
 from tvm_rsq.config import SCHEMES
 
 SYNTHETIC, STATISTICS, REAL = "retro-synthesis", "statistics", "real"
 RIVAL_SOURCES = (SYNTHETIC, "gaussian", REAL)
 WHERE_SOURCES_DIFFER = ("mse", OURS)
 _QUICK_METHODS = ("min-max", "mse", "SQuant", HYBRID, OURS, NONUNIFORM)
-_WITHOUT_IMAGES = ("DFQ", "SQuant")  # by their authors
+_WITHOUT_IMAGES = ("DFQ", "SQuant", SIGMA)  # by their authors
 # Methods that are in the table in more than the finest granularity.
 _SCHEMES = {"mse": ("per_channel", "per_tensor"), HYBRID: ("hybrid",), OURS: SCHEMES, OURS_BEST: SCHEMES}
 
