@@ -1,4 +1,4 @@
-"""Ranges that were seen, and what batch norms know better: silent channels, averages over drawn images, or the sigma rule for all of them."""
+"""Ranges that were seen, and what batch norms know better: silent channels, averages of drawn images, or by the sigma rule all of them."""
 
 from __future__ import annotations
 
