@@ -37,7 +37,7 @@ def allowance(found: Sequence[LayerSensitivity], budget: float) -> float:
     ConfigError: a negative budget.
     """
     if not budget >= 0:
-        raise ConfigError(f"budget is {budget!r}, expected a fraction of at least 0, such as 0.05")
+        raise ConfigError(f"budget is {budget!r}, expected a fraction of at least 0, such as 0.02")
     per_channel = [layer.per_channel for layer in found if math.isfinite(layer.per_channel)]
     most = _MOST * statistics.median(per_channel) if per_channel else 0.0
     return budget * max(math.fsum(min(value, most) for value in per_channel), _LEAST_DIVERGENCE)

@@ -99,7 +99,7 @@ class QuantConfig:
     scheme        "per_tensor", "per_channel", or "hybrid": per-tensor where it costs next to nothing
     nonuniform    codebook weights
     effort        "instant" spends seconds where "best" spends minutes
-    budget        how much more the hybrid network may diverge from FP32 than all-per-channel would, as a fraction: 0.05 is 5 % more
+    budget        how much more the hybrid network may diverge from FP32 than all-per-channel would, as a fraction: 0.02 is 2 % more
     range_method  of activations: "min_max", "percentile" (99.99), "mse", "kl", or "sigma" (six deviations of every batch norm,
                   whatever the data)
     weight_range  of weights: "min_max", or "mse", which clips the largest where that lessens the squared error
@@ -122,7 +122,7 @@ class QuantConfig:
     scheme: Scheme = "hybrid"
     nonuniform: bool = False
     effort: Literal["instant", "best"] = "instant"
-    budget: float = 0.05
+    budget: float = 0.02
     range_method: RangeMethod = "mse"
     weight_range: WeightRange = "auto"
     equalization: Equalization = "auto"
@@ -148,7 +148,7 @@ class QuantConfig:
             "nonuniform=True (codebook weights) is not available in this version; use weight_bits=4 with a uniform grid",
         )
         check_effort(self.effort)
-        _require(_number(self.budget) and self.budget >= 0, f"budget is {self.budget!r}, expected a fraction of at least 0, such as 0.05")
+        _require(_number(self.budget) and self.budget >= 0, f"budget is {self.budget!r}, expected a fraction of at least 0, such as 0.02")
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             _require(value in choices, f"{name} is {value!r}, expected {', '.join(choices[:-1])} or {choices[-1]}")

@@ -37,7 +37,7 @@ SchemeOption = Annotated[
 ]
 Budget = Annotated[
     float,
-    typer.Option(rich_help_panel=_QUANTIZATION, help="How much more hybrid may diverge from FP32 than per-channel does: 0.05 is 5 %."),
+    typer.Option(rich_help_panel=_QUANTIZATION, help="How much more hybrid may diverge from FP32 than per-channel does: 0.02 is 2 %."),
 ]
 Levers = Annotated[
     str,
