@@ -42,7 +42,7 @@ def test_a_network_of_8_bits_is_not_changed():
 
 def test_the_plan_says_why():
     plan = tvm_rsq.quantize(classifier(), tvm_rsq.QuantConfig(weight_bits=4, eight_bit_share=1.0), calibration=noise(8, 3, 16, 16)).plan
-    assert all("8 bits: 4 would cost" in layer.reason for layer in plan.layers)
+    assert all("8 bits, not 4: " in layer.reason for layer in plan.layers)
     assert plan.provenance["eight_bit_share"] == 1.0
 
 

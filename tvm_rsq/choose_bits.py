@@ -58,7 +58,7 @@ def gain(few: float, eight: float) -> float:
 
 def why(bits: int, gained: float) -> str:
     """A phrase for the report."""
-    return f"8 bits: {bits} would cost {gained:.2g} nats more" if math.isfinite(gained) else f"8 bits: the output is not finite at {bits}"
+    return f"8 bits, not {bits}: {gained:.2g} nats less" if math.isfinite(gained) else f"8 bits: the output is not finite at {bits}"
 
 
 def _chosen(gains: Mapping[str, float], sizes: Mapping[str, int], room: float) -> dict[str, float]:
