@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import product
 
-from scripts.accuracy.claim import ALL_BITS, W8A8, Check, Claim, Lines, at_least, better, measure, networks, percent, points
+from scripts.accuracy.claim import ALL_BITS, W8A8, Check, Claim, Lines, at_least, at_most, better, measure, networks, percent, points
 from scripts.accuracy.claims_low_bits import four_bit_weights, four_bits, near_real, nonuniform
 from scripts.accuracy.methods import EVEN, HYBRID, OURS, OURS_BEST, RIVALS
 from scripts.accuracy.summary import Summary
@@ -37,7 +37,7 @@ def _eight_bits(lines: Lines) -> Claim:
         said, holds = [], True
         if most is not None:
             said.append(f"{points(found.drop)} below FP32 (at most {100 * most:.1f})")
-            holds = found.drop.value <= most
+            holds = at_most(found.drop, most)
         if least is not None:
             said.append(f"agreement {percent(found.agreement)} (at least {100 * least:.1f} %)")
             holds = holds and found.agreement.value >= least

@@ -40,6 +40,7 @@ def test_nothing_is_claimed_without_rows() -> None:
     [
         ("eight bits", [row(top1=0.9235)], [row(top1=0.9225)]),  # FP32 has 92.5
         ("eight bits", [row("resnet50", top1=0.922, agreement=0.976)], [row("resnet50", top1=0.922, agreement=0.974)]),
+        ("eight bits", [row("resnet50", top1_fp32=0.926, top1=0.922, agreement=0.98)], [row("resnet50", top1=0.9205, agreement=0.98)]),
         ("eight bits", [row("resnet50", top1=0.9215, agreement=0.98)], [row("resnet50", top1=0.9205, agreement=0.98)]),
         ("eight bits", [row("squeezenet1.1", top1=0.9, agreement=0.951)], [row("squeezenet1.1", top1=0.925, agreement=0.949)]),
         ("rivals", [row("resnet50", agreement=0.98), row("resnet50", method="NNCF", source="real", agreement=0.97)],
