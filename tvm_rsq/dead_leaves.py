@@ -4,7 +4,7 @@ A leaf is a disc of one colour with a faint texture, thrown on those below it; r
 objects of all sizes hide each other (Lee, Mumford and Huang, "Occlusion models for natural images", IJCV 2001; Baradad et al., "Learning to
 See by Looking at Noise", NeurIPS 2021, train networks on them). What matters here is that most of an image is smooth and edges are rare and
 strong, so that the values of early layers are mostly small and now and then large; on noise of the same spectrum they never are, and the
-ranges that noise shows were 0.5 to 0.65 of those of photos in the first ten layers of MobileNetV2, where they are 0.8 to 1.1 on leaves.
+ranges that noise shows were 0.5 to 0.65 of those of photos in most of the first ten layers of MobileNetV2; on leaves, 0.8 to 1.1 in all.
 Images differ in their smallest leaf and in p, as photographs differ in detail.
 """
 

@@ -8,7 +8,8 @@ positions of a channel agreed, its average would vary as a single position does.
 where mean_c and std_c are of what is averaged, over samples and positions.
 
 With four deviations that is 5.6, 4.2 and 10.4 on MobileNetV2, EfficientNet-Lite0 and ResNet-50, whose averages over a hundred photos reach
-5.2, 5.2 and 15.8 (and in 99.9 % of channels 3.2, 3.0 and 7.3), where noise reaches 2.9, 2.1 and 3.2.
+5.2, 5.2 and 15.8 (and in 99.9 % of channels 3.2, 3.0 and 7.3), where noise of a natural
+spectrum reaches 2.9, 2.1 and 3.2 (leaves, which took its place, were not measured so).
 """
 
 from __future__ import annotations
