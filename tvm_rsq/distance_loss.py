@@ -44,7 +44,7 @@ class DistanceLoss:
 
         inputs  as the network takes them;   normalised  the same before gain and offset
         """
-        batch_norm: list[torch.Tensor] = [torch.zeros(())]
+        batch_norm: list[torch.Tensor] = [torch.zeros((), device=self._executor.device)]
 
         def observe(name: str, value: torch.Tensor) -> None:
             for mean, deviation in self._targets.get(name, ()):
@@ -52,7 +52,7 @@ class DistanceLoss:
                 batch_norm.append(_distance(found_mean, mean) + _distance(found_deviation, deviation))
 
         self._executor.run(inputs, observe=observe, before=before)
-        gaussian: list[torch.Tensor] = [torch.zeros(())]
+        gaussian: list[torch.Tensor] = [torch.zeros((), device=self._executor.device)]
         for image in normalised:
             if image.ndim > 2:
                 mean, deviation = ImageStatistics.apply(image, _EPSILON)

@@ -19,6 +19,7 @@ from tvm.ir import Expr, GenericConst, Op
 from tvm_rsq.errors import InputError, UnsupportedError
 from tvm_rsq.executor_ops import operators
 from tvm_rsq.model import Model
+from tvm_rsq.torch_device import CPU, memory_format
 
 Observer = Callable[[str, torch.Tensor], "torch.Tensor | None"]
 
@@ -72,13 +73,14 @@ class LayerStep:
 class Executor:
     """Evaluates Model.module["main"]. UnsupportedError: an operator that it does not know, by name.
 
-    dtype  what stands for the IR's float32: torch.float32 or torch.float64
+    dtype   what stands for the IR's float32: torch.float32 or torch.float64
+    device  where it is evaluated; inputs may be on any, values and outputs are there
     """
 
-    def __init__(self, model: Model, *, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: Model, *, dtype: torch.dtype = torch.float32, device: torch.device = CPU) -> None:
         function = model.module["main"]
         self.model = model
-        self.dtype = dtype
+        self.dtype, self.device = dtype, device
         self.params: dict[str, torch.Tensor] = {name: self._tensor(value) for name, value in model.params.items()}
         table = operators(dtype)
         bindings = [binding for block in function.body.blocks for binding in block.bindings]
@@ -150,9 +152,9 @@ class Executor:
         for spec, value in zip(specs, inputs, strict=True):
             if value.ndim != len(spec.shape) or tuple(value.shape[1:]) != spec.shape[1:]:
                 raise InputError(f"input {spec.name} has shape {list(value.shape)}, expected {['N', *spec.shape[1:]]}")
-            value = value.to(self.dtype) if value.is_floating_point() else value
-            # torch's convolutions are quicker in this format, and whatever follows keeps it
-            named[spec.name] = value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
+            value = value.to(self.device, self.dtype if value.is_floating_point() else None)
+            # whatever follows keeps the format
+            named[spec.name] = value.contiguous(memory_format=memory_format(self.device)) if value.ndim == 4 else value
         return named
 
     def _observed(self, observe: Observer, name: str, value: Any) -> Any:
@@ -174,7 +176,7 @@ class Executor:
     def _tensor(self, value: np.ndarray) -> torch.Tensor:
         # a copy: the model's arrays may be read-only, or shared with their owner
         tensor = torch.from_numpy(np.array(value))
-        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
 
     def _step(self, name: str, value: Expr, table: Mapping[str, Any]) -> Step:
         if isinstance(value, relax.Call):

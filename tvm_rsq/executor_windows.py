@@ -119,10 +119,10 @@ def resize2d(call: Call) -> Function:
     def run(data: torch.Tensor) -> torch.Tensor:
         data = to_nchw(data)
         for axis, axis_taps in enumerate(constants, start=2):
-            parts = [data.index_select(axis, index) for index, _ in axis_taps]
+            parts = [data.index_select(axis, index.to(data.device)) for index, _ in axis_taps]
             if len(parts) > 1:
                 along = (-1, 1) if axis == 2 else (-1,)
-                parts = [part * weight.to(data.dtype).reshape(along) for part, (_, weight) in zip(parts, axis_taps, strict=True)]
+                parts = [part * weight.to(data).reshape(along) for part, (_, weight) in zip(parts, axis_taps, strict=True)]
             data = sum(parts[1:], parts[0])
         return from_nchw(data.contiguous(memory_format=torch.channels_last))
 
@@ -186,7 +186,7 @@ def _average(call: Call, pool: Function) -> Function:
 
     def run(data: torch.Tensor) -> torch.Tensor:
         out = pool(F.pad(data, pads) if any(pads) else data, size, strides)[crop]
-        return out if factor is None else out * factor.to(out.dtype)
+        return out if factor is None else out * factor.to(out)
 
     return run
 

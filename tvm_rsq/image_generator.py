@@ -22,6 +22,7 @@ from tvm_rsq.errors import CalibrationError
 from tvm_rsq.model import InputSpec
 from tvm_rsq.optimised_pixels import plateau
 from tvm_rsq.synthesis_budget import NetworkCost
+from tvm_rsq.torch_device import CPU, memory_format
 
 _LATENTS = 256
 _LATENT_RATE, _WEIGHT_RATE = 0.1, 0.01
@@ -31,19 +32,19 @@ _SLOPE = 0.2
 
 
 class ImageGenerator:
-    """One image generator.   shape (C, H, W) of its images; generator: what its first weights are drawn with
+    """One image generator.   shape (C, H, W) of its images; generator: what its first weights are drawn with; device: where they are
 
     weights  leaves by name
     """
 
-    def __init__(self, shape: tuple[int, int, int], generator: torch.Generator) -> None:
+    def __init__(self, shape: tuple[int, int, int], generator: torch.Generator, device: torch.device = CPU) -> None:
         self._sizes = _sizes(shape)
         grid, first, second = self._sizes
         wide, narrow = _channels(shape)
 
         def uniform(*extents: int, fan_in: int) -> torch.Tensor:
             bound = 1 / math.sqrt(fan_in)
-            return ((torch.rand(extents, generator=generator) * 2 - 1) * bound).requires_grad_()
+            return ((torch.rand(extents, generator=generator) * 2 - 1) * bound).to(device).requires_grad_()
 
         features = wide * math.prod(grid)
         self.weights: dict[str, torch.Tensor] = {
@@ -54,15 +55,15 @@ class ImageGenerator:
             "second.bias": uniform(shape[0], fan_in=narrow * 9),
         }
         for name, channels in (("bn1", wide), ("bn2", narrow)):
-            self.weights[f"{name}.gamma"] = torch.ones(channels).requires_grad_()
-            self.weights[f"{name}.beta"] = torch.zeros(channels).requires_grad_()
+            self.weights[f"{name}.gamma"] = torch.ones(channels, device=device).requires_grad_()
+            self.weights[f"{name}.beta"] = torch.zeros(channels, device=device).requires_grad_()
 
     def __call__(self, latents: torch.Tensor) -> torch.Tensor:
         """(N, 256) -> (N, C, H, W), differentiable in latents and weights."""
         w = self.weights
         grid, first, second = self._sizes
         x = F.linear(latents, w["linear.weight"], w["linear.bias"]).reshape(len(latents), -1, *grid)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=memory_format(x.device))
         x = F.batch_norm(x, None, None, w["bn1.gamma"], w["bn1.beta"], training=True)
         x = F.conv2d(F.interpolate(x, first), w["first.weight"], padding=1)
         x = F.leaky_relu(F.batch_norm(x, None, None, w["bn2.gamma"], w["bn2.beta"], training=True), _SLOPE)
@@ -77,9 +78,9 @@ class GeneratedImages:
     published code names these two rates the other way round, and hands them over crosswise.)
     """
 
-    def __init__(self, specs: Sequence[InputSpec], count: int, generator: torch.Generator) -> None:
-        self.latents = [torch.randn((count, _LATENTS), generator=generator).requires_grad_() for _ in specs]
-        self.generators = [ImageGenerator(image_shape(spec), generator) for spec in specs]
+    def __init__(self, specs: Sequence[InputSpec], count: int, generator: torch.Generator, device: torch.device = CPU) -> None:
+        self.latents = [torch.randn((count, _LATENTS), generator=generator).to(device).requires_grad_() for _ in specs]
+        self.generators = [ImageGenerator(image_shape(spec), generator, device) for spec in specs]
         weights = [value for each in self.generators for value in each.weights.values()]
         self._of_latents = torch.optim.Adam(self.latents, lr=_LATENT_RATE)
         self._of_weights = torch.optim.Adam(weights, lr=_WEIGHT_RATE)

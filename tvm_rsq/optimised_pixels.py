@@ -88,10 +88,9 @@ def plateau(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.Reduce
 
 def _smooth(images: Sequence[torch.Tensor], strength: float) -> None:
     """Mix every image with its 3x3 binomial average, in place.   0 <= strength <= 1"""
-    row = torch.tensor([0.25, 0.5, 0.25])
     with torch.no_grad():
         for image in images:
             if image.ndim == 4:
-                channels = image.shape[1]
+                channels, row = image.shape[1], image.new_tensor([0.25, 0.5, 0.25])
                 kernel = torch.outer(row, row).expand(channels, 1, 3, 3)
                 image.lerp_(F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels), strength)

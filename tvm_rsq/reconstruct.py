@@ -31,6 +31,7 @@ from tvm_rsq.reconstruction_budget import BlockCost, Budget, block_costs, plan_b
 from tvm_rsq.round_weights import free_layers, nearest
 from tvm_rsq.sensitivity import fake_quantized
 from tvm_rsq.soft_rounding import SoftRounding
+from tvm_rsq.torch_device import torch_device
 
 LEARNED_BITS = 8  # scales of activations with fewer bits are learned
 DROP = 0.5
@@ -78,14 +79,14 @@ class _Reconstruct:
         if unknown := adjusted.keys() - model.params.keys():
             raise ConfigError(f"adjusted has {sorted(unknown)[:3]}, expected parameters of the network such as {list(model.params)[:3]}")
         self.plan, self.progress, self.should_stop = plan, progress, should_stop or (lambda: False)
-        self.executor = executor or Executor(model)
+        self.executor = executor or Executor(model, device=torch_device())
         self.generator = torch.Generator().manual_seed(seed)
         self.free: Mapping[str, LayerPlan] = free_layers(plan)
         self.biases = _own_biases(model)
         self.blocks = network_blocks(self.executor, plan.tensors, layerwise=layerwise)
         self.params = {**self.executor.params}
         given = {**nearest(model, plan), **adjusted}
-        self.params.update({name: torch.from_numpy(np.array(value, np.float32)) for name, value in given.items()})
+        self.params.update({name: torch.from_numpy(np.array(value, np.float32)).to(self.executor.device) for name, value in given.items()})
         self.known = set(given)
         self.tensors = dict(plan.tensors)
         images = self.executor.named([torch.from_numpy(np.array(array)) for array in calibration.inputs])
@@ -118,7 +119,7 @@ class _Reconstruct:
             notes.append(f"stopped by the user: {done} of {len(self.blocks)} blocks are reconstructed")
         if kept:
             notes.append(f"{len(kept)} of {done} blocks were best as they were: {', '.join(kept[:4])}")
-        learned = {name: np.ascontiguousarray(self.params[name].numpy()) for name in self.params if name in self.known}
+        learned = {name: np.ascontiguousarray(self.params[name].cpu().numpy()) for name in self.params if name in self.known}
         return Reconstruction(adjusted=learned, tensors=self.tensors, notes=tuple(notes))
 
     def _learn(self, index: int, block: NetworkBlock) -> bool | None:

@@ -23,6 +23,7 @@ from tvm_rsq.network_blocks import NetworkBlock
 from tvm_rsq.plan import TensorQuant
 from tvm_rsq.sensitivity import fake_quantized
 from tvm_rsq.soft_rounding import SoftRounding, annealed_beta
+from tvm_rsq.torch_device import device_generator
 
 _SMALLEST = 1e-30
 
@@ -122,14 +123,15 @@ def learn(
     before = _errors(work, data, started, settings.batch)
     units = _deviations(work, data, started, settings.batch)
     moved = {name: torch.zeros_like(work.params[name]).requires_grad_() for name in work.biases}
+    masks = device_generator(next(iter(data.targets.values())).device, generator)
     optimizer, schedule = _optimizer(work, moved, settings)
     for i in range(settings.iterations):
         if not go_on():
             return None
-        chosen = torch.randperm(len(data), generator=generator)[: settings.batch]
+        chosen = torch.randperm(len(data), generator=generator)[: settings.batch].to(masks.device)
         params = {name: rounding.weight() for name, rounding in work.roundings.items()}
         params |= {name: work.params[name] + units[name] * moved[name] for name in moved}
-        loss = _loss(work, data, chosen, params, before, settings, generator)
+        loss = _loss(work, data, chosen, params, before, settings, masks)
         beta = annealed_beta(i / settings.iterations)
         if beta is not None:
             penalties = [rounding.penalty(beta) for rounding in work.roundings.values()]
@@ -146,10 +148,10 @@ def learn(
 
 def _loss(
     work: BlockUnderWay, data: BlockData, chosen: torch.Tensor, params: Mapping[str, torch.Tensor], before: Mapping[str, float],
-    settings: Settings, generator: torch.Generator,
+    settings: Settings, masks: torch.Generator,
 ) -> torch.Tensor:  # fmt: skip
     def mix(exact: torch.Tensor, rough: torch.Tensor) -> torch.Tensor:
-        return torch.where(torch.rand(rough.shape, generator=generator) < settings.keep_float, exact, rough)
+        return torch.where(torch.rand(rough.shape, generator=masks, device=rough.device) < settings.keep_float, exact, rough)
 
     def stored(name: str, value: Any) -> Any:
         if name not in work.scales:

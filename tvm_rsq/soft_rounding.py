@@ -32,7 +32,7 @@ class SoftRounding:
         self, weight: torch.Tensor, scale: np.ndarray, axis: int, levels: int, *, rounded: torch.Tensor | None = None
     ) -> None:  # fmt: skip
         shape = [-1 if i == axis and scale.size > 1 else 1 for i in range(weight.ndim)]
-        self.scale = torch.from_numpy(np.array(scale, np.float32)).reshape(shape)
+        self.scale = torch.from_numpy(np.array(scale, np.float32)).reshape(shape).to(weight.device)
         real = weight / self.scale
         base = real.floor().clamp(-levels, levels - 1)
         if rounded is None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from tvm_rsq.executor import Step
 from tvm_rsq.synthesis_loss import Before
+from tvm_rsq.torch_device import memory_format
 
 
 def swing(generator: torch.Generator) -> Before:
@@ -24,6 +25,6 @@ def swing(generator: torch.Generator) -> Before:
         padded = F.pad(read[0], (1, 1, 1, 1), mode="reflect")
         shifted = padded[:, :, top : top + height, left : left + width]
         # A crop would make torch leave channels-last memory from here on, at twice the time.
-        return [shifted.contiguous(memory_format=torch.channels_last), *read[1:]]
+        return [shifted.contiguous(memory_format=memory_format(shifted.device)), *read[1:]]
 
     return before

@@ -29,6 +29,7 @@ from tvm_rsq.synthesis_input import find_input_scale, starting_images
 from tvm_rsq.synthesis_loss import StatisticsLoss
 from tvm_rsq.synthesis_methods import METHODS, Setting
 from tvm_rsq.synthesis_run import Run
+from tvm_rsq.torch_device import torch_device
 
 
 def synthesize(
@@ -63,7 +64,7 @@ def synthesize(
     deadline = math.inf if config.time_limit_s is None else time.monotonic() + config.time_limit_s
     generator = torch.Generator().manual_seed(seed)
     method = METHODS[config.source]
-    executor = Executor(model)
+    executor = Executor(model, device=torch_device())
     own = method.own_cost(model.inputs)
     cost = network_cost(executor, starting_images(model.inputs, 1, torch.Generator().manual_seed(seed))) + own
     budget = plan_budget(cost, config, effort)

@@ -111,7 +111,7 @@ class StatisticsLoss:
         batch_norm, raw = self.run(inputs, before)
         gaussian = torch.stack([_gaussian(value) for value in normalised]).mean()
         scores = class_scores(raw) if targets is not None else None
-        cross_entropy = torch.zeros(()) if scores is None else F.cross_entropy(scores, targets)
+        cross_entropy = torch.zeros(()) if scores is None else F.cross_entropy(scores, targets.to(scores.device))
         total = batch_norm + self._input_weight * gaussian + self._class_weight * cross_entropy
         return {"total": total, "batch_norm": batch_norm, "input": gaussian, "class": cross_entropy}
 

@@ -23,6 +23,7 @@ from tvm_rsq.synthesis_budget import NetworkCost
 from tvm_rsq.synthesis_input import InputScale, starting_images
 from tvm_rsq.synthesis_loss import StatisticsLoss
 from tvm_rsq.synthesis_run import Images, Loss
+from tvm_rsq.torch_device import memory_format
 
 _OPTIMIZERS = {"adam": torch.optim.Adam, "nadam": torch.optim.NAdam, "radam": torch.optim.RAdam}
 _ZEROQ_RATE = 0.5
@@ -43,6 +44,12 @@ class Setting:
     @property
     def specs(self) -> tuple[InputSpec, ...]:
         return self.executor.model.inputs
+
+    def placed(self, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """`images` where and how the executor takes them."""
+        device = self.executor.device
+        found = [value.to(device) for value in images]
+        return [value.contiguous(memory_format=memory_format(device)) if value.ndim == 4 else value for value in found]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +81,7 @@ def _retro_synthesis(setting: Setting) -> Callable[[int], tuple[Images, Loss]]:
     config, generator = setting.config, setting.generator
 
     def begin(count: int) -> tuple[Images, Loss]:
-        normalised = starting_images(setting.specs, count, generator)
+        normalised = setting.placed(starting_images(setting.specs, count, generator))
         classes = setting.loss.classes(setting.scale.apply([value[:1] for value in normalised]))
         targets = torch.randint(0, classes, (count,), generator=generator) if classes else None
         before = swing(generator) if config.swing else None
@@ -91,8 +98,7 @@ def _zeroq(setting: Setting) -> Callable[[int], tuple[Images, Loss]]:
 
     def begin(count: int) -> tuple[Images, Loss]:
         white = [torch.randn((count, *spec.shape[1:]), generator=setting.generator) for spec in setting.specs]
-        white = [value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value for value in white]
-        return PlateauPixels(white, learning_rate=_ZEROQ_RATE), loss
+        return PlateauPixels(setting.placed(white), learning_rate=_ZEROQ_RATE), loss
 
     return begin
 
@@ -102,7 +108,7 @@ def _generator(setting: Setting) -> Callable[[int], tuple[Images, Loss]]:
     before = swing(setting.generator) if setting.config.swing else None
 
     def begin(count: int) -> tuple[Images, Loss]:
-        images = GeneratedImages(setting.specs, count, setting.generator)
+        images = GeneratedImages(setting.specs, count, setting.generator, setting.executor.device)
         return images, lambda inputs, normalised: loss(inputs, normalised, before)
 
     return begin

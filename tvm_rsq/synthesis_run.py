@@ -83,7 +83,7 @@ class Run:
                     break
         except KeyboardInterrupt:
             self.stopped = "stopped by the user"
-        return [value.contiguous().numpy() for value in self.scale.apply(best)]
+        return [value.contiguous().cpu().numpy() for value in self.scale.apply(best)]
 
     def _note(self, terms: dict[str, torch.Tensor], step: int) -> None:
         values = {name: float(value.detach()) for name, value in terms.items()}
