@@ -20,7 +20,7 @@ from tvm_rsq.plan import QuantPlan
 from tvm_rsq.planner import make_plan
 from tvm_rsq.reconstruct import Reconstruction, reconstruct
 from tvm_rsq.reconstruct_block import Settings
-from tvm_rsq.reconstruction_budget import BlockCost, Budget, plan_budget
+from tvm_rsq.reconstruction_budget import BlockCost, Budget, plan_budget, views
 from tvm_rsq.round_weights import nearest
 from tvm_rsq.sensitivity import fake_quantized
 
@@ -91,7 +91,7 @@ def test_four_bit_weights_come_closer_than_nearest_ones_on_their_grid(network, i
     floats = {name: value.copy() for name, value in network.params.items()}
     given = Reconstruction(adjusted=nearest(network, plan), tensors=plan.tensors, notes=())
     events = []
-    budget = _budget(blocks, iterations=160)
+    budget = _budget(blocks, iterations=320)  # of 8 views of 12 images, 6 at a time
     made = reconstruct(network, plan, images, layerwise=layerwise, budget=budget, progress=events.append)
     assert _output_error(network, images, made) < part * _output_error(network, images, given)
     _on_grid(plan, made, Executor(network))
@@ -172,3 +172,9 @@ def test_the_budget_follows_the_costs():
     tight = plan_budget(costs, 64, seconds=1)
     assert [s.batch for s in tight.settings] == [2, 2] and tight.settings[0].iterations == 100
     assert plan_budget(costs, 64, keep_float=0.5).settings[0].keep_float == 0.5
+
+
+def test_views_are_as_many_as_fit_in_memory_and_are_of_use():
+    small, large = (BlockCost(image_s=0.1, step_s=0.01, chunk=4, kept=kept) for kept in (1000, 12_000_000))
+    assert [views([small], images) for images in (1, 32, 64, 256, 1000)] == [8, 8, 4, 1, 1]
+    assert [views([small, large], images) for images in (8, 32, 200)] == [8, 3, 1]

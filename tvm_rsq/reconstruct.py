@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tvm_rsq.augment import augmented
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.executor import Executor
@@ -27,7 +28,7 @@ from tvm_rsq.plan import LayerPlan, QuantPlan, TensorQuant
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.quantize_layers import bias_of
 from tvm_rsq.reconstruct_block import BlockData, BlockUnderWay, learn
-from tvm_rsq.reconstruction_budget import BlockCost, Budget, block_costs, plan_budget
+from tvm_rsq.reconstruction_budget import BlockCost, Budget, block_costs, plan_budget, views
 from tvm_rsq.round_weights import free_layers, nearest
 from tvm_rsq.sensitivity import fake_quantized
 from tvm_rsq.soft_rounding import SoftRounding
@@ -89,13 +90,13 @@ class _Reconstruct:
         self.params.update({name: torch.from_numpy(np.array(value, np.float32)).to(self.executor.device) for name, value in given.items()})
         self.known = set(given)
         self.tensors = dict(plan.tensors)
-        images = self.executor.named([torch.from_numpy(np.array(array)) for array in calibration.inputs])
+        sample = self.executor.named([torch.from_numpy(np.array(array[:1])) for array in calibration.inputs])
+        self.costs: list[BlockCost] = block_costs(self.executor, self.blocks, list(sample.values()))
+        seen = augmented(calibration, views(self.costs, len(calibration)), seed)
+        images = self.executor.named([torch.from_numpy(np.array(array)) for array in seen.inputs])
         self.exact: dict[str, torch.Tensor] = images
         self.rough = {name: fake_quantized(value, self.tensors.get(name)) for name, value in images.items()}
-        self.costs: list[BlockCost] = block_costs(self.executor, self.blocks, [value[:1] for value in images.values()])
-        # Drop is for coarse activations: with 8 bits, where it only mixes the blocks' inputs, roundings came out worse (MobileNetV2).
-        coarse = any(quant.bits < LEARNED_BITS for quant in plan.tensors.values())
-        self.budget = budget or plan_budget(self.costs, len(calibration), keep_float=DROP if coarse and not layerwise else 0.0)
+        self.budget = budget or plan_budget(self.costs, len(seen), keep_float=0.0 if layerwise else DROP)
         self.fixed = self._fixed_tensors()
 
     def run(self) -> Reconstruction:

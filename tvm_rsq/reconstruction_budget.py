@@ -17,22 +17,30 @@ from tvm_rsq.executor import Executor
 from tvm_rsq.network_blocks import NetworkBlock
 from tvm_rsq.reconstruct_block import Settings
 
-SECONDS = 480.0  # of a network of usual size, on two cores
+SECONDS = 300.0  # of a network of usual size, on two cores
 _SECONDS_PER_MAC = 4e-11  # forward and backward, with respect to values and weights
 _SECONDS_PER_BYTE = 4e-10  # of every value
 _SECONDS_PER_WEIGHT = 3e-8  # of every step: soft rounding, its gradient, Adam
 _MOST_STEPS, _FEWEST_STEPS = 400, 100
 _MOST_IMAGES, _FEWEST_IMAGES = 32, 2
+_VIEWS, _SEEN = 8, 256  # of each image, and of all images together
+_KEPT_BYTES = 1.5e9  # of all images' values at the ends of a block
 _CHUNK_BYTES = 128 * 2**20  # of all values of a block, where it is only run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockCost:
-    """Of one block.   image_s, step_s: seconds of a step, for each image and for the weights; chunk: images to be run at once"""
+    """Of one block.
+
+    image_s, step_s  seconds of a step, for each image and for the weights
+    chunk            images to be run at once
+    kept             bytes that stay of each image: the block's ends, in the float and in the quantized network
+    """
 
     image_s: float
     step_s: float
     chunk: int
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +57,12 @@ def block_costs(executor: Executor, blocks: Sequence[NetworkBlock], sample: Sequ
     with torch.no_grad():
         executor.run(sample, observe=lambda name, value: elements.__setitem__(name, value.numel()))
     return [_cost(executor, block, elements) for block in blocks]
+
+
+def views(costs: Sequence[BlockCost], images: int) -> int:
+    """How many views of each of so many images to learn from (see augment), at least 1."""
+    fitting = int(_KEPT_BYTES // (images * max(1, *(cost.kept for cost in costs))))
+    return max(1, min(_VIEWS, _SEEN // images, fitting))
 
 
 def plan_budget(costs: Sequence[BlockCost], images: int, *, seconds: float = SECONDS, **settings: Any) -> Budget:
@@ -80,4 +94,5 @@ def _cost(executor: Executor, block: NetworkBlock, elements: Mapping[str, int]) 
         image_s=macs * _SECONDS_PER_MAC + values * _SECONDS_PER_BYTE,
         step_s=weights * _SECONDS_PER_WEIGHT,
         chunk=max(1, _CHUNK_BYTES // max(values, 1)),
+        kept=8 * sum(elements.get(name, 0) for name in {*block.inputs, *block.outputs}),
     )

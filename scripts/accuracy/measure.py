@@ -23,6 +23,7 @@ from scripts.peers.build import PeerError
 from scripts.peers.machine import machine_facts
 from tvm_rsq.errors import ConfigError, UnsupportedError
 from tvm_rsq.fidelity import compare, in_batches
+from tvm_rsq.torch_device import torch_device
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,4 +93,5 @@ def commit() -> str:
 
 @functools.cache
 def _cpu() -> str:
-    return machine_facts(())["cpu"]
+    named, device = machine_facts(())["cpu"], torch_device()
+    return f"{named}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else named
