@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 import tvm_rsq
 from tests.integer_case import noise
 from tests.tiny_networks import classifier
+from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.choose_bits import _chosen, gain
 from tvm_rsq.errors import ConfigError
+from tvm_rsq.planner import make_plan
 
 
 def bits(**fields) -> dict[str, int]:
@@ -34,6 +36,17 @@ def test_the_layers_at_8_bits_are_within_the_share(share):
 
 def test_the_users_word_comes_first():
     assert bits(weight_bits=4, eight_bit_share=1.0, overrides={"second.weight": "weight_bits=6"})["second.weight"] == 6
+
+
+def test_where_roundings_are_learned_the_smallest_layers_keep_8_bits():
+    given, weights = noise(8, 3, 16, 16), sizes()
+    rank = sorted(weights, key=lambda name: (weights[name], name))
+    share = (weights[rank[0]] + weights[rank[1]]) / sum(weights.values())
+    model = tvm_rsq.quantize(classifier(), tvm_rsq.QuantConfig(scheme="per_channel"), calibration=given).model
+    config = tvm_rsq.QuantConfig(scheme="per_channel", weight_bits=4, eight_bit_share=share, rounding="adaround")
+    found = {layer.name: layer for layer in make_plan(model, CalibrationSet(inputs=(given,)), config).layers}
+    assert [name for name in rank if found[name].weight_bits == 8] == rank[:2]
+    assert found[rank[0]].reason.endswith("; 8 bits, not 4: one of the smallest layers")
 
 
 def test_a_network_of_8_bits_is_not_changed():

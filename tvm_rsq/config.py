@@ -95,7 +95,7 @@ class QuantConfig:
 
     weight_bits, activation_bits  4, 6 or 8
     eight_bit_share  of all weights, 0 to 1: layers that hold no more than that together keep 8 bits where weight_bits is less, those that
-                  gain the most for their size (see choose_bits)
+                  gain the most for their size, or the smallest where roundings are learned (see choose_bits)
     scheme        "per_tensor", "per_channel", or "hybrid": per-tensor where it costs next to nothing
     nonuniform    codebook weights
     effort        "instant" spends seconds where "best" spends minutes

@@ -15,7 +15,7 @@ from functools import partial
 from tvm_rsq.calibration import calibrate
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.candidates import LayerCost, usable_levers
-from tvm_rsq.choose_bits import EIGHT, keep_eight_bits, why
+from tvm_rsq.choose_bits import EIGHT, keep_eight_bits
 from tvm_rsq.choose_schemes import allowance, choose
 from tvm_rsq.config import QuantConfig
 from tvm_rsq.errors import ConfigError
@@ -33,7 +33,7 @@ from tvm_rsq.passes.operator_roles import is_layer
 from tvm_rsq.plan import FloatIsland, QuantPlan, TensorQuant
 from tvm_rsq.plan_levers import LeverPlan, LeverSearch
 from tvm_rsq.progress import ProgressCallback, silent
-from tvm_rsq.recipe import recipe
+from tvm_rsq.recipe import LEARNED, recipe
 from tvm_rsq.sensitivity import LayerSensitivity, measure
 from tvm_rsq.shared_scales import residual_chains
 from tvm_rsq.standardized_executor import observer
@@ -78,7 +78,7 @@ class _Planner:
         self.islands = find_islands(self.view, {name for name, override in self.said.items() if override.scheme == "float"})
         self.own_bits = self._own_bits()
         self.origin = origins(self.view, self.islands, self.own_bits)
-        self.kept: dict[str, float] = {}  # at 8 bits where the rest has fewer -> nats
+        self.kept: dict[str, str] = {}  # at 8 bits where the rest has fewer -> why
         self.facts = self._facts()
 
     def run(self) -> QuantPlan:
@@ -87,7 +87,7 @@ class _Planner:
             base = {layer.name: self._fixed(layer).candidate for layer in self.facts if self._word(layer.name).weight_bits is None}
             self.kept = keep_eight_bits(
                 self.facts, self.config.eight_bit_share, tensors, self.calibration, executor=self.executor, base=base,
-                progress=self.progress,
+                learned=self.recipe.rounding in LEARNED, progress=self.progress,
             )  # fmt: skip
             self.facts = self._facts()
         found: LeverPlan | None = None
@@ -130,7 +130,7 @@ class _Planner:
     def _with_bits(self, layer: LayerFacts, decision: Decision) -> Decision:
         if layer.name not in self.kept:
             return decision
-        return replace(decision, reason=f"{decision.reason}; {why(self.config.weight_bits, self.kept[layer.name])}")
+        return replace(decision, reason=f"{decision.reason}; {self.kept[layer.name]}")
 
     def _word(self, layer: str) -> LayerOverride:
         return self.said.get(layer, LayerOverride())
