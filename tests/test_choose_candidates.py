@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tvm_rsq.candidates import worthwhile
+from tvm_rsq.candidates import in_step, worthwhile
 from tvm_rsq.choose_candidates import Option, SharedChain, choose_candidates
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.layer_facts import Candidate
@@ -77,6 +77,10 @@ def test_of_equal_times_the_more_accurate():
     assert choose_candidates(options, [], 1.0).taken["a"].candidate == TENSOR
 
 
+def _worthwhile(candidates, times_us) -> dict[Candidate, float]:
+    return in_step({"only": worthwhile(candidates)}, lambda wanted: {key: times_us(each) for key, each in wanted.items()})["only"]
+
+
 def test_what_saves_nothing_over_something_more_accurate_is_not_measured():
     ways = itertools.product((0, 1, 2), ("float", "shift"), ("per_channel", "per_tensor"))
     blocks = [Candidate(scheme=scheme, requantize=arithmetic, accumulate16=d) for d, arithmetic, scheme in ways]
@@ -89,7 +93,7 @@ def test_what_saves_nothing_over_something_more_accurate_is_not_measured():
     def time_us(c: Candidate) -> float:
         return {0: 100.0, 1: 60.0, 2: 59.5}[c.accumulate16] - 10 * (c.requantize == "shift") - 0.1 * (c.scheme == "per_tensor")
 
-    kept = worthwhile(blocks, times_us)
+    kept = _worthwhile(blocks, times_us)
     assert {(c.scheme, c.requantize, c.accumulate16) for c in kept} == {
         ("per_channel", "float", 0), ("per_channel", "float", 1), ("per_channel", "shift", 0), ("per_channel", "shift", 1),
     }  # fmt: skip
@@ -98,5 +102,19 @@ def test_what_saves_nothing_over_something_more_accurate_is_not_measured():
 
 
 def test_the_baseline_is_kept_whatever_its_time():
-    kept = worthwhile([PLAIN, SHIFT], lambda wanted: [10.0 if c == PLAIN else 20.0 for c in wanted])
+    kept = _worthwhile([PLAIN, SHIFT], lambda wanted: [10.0 if c == PLAIN else 20.0 for c in wanted])
     assert list(kept) == [PLAIN]
+
+
+def test_searches_in_step_ask_together_and_find_what_they_find_alone():
+    ways = [Candidate(scheme="per_channel", requantize="float", accumulate16=d) for d in (0, 1, 2)]
+    asked = []
+
+    def ask(wanted):
+        asked.append(list(wanted))
+        return {key: [100.0 - 10 * c.accumulate16 for c in each] for key, each in wanted.items()}
+
+    lists = {"a": ways, "b": [PLAIN, SHIFT], "c": [PLAIN]}
+    found = in_step({key: worthwhile(each) for key, each in lists.items()}, ask)
+    assert asked[0] == ["a", "b", "c"] and asked[1:] == [["b"]]
+    assert found == {key: in_step({key: worthwhile(each)}, ask)[key] for key, each in lists.items()}

@@ -19,10 +19,11 @@ from tvm_rsq.frontend.load_model import load
 from tvm_rsq.model import Model
 from tvm_rsq.plan import QuantPlan
 from tvm_rsq.plan_levers import exceeds
-from tvm_rsq.planner import TimedTarget, make_plan
+from tvm_rsq.planner import make_plan
 from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.timed_target import TimedTarget
 
 DATA = CalibrationSet(inputs=(noise(6, 3, 9, 10),))
 ALL = Levers(accumulate16=(1, 2))

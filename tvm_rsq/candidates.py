@@ -6,8 +6,9 @@ least as accurate" is known beforehand: per channel over per tensor, free multip
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from tvm_rsq.config import LEVERS
 from tvm_rsq.layer_facts import Candidate, LayerFacts
@@ -16,8 +17,8 @@ from tvm_rsq.plan import TensorQuant
 from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.workload import Conv2DWorkload
 
-# Microseconds of one call of each kernel. Those of one list are measured in turns, so that they can be compared with the first.
-LayerCost = Callable[[Sequence[Conv2DWorkload]], Sequence[float]]
+Worthwhile = Generator[Sequence[Candidate], Sequence[float] | None, dict[Candidate, float]]
+Key = TypeVar("Key", bound=Hashable)
 
 WORTHWHILE = 0.98
 
@@ -52,27 +53,46 @@ def workload_of(w: Conv2DWorkload, candidate: Candidate, *, shared: bool) -> Con
     return replace(w, accumulate16=candidate.accumulate16, epilogue=e)
 
 
-def worthwhile(candidates: Sequence[Candidate], times_us: Callable[[Sequence[Candidate]], Sequence[float]]) -> dict[Candidate, float]:
-    """Candidate -> its time, those that save nothing over a more accurate one left out; the first is always kept.
+def worthwhile(candidates: Sequence[Candidate]) -> Worthwhile:
+    """Asks for the times of some candidates, some more, and so on; in the end candidate -> its time, those that save nothing over a more
+    accurate one left out. The first is always kept.
 
     Shorter lists cost fewer measurements: first the block lengths, then, at the fastest of them, the other levers, then the combinations.
     """
     base, times = candidates[0], {}
 
-    def measure(wanted: Sequence[Candidate]) -> None:
+    def measured(wanted: Sequence[Candidate]) -> Generator[Sequence[Candidate], Sequence[float] | None, None]:
         missing = [c for c in wanted if c not in times]
-        times.update(zip(missing, times_us(missing) if missing else (), strict=True))
+        if missing:
+            times.update(zip(missing, (yield missing), strict=True))
 
-    measure([c for c in candidates if (c.scheme, c.requantize) == (base.scheme, base.requantize)])
+    yield from measured([c for c in candidates if (c.scheme, c.requantize) == (base.scheme, base.requantize)])
     kept = _saving(times)
     fastest = min(kept, key=lambda c: times[c])
     others = [c for c in candidates if c.accumulate16 == fastest.accumulate16]
-    measure(others)
+    yield from measured(others)
     forms = {(c.scheme, c.requantize) for c in _saving({c: times[c] for c in others})}
     lengths = {c.accumulate16 for c in kept}
-    measure([c for c in candidates if (c.scheme, c.requantize) in forms and c.accumulate16 in lengths])
+    yield from measured([c for c in candidates if (c.scheme, c.requantize) in forms and c.accumulate16 in lengths])
     saving = _saving(times)
     return {c: times[c] for c in candidates if c == base or c in saving}
+
+
+def in_step(
+    searches: Mapping[Key, Worthwhile], ask: Callable[[Mapping[Key, Sequence[Candidate]]], Mapping[Key, Sequence[float]]]
+) -> dict[Key, dict[Candidate, float]]:
+    """What each search comes to, all of them asking together: what they want at once can be made ready at once."""
+    found: dict[Key, dict[Candidate, float]] = {}
+    answers: dict[Key, Sequence[float] | None] = dict.fromkeys(searches)
+    while answers:
+        wanted: dict[Key, Sequence[Candidate]] = {}
+        for key, answer in answers.items():
+            try:
+                wanted[key] = searches[key].send(answer)
+            except StopIteration as end:
+                found[key] = end.value
+        answers = dict(ask(wanted)) if wanted else {}
+    return found
 
 
 def _saving(times: Mapping[Candidate, float]) -> set[Candidate]:

@@ -24,12 +24,13 @@ from tvm_rsq.errors import ConfigError
 from tvm_rsq.layer_statistics import NormalStatistics, batch_norm_of_layers
 from tvm_rsq.model import Model
 from tvm_rsq.plan import QuantPlan
-from tvm_rsq.planner import TimedTarget, make_plan
+from tvm_rsq.planner import make_plan
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.recipe import LEARNED, NOISE, Recipe, recipe
 from tvm_rsq.reconstruct import LEARNED_BITS, reconstruct
 from tvm_rsq.reconstruction_budget import Budget
 from tvm_rsq.round_weights import feedback, nearest, squant
+from tvm_rsq.timed_target import TimedTarget
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,10 +10,10 @@ from pathlib import Path
 from statistics import median
 
 from tvm_rsq.errors import ConfigError
-from tvm_rsq.planner import TimedTarget
 from tvm_rsq.targets.spec import TargetSpec, host_supports
 from tvm_rsq.targets.workload import Conv2DWorkload
 from tvm_rsq.threads import thread_count
+from tvm_rsq.timed_target import TimedTarget
 from tvm_rsq.tuning.measure_kernel import TimingRecords
 from tvm_rsq.tuning.runner import LocalRunner, Runner
 from tvm_rsq.tuning.task import tuning_task
@@ -40,7 +40,8 @@ def timed_target(spec: TargetSpec, records: TimingRecords | None = None) -> Time
         log.info("%s does not run here (it lacks %s): granularity is decided, other levers are not used", spec.name, ", ".join(lacking[:4]))
         return None
     kept = _records() if records is None else records
-    return TimedTarget(name=spec.name, levers=spec.library.levers, cost=partial(_times_us, spec, LocalRunner(spec), thread_count(), kept))
+    given = (spec, LocalRunner(spec), thread_count(), kept)
+    return TimedTarget(name=spec.name, levers=spec.library.levers, cost=partial(_times_us, *given), prepare=partial(_prepare, *given))
 
 
 def _records() -> TimingRecords:
@@ -50,6 +51,12 @@ def _records() -> TimingRecords:
         where, why = getattr(error, "filename", None) or "a file", getattr(error, "strerror", None) or error
         todo = "set TVM_RSQ_TIMINGS to a file that can be written"
         raise ConfigError(f"cannot keep the times of kernels in {where} ({why}); {todo}") from error
+
+
+def _prepare(spec: TargetSpec, runner: LocalRunner, threads: int, records: TimingRecords, workloads: Sequence[Conv2DWorkload]) -> None:
+    """Build the kernels that have no record, on all cores, which is most of what timing them takes."""
+    tasks = dict.fromkeys(tuning_task(spec, workload, threads) for workload in workloads)
+    runner.prepare([(task, spec.library.conv2d_space(task.workload)[0]) for task in tasks if records.get(task) is None])
 
 
 def _times_us(

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -15,20 +15,20 @@ from typing import NamedTuple
 import numpy as np
 
 from tvm_rsq.calibration_set import CalibrationSet
-from tvm_rsq.candidates import LayerCost, layer_candidates, workload_of, worthwhile
 from tvm_rsq.choose_candidates import Option, Selection, SharedChain, choose_candidates
 from tvm_rsq.choose_schemes import allowance, expected_excess
 from tvm_rsq.executor import Executor
 from tvm_rsq.layer_facts import Candidate, LayerFacts
 from tvm_rsq.layer_override import LayerOverride
 from tvm_rsq.layer_plans import Decision, permitted
+from tvm_rsq.lever_times import LeverTimes
 from tvm_rsq.plan import Alternative, TensorQuant
-from tvm_rsq.progress import Progress, ProgressCallback
+from tvm_rsq.progress import ProgressCallback
 from tvm_rsq.report.formats import duration, nats, percent
 from tvm_rsq.sensitivity import LayerSensitivity, NetworkDivergence, measure
 from tvm_rsq.shared_scales import Chain, share_scale
-from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.timed_target import TimedTarget
 
 FRONTIER = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # budgets
 _MOST = 2.0  # times the baseline's divergence, whatever chance explains
@@ -81,8 +81,7 @@ class LeverSearch:
     chains: Sequence[Chain]
     workloads: Mapping[str, Conv2DWorkload]
     use: frozenset[str]
-    levers: Levers
-    cost: LayerCost
+    timed: TimedTarget
     calibration: CalibrationSet
     executor: Executor
     budget: float
@@ -93,10 +92,10 @@ class LeverSearch:
 
     def run(self) -> LeverPlan:
         chain_of = {layer: chain for chain in self.chains for layer in chain.layers}
-        times = {}
-        for done, layer in enumerate(self.facts):
-            times[layer.name] = self._times(layer, chain_of.get(layer.name))
-            self.progress(Progress(stage="timing", done=done + 1, total=len(self.facts), detail=layer.name))
+        lever_times = LeverTimes(
+            base=self.base, said=self.said, tensors=self.tensors, workloads=self.workloads, use=self.use, timed=self.timed
+        )  # fmt: skip
+        times = lever_times.of(self.facts, chain_of, self.progress)
         kl = self._divergences(times, chain_of)
         options = {layer.name: self._options(layer, times[layer.name], kl[layer.name]) for layer in self.facts}
         chains = [SharedChain(chain=chain, excess=self._chain_excess(chain)) for chain in self.chains]
@@ -109,23 +108,6 @@ class LeverSearch:
         )
         decisions = {layer.name: self._decision(layer.name, options, kl, selection) for layer in self.facts}
         return LeverPlan(decisions=decisions, tensors=self._shared(selection.shared), frontier=frontier)
-
-    def _times(self, layer: LayerFacts, chain: Chain | None) -> dict[tuple[Candidate, bool | None], float]:
-        """(candidate, shared) -> microseconds, of those worth a look; the baseline first."""
-        found: dict[tuple[Candidate, bool | None], float] = {}
-        for shared in (False, True) if chain else (None,):
-            tensors = share_scale(self.tensors, chain) if shared and chain else self.tensors
-            base = self.base[layer.name]
-            candidates = layer_candidates(layer, tensors, self.use, self.levers, base, self.said.get(layer.name, LayerOverride()))
-            kept = worthwhile(candidates, self._timer(layer.name, shared=bool(shared)))
-            found |= {(candidate, shared): time for candidate, time in kept.items()}
-        return found
-
-    def _timer(self, name: str, *, shared: bool) -> Callable[[Sequence[Candidate]], Sequence[float]]:
-        """Times against the one baseline, whatever is shared."""
-        w = self.workloads[name]
-        base = workload_of(w, self.base[name], shared=w.epilogue.shared_residual)
-        return lambda wanted: self.cost([base, *(workload_of(w, candidate, shared=shared) for candidate in wanted)])[1:]
 
     def _divergences(
         self, times: Mapping[str, Mapping[tuple[Candidate, bool | None], float]], chain_of: Mapping[str, Chain]

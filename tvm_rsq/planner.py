@@ -9,12 +9,12 @@ from __future__ import annotations
 import fnmatch
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 
 from tvm_rsq.calibration import calibrate
 from tvm_rsq.calibration_set import CalibrationSet
-from tvm_rsq.candidates import LayerCost, usable_levers
+from tvm_rsq.candidates import usable_levers
 from tvm_rsq.choose_bits import EIGHT, keep_eight_bits
 from tvm_rsq.choose_schemes import allowance, choose
 from tvm_rsq.config import QuantConfig
@@ -34,24 +34,15 @@ from tvm_rsq.plan import FloatIsland, QuantPlan, TensorQuant
 from tvm_rsq.plan_levers import LeverPlan, LeverSearch
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.recipe import LEARNED, recipe
-from tvm_rsq.sensitivity import LayerSensitivity, measure
+from tvm_rsq.sensitivity import LayerSensitivity, affordable, measure
 from tvm_rsq.shared_scales import residual_chains
 from tvm_rsq.standardized_executor import observer
-from tvm_rsq.targets.levers import Levers
+from tvm_rsq.timed_target import TimedTarget
 from tvm_rsq.trained_ranges import as_trained
 
 log = logging.getLogger(__name__)
 
 INPUT_BITS = 8  # of the network's input: it comes from bytes, and one tensor of 8 bits costs nothing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimedTarget:
-    """What a plan may be made for: the levers of a target, and how long a layer's kernel takes there."""
-
-    name: str
-    levers: Levers
-    cost: LayerCost
 
 
 def make_plan(
@@ -80,13 +71,14 @@ class _Planner:
         self.origin = origins(self.view, self.islands, self.own_bits)
         self.kept: dict[str, str] = {}  # at 8 bits where the rest has fewer -> why
         self.facts = self._facts()
+        self.judged = affordable(calibration, sum(layer.macs for layer in self.facts))
 
     def run(self) -> QuantPlan:
         tensors = self._activations()
         if self.config.weight_bits < EIGHT and self.config.eight_bit_share > 0:
             base = {layer.name: self._fixed(layer).candidate for layer in self.facts if self._word(layer.name).weight_bits is None}
             self.kept = keep_eight_bits(
-                self.facts, self.config.eight_bit_share, tensors, self.calibration, executor=self.executor, base=base,
+                self.facts, self.config.eight_bit_share, tensors, self.judged, executor=self.executor, base=base,
                 learned=self.recipe.rounding in LEARNED, progress=self.progress,
             )  # fmt: skip
             self.facts = self._facts()
@@ -158,7 +150,7 @@ class _Planner:
             ways = [fitted(layer, self._base(layer, scheme), tensors)[:2] for scheme in ("per_tensor", "per_channel")]
             trials[layer.name] = [partial(layer.real, layer.integers(c, s), s) for c, s in ways]
             ratios[layer.name] = layer.error_ratio(*(make() for make in trials[layer.name]))
-        values = measure(self.model, self.calibration, tensors, trials, executor=self.executor, progress=self.progress) if trials else {}
+        values = measure(self.model, self.judged, tensors, trials, executor=self.executor, progress=self.progress) if trials else {}
         found = [LayerSensitivity(name, *pair, ratios[name]) for name, pair in values.items()]
         schemes = choose(found, allowance(found, self.config.budget))
         decisions = {layer.name: self._fixed(layer) for layer in self.facts}
@@ -178,7 +170,7 @@ class _Planner:
         chains = residual_chains(facts, tensors, self.origin, inputs) if "shared_residual" in use else ()
         return LeverSearch(
             facts=facts, base=base, said=self.said, tensors=tensors, chains=chains, workloads=layer_workloads(self.model, baseline),
-            use=use, levers=timed.levers, cost=timed.cost, calibration=self.calibration, executor=self.executor,
+            use=use, timed=timed, calibration=self.judged, executor=self.executor,
             budget=self.config.budget, progress=self.progress,
         ).run()  # fmt: skip
 

@@ -10,7 +10,7 @@ Measuring only: what to make of the numbers is decided in `choose_schemes` and `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from tvm_rsq.plan import TensorQuant
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.shared_prefix import SharedPrefix
 
+_FEWEST, _MOST_MACS = 8, 15e9  # samples, and multiply-accumulates of one pass of all of them
+
 
 @dataclass(frozen=True, slots=True)
 class LayerSensitivity:
@@ -37,6 +39,12 @@ class LayerSensitivity:
     per_tensor: float
     per_channel: float
     error_ratio: float = 1.0
+
+
+def affordable(calibration: CalibrationSet, macs: int) -> CalibrationSet:
+    """The first samples, as many as a network of so many multiply-accumulates can be judged on in seconds; at least 8."""
+    count = max(_FEWEST, int(_MOST_MACS // max(macs, 1)))
+    return calibration if count >= len(calibration) else replace(calibration, inputs=tuple(array[:count] for array in calibration.inputs))
 
 
 def measure(

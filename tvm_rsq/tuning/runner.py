@@ -7,10 +7,12 @@ more than everything that is measured.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,11 +22,14 @@ from tvm.ir import IRModule
 
 from tvm_rsq.errors import TargetError
 from tvm_rsq.targets.choice import Choice
+from tvm_rsq.targets.host import host_cores
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.spec import TargetSpec, host_supports
 from tvm_rsq.threads import VARIABLE
 from tvm_rsq.tuning.kernel_arguments import kernel_arguments
 from tvm_rsq.tuning.task import TuningTask
+
+log = logging.getLogger(__name__)
 
 _SLICE_S = 3e-3  # one sample runs so long, or one call where that is longer
 _COLD_BYTES = 8e6  # copies of the weights together: more than the second-level cache of any core holds
@@ -63,16 +68,35 @@ class LocalRunner:
                     samples.append(kernel.sample_us())
         return found
 
+    def prepare(self, wanted: Sequence[tuple[TuningTask, Choice]]) -> None:
+        """Build kernels side by side, for `times` to find. One that cannot be built is left for `times` to say so."""
+        missing = [pair for pair in dict.fromkeys(wanted) if pair not in self._loaded]
+        with ThreadPoolExecutor(host_cores()) as pool:  # TVM compiles without Python's lock
+            for pair, found in zip(missing, pool.map(lambda pair: self._made(*pair), missing), strict=True):
+                if found is not None:
+                    self._keep(pair, found)
+
+    def _made(self, task: TuningTask, choice: Choice) -> _LoadedKernel | None:
+        try:
+            return self._build(task, choice)
+        except (ValueError, RuntimeError) as error:  # RuntimeError: TVM's own
+            log.debug("%s cannot be built ahead: %s", choice, error)
+            return None
+
     def _load(self, task: TuningTask, choice: Choice) -> _LoadedKernel:
         """The kernel, kept for the next trial: the untuned one takes part in all of a task's, and compiling is most of a trial's cost."""
-        found = self._loaded.pop((task, choice), None)
-        if found is None:
-            kernel = self.spec.library.conv2d(task.workload, choice)
-            found = _LoadedKernel(_compile(kernel, self.spec), kernel_arguments(task.workload, kernel))
-        self._loaded[task, choice] = found
+        found = self._loaded.pop((task, choice), None) or self._build(task, choice)
+        self._keep((task, choice), found)
+        return found
+
+    def _build(self, task: TuningTask, choice: Choice) -> _LoadedKernel:
+        kernel = self.spec.library.conv2d(task.workload, choice)
+        return _LoadedKernel(_compile(kernel, self.spec), kernel_arguments(task.workload, kernel))
+
+    def _keep(self, pair: tuple[TuningTask, Choice], found: _LoadedKernel) -> None:
+        self._loaded[pair] = found
         while len(self._loaded) > 1 and sum(kernel.bytes for kernel in self._loaded.values()) > _KEPT_BYTES:
             self._loaded.popitem(last=False)
-        return found
 
 
 def check_runs_here(spec: TargetSpec) -> None:
@@ -94,12 +118,13 @@ class _LoadedKernel:
         self.bytes = sum(array.numpy().nbytes for array in arguments) + size * (copies - 1)
         self._function = module["main"]
         self._turns = itertools.cycle([(data, each, *rest) for each in weights])
-        self._number = 1
+        self._number = 0  # of calls in a sample, not yet known
 
     def warm_up(self) -> None:
-        """Bring the code into the caches, and find out how many calls fill a sample."""
+        """Bring the code into the caches, and find out how many calls fill a sample, once: later on that would cost as much as a sample."""
+        number, self._number = self._number, 1
         self._seconds()
-        self._number = max(1, round(_SLICE_S / max(self._seconds(), 1e-7)))
+        self._number = number or max(1, round(_SLICE_S / max(self._seconds(), 1e-7)))
 
     def sample_us(self) -> float:
         return self._seconds() * 1e6

@@ -1,0 +1,29 @@
+"""TimedTarget: a target whose kernels can be timed, which is what a plan with levers is made for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tvm_rsq.targets.levers import Levers
+from tvm_rsq.targets.workload import Conv2DWorkload
+
+# Microseconds of one call of each kernel. Those of one list are measured in turns, so that they can be compared with the first.
+LayerCost = Callable[[Sequence[Conv2DWorkload]], Sequence[float]]
+
+
+def _nothing(_workloads: Sequence[Conv2DWorkload]) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedTarget:
+    """The levers of a target, and how long a layer's kernel takes there.
+
+    prepare  told of the workloads that `cost` is to be asked for next: kernels can be built side by side
+    """
+
+    name: str
+    levers: Levers
+    cost: LayerCost
+    prepare: Callable[[Sequence[Conv2DWorkload]], None] = _nothing
