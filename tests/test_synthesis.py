@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tvm_rsq.config import SynthesisConfig
 from tvm_rsq.errors import CalibrationError
 from tvm_rsq.executor import Executor
 from tvm_rsq.frontend.load_model import load as load_model
+from tvm_rsq.model import InputSpec
 from tvm_rsq.passes.fold_batch_norm import fold_batch_norm
 from tvm_rsq.synthesis import synthesize
 from tvm_rsq.synthesis_budget import NetworkCost, network_cost, plan_budget
@@ -204,6 +206,20 @@ def test_unit_scale_is_found_without_batch_norms():
     loss = StatisticsLoss(Executor(model), class_weight=0.02, input_weight=0.05)
     found = find_input_scale(loss, False, model.inputs, torch.Generator().manual_seed(5))
     assert (found.gain, found.offset) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(("shape", "images"), [((1, 3, 16, 16), True), ((1, 8), False), ((1, 64, 4, 4), False)])
+def test_images_are_not_taken_for_larger_than_bytes(shape, images):
+    class SeesLargeOnes:
+        def bias_error(self, _inputs) -> float:
+            return math.inf
+
+        def run(self, inputs) -> tuple[None, torch.Tensor]:
+            return None, inputs[0].flatten(1)[:, ::3] / 256
+
+    inputs = (InputSpec(name="x", shape=shape, dtype="float32"),)
+    gain = find_input_scale(SeesLargeOnes(), False, inputs, torch.Generator().manual_seed(0)).gain
+    assert (gain <= 64) == images
 
 
 def test_cost_counts_multiply_accumulates():

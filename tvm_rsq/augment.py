@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 
 from tvm_rsq.calibration_set import CalibrationSet
+from tvm_rsq.optimised_pixels import IMAGE_CHANNELS
 
 _MOVED = 0.1  # of a side, at most, each way
-_IMAGE_CHANNELS = 4  # the most that an image has; a tensor of more channels is something else
 
 
 def augmented(calibration: CalibrationSet, views: int, seed: int) -> CalibrationSet:
@@ -33,7 +33,7 @@ def augmented(calibration: CalibrationSet, views: int, seed: int) -> Calibration
 
 
 def _is_image(array: np.ndarray) -> bool:
-    return array.ndim == 4 and array.shape[1] <= _IMAGE_CHANNELS and min(array.shape[2:]) > 1
+    return array.ndim == 4 and array.shape[1] <= IMAGE_CHANNELS and min(array.shape[2:]) > 1
 
 
 def _view(array: np.ndarray, mirrored: bool, move: Sequence[float]) -> np.ndarray:
