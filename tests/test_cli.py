@@ -137,6 +137,16 @@ def test_compile_writes_and_shows(library, here):
     assert "synthesis" not in done.stdout
 
 
+def test_compile_writes_both_files_or_neither(library, here, monkeypatch):
+    def refuse(_report, _path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tvm_rsq.report.page.write", refuse)
+    done = invoke("compile", "net.onnx", "-o", "out.rsq", "--report", "report.html")
+    assert done.exit_code == 1 and "No space left on device" in done.stderr
+    assert not (here / "out.rsq").exists() and not list(here.glob("*report*"))
+
+
 def test_compile_passes_every_option_on(library, here):
     np.save("real.npy", np.ones((2, 3, 2, 2), np.float32))
     invoke(

@@ -240,3 +240,15 @@ def test_best_effort_reconstructs_below_8_bits():
     assert recipe(best.replace(weight_bits=4, bias_correction="analytic"), "real").rounding == "squant"
     assert recipe(best.replace(weight_bits=4, bias_correction="empirical"), "real").bias_correction == "empirical"
     assert recipe(QuantConfig(rounding="adaround"), "real").bias_correction == "none"
+
+
+def test_what_has_no_effect_is_said():
+    images = CalibrationSet(inputs=(np.random.default_rng(0).standard_normal((4, 3, 10, 10)).astype(np.float32),))
+
+    def notes(**config) -> str:
+        source = load(badly_scaled(), (torch.zeros(1, 3, 10, 10),))
+        return " ".join(decide(source, prepare(source), images, QuantConfig(scheme="per_channel", **config)).plan.notes)
+
+    assert "eight_bit_share 0.2 has no effect: all weights have 8 bits" in notes(eight_bit_share=0.2)
+    assert "effort best has no effect: images are given" in notes(effort="best")
+    assert "no effect" not in notes() + notes(weight_bits=6, eight_bit_share=0.2)

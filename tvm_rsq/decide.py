@@ -18,6 +18,7 @@ from tvm_rsq.adopt_reconstruction import Adopted, adopt_reconstruction
 from tvm_rsq.bias_correction import correct_biases
 from tvm_rsq.bias_correction_analytic import CorrectedBiases, correct_biases_analytically
 from tvm_rsq.calibration_set import CalibrationSet
+from tvm_rsq.choose_bits import EIGHT
 from tvm_rsq.config import QuantConfig
 from tvm_rsq.equalize import equalize
 from tvm_rsq.errors import ConfigError
@@ -67,7 +68,7 @@ def decide(
     ready = equalize(deploy, statistics, calibration, chosen.equalization)
     model = ready.model
     plan = make_plan(model, calibration, config, progress, timed=timed, statistics=ready.statistics)
-    notes = list(ready.notes)
+    notes = [*ready.notes, *_without_effect(config, calibration, chosen)]
     adjusted = _rounded(model, plan, calibration, _start(plan, calibration) if chosen.rounding in LEARNED else chosen.rounding)
     progress(Progress(stage="rounding", done=1, total=1))
     if chosen.rounding in LEARNED:
@@ -111,6 +112,16 @@ def _reconstructed(
         should_stop=should_stop,
     )  # fmt: skip
     return adopt_reconstruction(model, plan, learned)
+
+
+def _without_effect(config: QuantConfig, calibration: CalibrationSet, chosen: Recipe) -> list[str]:
+    """What the user asked for and nothing comes of."""
+    found = []
+    if config.weight_bits == EIGHT and config.eight_bit_share != QuantConfig().eight_bit_share:
+        found.append(f"eight_bit_share {config.eight_bit_share:g} has no effect: all weights have 8 bits")
+    if config.effort == "best" and calibration.source == "real" and chosen.rounding not in LEARNED:
+        found.append("effort best has no effect: images are given, and roundings of 8 bits are not learned")
+    return found
 
 
 def _skipped(corrected: CorrectedBiases) -> list[str]:

@@ -1,7 +1,7 @@
 """Calibration sets, kept once made, with the seconds that they took beside them.
 
     <folder>/<network>/<source>-<effort>-<seed>.npz     the set
-    <folder>/<network>/<source>-<effort>-<seed>.json    {"schema", "weights" (digest of the network), "seconds", "threads", "cpu", ...}
+    <folder>/<network>/<source>-<effort>-<seed>.json    {"schema", "weights" (digest of the network), "recipe", "seconds", "cpu", ...}
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tvm_rsq.config import Source, SynthesisConfig
 from tvm_rsq.errors import CalibrationError
 
 SCHEMA = 1
+RECIPES = {"statistics": 2}  # source -> raise it when its images become others, so that kept ones are made again; 1 where there is none
 SOURCES = (*(name for name in get_args(Source) if name != "auto"), "real")  # "auto" is one of the others
 _FACTS = ("seconds", "threads", "cpu", "peak_bytes")
 
@@ -62,8 +63,8 @@ class Calibrations:
             return Made(samples=CalibrationSet(inputs=(subject.real(),)), seconds=0.0)
         name = Path(subject.name) / f"{source}-{effort}-{seed}.npz"
         for folder in (*self.elsewhere, self.folder):
-            if (folder / name).is_file():
-                return _read(folder / name, subject.evaluated.weights)
+            if (folder / name).is_file() and (kept := _read(folder / name, subject.evaluated.weights, RECIPES.get(source, 1))):
+                return kept
         made = self._make(subject, source, effort, seed)
         _write(self.folder / name, made, subject.evaluated.weights)
         return made
@@ -79,7 +80,8 @@ class Calibrations:
         return Made(samples=samples, seconds=seconds, threads=torch.get_num_threads(), cpu=self.cpu, peak_bytes=peak_bytes())
 
 
-def _read(path: Path, weights: str) -> Made:
+def _read(path: Path, weights: str, recipe: int) -> Made | None:
+    """None: the set was made by another recipe."""
     samples = replace(CalibrationSet.load(path), network_hash="")
     beside = path.with_suffix(".json")
     if not beside.is_file():
@@ -87,6 +89,8 @@ def _read(path: Path, weights: str) -> Made:
     facts = json.loads(beside.read_text(encoding="utf-8"))
     if facts["schema"] != SCHEMA:
         raise CalibrationError(f"{beside} has schema {facts['schema']}, this version reads {SCHEMA}; remove it and its set")
+    if facts.get("recipe", 1) != recipe:
+        return None
     if facts["weights"] != weights:
         raise CalibrationError(f"{path} was made for other weights ({facts['weights']}) than these ({weights}); remove it")
     return Made(samples=samples, **{name: facts[name] for name in _FACTS})
@@ -94,7 +98,8 @@ def _read(path: Path, weights: str) -> Made:
 
 def _write(path: Path, made: Made, weights: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    facts = {"schema": SCHEMA, "weights": weights, **{name: getattr(made, name) for name in _FACTS}}
+    recipe = RECIPES.get(made.samples.source, 1)
+    facts = {"schema": SCHEMA, "weights": weights, "recipe": recipe, **{name: getattr(made, name) for name in _FACTS}}
     with atomic_write(path.with_suffix(".json")) as partial:  # first: a set without it would have no seconds
         partial.write_text(json.dumps(facts) + "\n", encoding="utf-8")
     made.samples.save(path)

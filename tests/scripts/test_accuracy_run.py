@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import tvm_rsq
+from scripts.accuracy import calibrations
 from scripts.accuracy import main as main_module
 from scripts.accuracy import run as run_module
 from scripts.accuracy import subject as subject_module
@@ -107,6 +108,17 @@ def test_images_are_made_once_and_their_seconds_are_kept(tmp_path: Path, monkeyp
     assert len(real.samples) == 64 and real.digest != first.digest
     found = measure(case("mse", source="gaussian"), elsewhere)
     assert (found.calibration, found.synthesis_s, found.images) == (first.digest, first.seconds, 16)
+
+
+def test_images_of_an_older_recipe_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(work_dir=tmp_path, samples=5)
+    settings.calibration(NAME, "gaussian", "instant", 0)
+    monkeypatch.setitem(calibrations.RECIPES, "gaussian", 2)
+    asked = []
+    monkeypatch.setattr(tvm_rsq, "synthesize", lambda *args, make=tvm_rsq.synthesize, **kwargs: asked.append(args) or make(*args, **kwargs))
+    settings.calibration(NAME, "gaussian", "instant", 0)
+    settings.calibration(NAME, "gaussian", "instant", 0)
+    assert len(asked) == 1
 
 
 def test_images_of_another_network_are_refused(tmp_path: Path, network: dict[str, Network]) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.cli import options
 from tvm_rsq.cli.arrays import read_calibration
 from tvm_rsq.cli.invocation import command_line
@@ -76,12 +77,15 @@ def compile_(
             tuning=None if tuning is None else tvm_rsq.TuneConfig(trials=0, work_dir=tuning, threads=threads),
             progress=progress.event, should_stop=session.interrupts.should_stop,
         )  # fmt: skip
-    module.save(output)
     found = module.report
-    if report is not None:
+    if report is None:
+        module.save(output)
+    else:
         from tvm_rsq.report import page
 
-        page.write(replace(found, facts={**found.facts, "command": command_line()}), report)
+        with atomic_write(report) as partial:  # both or neither
+            page.write(replace(found, facts={**found.facts, "command": command_line()}), partial)
+            module.save(output)
     for note in found.notes:
         session.note(f"note: {note}")
     size = output.stat().st_size

@@ -28,7 +28,7 @@ from tvm_rsq.cli.progress_display import ProgressDisplay
 from tvm_rsq.errors import Error
 
 SCHEMA = 1
-_PLAIN_WIDTH = 180  # of tables that are piped into a file
+_PLAIN_WIDTH = 500  # of tables that are piped into a file: no reason is cut off
 
 
 def _writable_or_stdout(value: str | None) -> str | None:
