@@ -1,4 +1,4 @@
-"""Layers' outputs have the statistics of training whatever is put in; the noise that is put in at effort "instant", and plans from it."""
+"""Layers' outputs have the statistics of training whatever is put in; the images of effort "instant", and plans from them."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_ranges_are_those_of_training_however_strange_the_data():
     assert (highs(CalibrationSet(inputs=strange().inputs)) / expected).max() > 3
 
 
-def test_averages_have_room_for_more_than_noise_shows():
+def test_averages_have_room_for_more_than_drawn_images_show():
     source, deploy, _, _ = network()
     quantized = tvm_rsq.quantize(source, QuantConfig(synthesis=INSTANT, scheme="per_channel", range_method="min_max"))
     executor = observer(quantized.model, batch_norm_of_layers(source), quantized.calibration)
@@ -150,7 +150,7 @@ def test_averages_have_room_for_more_than_noise_shows():
     assert quantized.plan.tensors[pooled.name].high <= float(traced[pooled.inputs[0]].max()) * 1.501  # no further than what is averaged
 
 
-def test_noise_is_within_reach_and_knows_its_seed():
+def test_drawn_images_are_within_reach_and_know_their_seed():
     source, *_ = network()
     first, same, other = (synthesize(source, INSTANT, seed=seed, effort="instant") for seed in (1, 1, 2))
     assert first.source == "statistics" and len(first) == 8
@@ -180,7 +180,7 @@ def test_what_needs_images_is_refused(field):
         recipe(QuantConfig(**field), "statistics")
 
 
-def test_without_batch_norms_it_is_noise():
+def test_without_batch_norms_nothing_sets_the_values_right():
     chosen = recipe(QuantConfig(), "statistics", batch_norms=False)
     assert (chosen.equalization, chosen.bias_correction) == ("none", "none")
     assert recipe(QuantConfig(), "statistics").equalization == "activations"

@@ -111,7 +111,7 @@ def _by_biases(loss: StatisticsLoss, normalised: list[torch.Tensor]) -> InputSca
 def _by_information(loss: StatisticsLoss, normalised: list[torch.Tensor]) -> InputScale:
     information = {}
     images = all(value.ndim == 4 and value.shape[1] <= IMAGE_CHANNELS for value in normalised)
-    for gain in (gain for gain in _GAINS if gain <= _OF_BYTES or not images):
+    for gain in _GAINS:
         scores = class_scores(loss.run(InputScale(gain).apply(normalised))[1])
         if scores is None:
             return InputScale(reason="assumed: the network has neither batch norm nor class scores to tell it")
@@ -120,6 +120,7 @@ def _by_information(loss: StatisticsLoss, normalised: list[torch.Tensor]) -> Inp
     if not most > _ENOUGH_INFORMATION:
         return InputScale(reason="assumed: the outputs hardly depend on the input")
     gain = next(gain for gain, found in information.items() if found >= most / 2)
+    gain = min(gain, _OF_BYTES) if images else gain
     if information[1.0] >= _SEES * most:
         return InputScale(reason="assumed, as it is usual and the network tells random images apart on it; it has no batch norm to tell")
     return InputScale(gain, 0.0, "the smallest at which the network tells random images apart; it has no batch norm to tell")
