@@ -18,7 +18,9 @@ from tvm_rsq.executor import Executor
 
 _SECONDS_PER_MAC = 2.2e-11  # forward, and backward with respect to the values only
 _SECONDS_PER_BYTE = 5e-10  # of every value: written, read, and the same for its gradient
-_STEP_BYTES = 2.2e9  # of values of one batch, which all live until the backward pass
+# Of values of one batch, which all live until the backward pass. Where images are learned from, the more have their statistics matched
+# together, the better: MobileNetV2's loss is 0.09 for 32 at once, 0.14 for twice 16.
+_STEP_BYTES = {"instant": 2.2e9, "best": 4.0e9}
 _USUAL_SECONDS, _MOST_PATIENCE = 0.05, 2.2  # of an image-step of such a network; a larger one may take longer, up to this factor
 _FEWEST_IMAGES = 4
 
@@ -103,7 +105,7 @@ def plan_budget(cost: NetworkCost, config: SynthesisConfig, effort: Literal["ins
     if config.images is None:
         images = min(images, max(_FEWEST_IMAGES, int(affordable / steps)))
     if config.batch is None:
-        fitting = max(1, int(_STEP_BYTES / cost.value_bytes))
+        fitting = max(1, int(_STEP_BYTES[effort] / cost.value_bytes))
         groups = -(-images // min(images, fitting, 32))
         batch = -(-images // groups)
     else:
