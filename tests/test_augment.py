@@ -50,5 +50,7 @@ def test_the_seed_decides_and_nothing_is_repeated_for_nothing():
     np.testing.assert_array_equal(augmented(given, 4, 1).inputs[0], augmented(given, 4, 1).inputs[0])
     assert not np.array_equal(augmented(given, 4, 1).inputs[0], augmented(given, 4, 2).inputs[0])
     assert augmented(given, 1, 0) is given
+    for tiny in (_set((2, 3, 2, 2)), _set((2, 1, 49, 9))):
+        assert augmented(tiny, 8, 0) is tiny
     features = _set((2, 64, 8, 8), (2, 7))
     assert augmented(features, 8, 0) is features

@@ -138,13 +138,15 @@ def test_compile_writes_and_shows(library, here):
 
 
 def test_compile_writes_both_files_or_neither(library, here, monkeypatch):
-    def refuse(_report, _path):
-        raise OSError(28, "No space left on device")
+    def refuse(_made, path):
+        raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("tvm_rsq.report.page.write", refuse)
-    done = invoke("compile", "net.onnx", "-o", "out.rsq", "--report", "report.html")
-    assert done.exit_code == 1 and "No space left on device" in done.stderr
-    assert not (here / "out.rsq").exists() and not list(here.glob("*report*"))
+    for broken, named in (("tvm_rsq.report.page.write", "report.html"), (f"{__name__}.FakeModule.save", "out.rsq")):
+        with monkeypatch.context() as patch:
+            patch.setattr(broken, refuse)
+            done = invoke("compile", "net.onnx", "-o", "out.rsq", "--report", "report.html")
+        assert done.exit_code == 1 and f"{named}: No space left on device" in done.stderr
+        assert not (here / "out.rsq").exists() and not list(here.glob("*report*"))
 
 
 def test_compile_passes_every_option_on(library, here):

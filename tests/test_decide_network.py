@@ -208,7 +208,7 @@ def test_the_same_seed_gives_the_same_decisions_and_another_others():
 
 def test_reconstruction_can_be_stopped_and_its_notes_reach_plan_and_report():
     found = made(residual, QuantConfig(**LEARN), budget=budget(3), should_stop=lambda: True)
-    assert found.plan.notes == ("stopped by the user: 0 of 2 blocks are reconstructed",)
+    assert found.plan.notes == ("learned from 128 views of 16 of 16 images", "stopped by the user: 0 of 2 blocks are reconstructed")
     assert QuantPlan.from_json(found.plan.to_json()).notes == found.plan.notes
     assert found.plan.notes[0] in found.compile().report.notes
 
@@ -249,6 +249,6 @@ def test_what_has_no_effect_is_said():
         source = load(badly_scaled(), (torch.zeros(1, 3, 10, 10),))
         return " ".join(decide(source, prepare(source), images, QuantConfig(scheme="per_channel", **config)).plan.notes)
 
-    assert "eight_bit_share 0.2 has no effect: all weights have 8 bits" in notes(eight_bit_share=0.2)
-    assert "effort best has no effect: images are given" in notes(effort="best")
+    assert "eight_bit_share 0.2 has no effect: weight_bits is 8" in notes(eight_bit_share=0.2)
+    assert "effort best has no effect: images are given, and rounding is squant" in notes(effort="best")
     assert "no effect" not in notes() + notes(weight_bits=6, eight_bit_share=0.2)

@@ -11,7 +11,11 @@ from tvm_rsq.errors import TargetError
 from tvm_rsq.layer_cost import timed_target, timings_path
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.threads import thread_count
+from tvm_rsq.tuning import runner
 from tvm_rsq.tuning.measure_kernel import TimingRecords
+from tvm_rsq.tuning.runner import LocalRunner
+from tvm_rsq.tuning.task import tuning_task
 
 FIRST = Conv2DWorkload(batch=1, height=4, width=4, in_channels=8, out_channels=8, kernel=(1, 1))
 BLOCKS = replace(FIRST, accumulate16=1)
@@ -71,3 +75,40 @@ def test_where_times_are_kept(monkeypatch):
 def test_a_real_kernel_takes_time(tmp_path):
     first, second = timed_target(parse_target("llvm"), TimingRecords(tmp_path / "t.jsonl")).cost([FIRST, replace(FIRST, out_channels=16)])
     assert 0 < first < 1e5 and 0 < second < 1e5
+
+
+def test_kernels_that_have_no_record_are_built_beforehand(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(LocalRunner, "prepare", lambda _self, wanted: asked.extend(task.workload for task, _ in wanted))
+    spec, records = parse_target("llvm"), TimingRecords(tmp_path / "t.jsonl")
+    timed = timed_target(spec, records)
+    timed.prepare([FIRST, BLOCKS, FIRST])
+    assert asked == [FIRST, BLOCKS]
+    records.put(tuning_task(spec, FIRST, thread_count()), None, 10.0)
+    timed.prepare([FIRST, BLOCKS])
+    assert asked == [FIRST, BLOCKS, BLOCKS]
+
+
+def test_a_kernel_that_was_built_beforehand_is_not_built_again(monkeypatch):
+    spec = parse_target("llvm")
+    task = tuning_task(spec, FIRST, 1)
+    choice = spec.library.conv2d_space(FIRST)[0]
+    built = []
+    monkeypatch.setattr(runner, "_compile", lambda *args, make=runner._compile: built.append(args) or make(*args))
+    local = LocalRunner(spec)
+    local.prepare([(task, choice), (task, choice)])
+    local.prepare([(task, choice)])
+    assert local.times(task, [choice], 2)[0][1] > 0 and len(built) == 1
+
+
+def test_what_cannot_be_built_beforehand_is_left_for_its_turn(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no")
+
+    spec = parse_target("llvm")
+    task, choice = tuning_task(spec, FIRST, 1), spec.library.conv2d_space(FIRST)[0]
+    monkeypatch.setattr(runner, "_compile", broken)
+    local = LocalRunner(spec)
+    local.prepare([(task, choice)])
+    with pytest.raises(RuntimeError, match="no"):
+        local.times(task, [choice], 1)

@@ -20,7 +20,7 @@ from tvm_rsq.plan import QuantPlan
 from tvm_rsq.planner import make_plan
 from tvm_rsq.reconstruct import Reconstruction, reconstruct
 from tvm_rsq.reconstruct_block import Settings
-from tvm_rsq.reconstruction_budget import BlockCost, Budget, plan_budget, views
+from tvm_rsq.reconstruction_budget import BlockCost, Budget, fitting, plan_budget, views
 from tvm_rsq.round_weights import nearest
 from tvm_rsq.sensitivity import fake_quantized
 
@@ -83,6 +83,21 @@ def _on_grid(plan: QuantPlan, made: Reconstruction, executor: Executor) -> None:
         q = np.rint(value / scale)
         assert value.dtype == np.float32 and np.abs(q).max() <= 2 ** (layer.weight_bits - 1) - 1
         np.testing.assert_array_equal(value, scale * q.astype(np.float32))
+
+
+def test_every_image_is_seen_eight_times_and_inputs_are_mixed_at_8_bits_too(network, images, monkeypatch):
+    seen = []
+
+    def learn(work, data, settings, *_):
+        seen.append((len(data), settings.keep_float, settings.batch))
+        return {}
+
+    monkeypatch.setattr("tvm_rsq.reconstruct.learn", learn)
+    made = reconstruct(network, _plan(network, images, weight_bits=4), images)
+    assert seen == [(96, 0.5, 32)] * 2 and made.notes[0] == "learned from 96 views of 12 of 12 images"
+    seen.clear()
+    reconstruct(network, _plan(network, images, weight_bits=4), images, layerwise=True)
+    assert {keep_float for _, keep_float, _ in seen} == {0.0}
 
 
 @pytest.mark.parametrize("layerwise, blocks, part", [(False, 2, 0.5), (True, 6, 0.9)])
@@ -149,7 +164,7 @@ def test_float_layers_are_left_alone_and_accumulate16_is_named(network, images):
     made = reconstruct(network, plan, images, budget=_budget(2))
     assert "a" not in made.adjusted and "a.bias" not in made.adjusted
     np.testing.assert_array_equal(made.adjusted["b"], nearest(network, plan)["b"])
-    assert made.notes[0] == "not reconstructed, for their sums are to fit 16 bits: b"
+    assert made.notes[1] == "not reconstructed, for their sums are to fit 16 bits: b"
 
 
 def test_a_given_rounding_and_bias_is_the_start(network, images):
@@ -178,3 +193,4 @@ def test_views_are_as_many_as_fit_in_memory_and_are_of_use():
     small, large = (BlockCost(image_s=0.1, step_s=0.01, chunk=4, kept=kept) for kept in (1000, 12_000_000))
     assert [views([small], images) for images in (1, 32, 64, 256, 1000)] == [8, 8, 4, 1, 1]
     assert [views([small, large], images) for images in (8, 32, 200)] == [8, 3, 1]
+    assert fitting([small, large]) == 125 and fitting([]) > 10**6

@@ -197,9 +197,9 @@ def test_infinite_divergence_never_fits_and_bad_budgets_are_refused():
         choose(found, 1.0, scheme="mixed")
 
 
-def test_large_networks_are_judged_on_the_first_samples():
+def test_large_networks_are_judged_on_some_samples():
     data = CalibrationSet(inputs=(np.arange(40, dtype=np.float32).reshape(20, 2), np.zeros((20, 1), np.float32)))
     assert affordable(data, 300_000_000) is data
     fewer = affordable(data, 1_500_000_000)
-    assert [len(array) for array in fewer.inputs] == [10, 10] and fewer.inputs[0][9, 1] == 19
+    assert [len(array) for array in fewer.inputs] == [10, 10] and fewer.inputs[0][[0, 9], 0].tolist() == [0, 38]
     assert len(affordable(data, 10**12)) == 8 and len(affordable(fewer, 0)) == 10

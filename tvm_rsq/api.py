@@ -25,6 +25,7 @@ from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.synthesis import synthesize as synthesize_inputs
 from tvm_rsq.targets.linker import find_linker
 from tvm_rsq.targets.parse import parse_target
+from tvm_rsq.torch_device import torch_device
 from tvm_rsq.tune_config import TuneConfig
 from tvm_rsq.tuning.tune_network import check_tuning
 
@@ -57,6 +58,7 @@ def quantize(
     progress, config = progress or silent, config or QuantConfig()
     spec = None if target is None else parse_target(target)
     check_levers(config, spec)
+    torch_device()  # before the long work, as all that may be mistyped
     timed = None if spec is None or not uses_levers(config) else timed_target(spec)
     source = _load(model, example_inputs, batch, name, progress)
     deploy = pipeline.prepare(source)

@@ -21,6 +21,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
+        if error.filename not in (None, str(partial), partial):
+            raise  # of another file
         # The partial file is ours, and its name would tell the user nothing. numpy reports a full disk without an errno.
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
     finally:

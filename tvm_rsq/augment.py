@@ -21,10 +21,11 @@ _MOVED = 0.1  # of a side, at most, each way
 def augmented(calibration: CalibrationSet, views: int, seed: int) -> CalibrationSet:
     """`views` of every sample, itself first: sample i, then sample i of each further view. Every second view is mirrored.
 
-    Inputs (N, C, H, W) of up to 4 channels are images; they are moved alike. Others are repeated, and a set without images is returned as
-    it is: a sample twice teaches nothing.
+    Inputs (N, C, H, W) of up to 4 channels are images; they are moved alike. Others are repeated. A set without images of at
+    least 10 x 10 pixels, which can be moved, is returned as it is: a sample twice teaches nothing.
     """
-    if views <= 1 or not any(_is_image(array) for array in calibration.inputs):
+    images = [array for array in calibration.inputs if _is_image(array)]
+    if views <= 1 or not images or min(min(array.shape[2:]) for array in images) * _MOVED < 1:
         return calibration
     generator = np.random.default_rng(seed)
     moves = [(bool(view % 2), generator.uniform(-_MOVED, _MOVED, 2)) for view in range(1, views)]

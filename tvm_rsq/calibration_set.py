@@ -7,7 +7,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,13 @@ class CalibrationSet:
 
     def __len__(self) -> int:
         return len(self.inputs[0])
+
+    def spaced(self, count: int) -> CalibrationSet:
+        """`count` of the samples, evenly spaced; the set itself where it has no more."""
+        if count >= len(self):
+            return self
+        chosen = np.linspace(0, len(self) - 1, count).round().astype(int)
+        return replace(self, inputs=tuple(array[chosen] for array in self.inputs))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a .npz (arrays plus a JSON header) atomically."""

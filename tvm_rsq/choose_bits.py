@@ -1,4 +1,4 @@
-"""Which layers keep 8 bits where the rest has fewer: those that gain the most for their size, as far as a share of all weights goes.
+"""Which layers keep 8 bits where the rest has fewer, as far as a share of all weights goes: those that gain the most for their size.
 
     gain(layer) = KL with its weight at the few bits - KL with it at 8 bits         nats, the layer alone, see `sensitivity`
 

@@ -118,9 +118,9 @@ def _without_effect(config: QuantConfig, calibration: CalibrationSet, chosen: Re
     """What the user asked for and nothing comes of."""
     found = []
     if config.weight_bits == EIGHT and config.eight_bit_share != QuantConfig().eight_bit_share:
-        found.append(f"eight_bit_share {config.eight_bit_share:g} has no effect: all weights have 8 bits")
+        found.append(f"eight_bit_share {config.eight_bit_share:g} has no effect: weight_bits is 8")
     if config.effort == "best" and calibration.source == "real" and chosen.rounding not in LEARNED:
-        found.append("effort best has no effect: images are given, and roundings of 8 bits are not learned")
+        found.append(f"effort best has no effect: images are given, and rounding is {chosen.rounding}, which learns nothing")
     return found
 
 

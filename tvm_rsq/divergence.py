@@ -59,7 +59,7 @@ class Divergence:
 
     def of(self, prepared: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> torch.Tensor:
         """float64 (N,): each sample's divergence, at least 0; infinite where `other` holds NaN or infinity."""
-        total = torch.zeros(prepared[0].shape[0], dtype=torch.float64)
+        total = torch.zeros(prepared[0].shape[0], dtype=torch.float64, device=prepared[0].device)
         for i, (reference, value) in enumerate(zip(prepared, other, strict=True)):
             approximation = self._log_probabilities(value, i)
             if class_scores(value) is not None:

@@ -74,7 +74,7 @@ class Executor:
     """Evaluates Model.module["main"]. UnsupportedError: an operator that it does not know, by name.
 
     dtype   what stands for the IR's float32: torch.float32 or torch.float64
-    device  where it is evaluated; inputs may be on any, values and outputs are there
+    device  where it is evaluated; inputs may be on any, values and outputs are there, and parameters given to `run` have to be
     """
 
     def __init__(self, model: Model, *, dtype: torch.dtype = torch.float32, device: torch.device = CPU) -> None:
@@ -153,7 +153,6 @@ class Executor:
             if value.ndim != len(spec.shape) or tuple(value.shape[1:]) != spec.shape[1:]:
                 raise InputError(f"input {spec.name} has shape {list(value.shape)}, expected {['N', *spec.shape[1:]]}")
             value = value.to(self.device, self.dtype if value.is_floating_point() else None)
-            # whatever follows keeps the format
             named[spec.name] = value.contiguous(memory_format=memory_format(self.device)) if value.ndim == 4 else value
         return named
 
@@ -174,8 +173,7 @@ class Executor:
     # ---------------------------------------------------------------------------------------------------------------------- building
 
     def _tensor(self, value: np.ndarray) -> torch.Tensor:
-        # a copy: the model's arrays may be read-only, or shared with their owner
-        tensor = torch.from_numpy(np.array(value))
+        tensor = torch.from_numpy(np.array(value))  # a copy: the array may be read-only, or shared with its owner
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
 
     def _step(self, name: str, value: Expr, table: Mapping[str, Any]) -> Step:

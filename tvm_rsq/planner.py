@@ -71,7 +71,8 @@ class _Planner:
         self.origin = origins(self.view, self.islands, self.own_bits)
         self.kept: dict[str, str] = {}  # at 8 bits where the rest has fewer -> why
         self.facts = self._facts()
-        self.judged = affordable(calibration, sum(layer.macs for layer in self.facts))
+        instant = config.effort == "instant"
+        self.judged = affordable(calibration, sum(layer.macs for layer in self.facts)) if instant else calibration
 
     def run(self) -> QuantPlan:
         tensors = self._activations()
@@ -109,7 +110,7 @@ class _Planner:
                 "budget": config.budget, "levers": config.levers if isinstance(config.levers, str) else list(config.levers),
                 "requantize": config.requantize, "range_method": config.range_method, "effort": config.effort, "seed": config.seed,
                 **asdict(self.recipe),
-                "calibration_source": calibration.source, "calibration_samples": len(calibration),
+                "calibration_source": calibration.source, "calibration_samples": len(calibration), "judged_samples": len(self.judged),
                 "calibration_notes": list(calibration.notes), **frontier,
             },
         )  # fmt: skip

@@ -28,7 +28,7 @@ from tvm_rsq.plan import LayerPlan, QuantPlan, TensorQuant
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.quantize_layers import bias_of
 from tvm_rsq.reconstruct_block import BlockData, BlockUnderWay, learn
-from tvm_rsq.reconstruction_budget import BlockCost, Budget, block_costs, plan_budget, views
+from tvm_rsq.reconstruction_budget import BlockCost, Budget, block_costs, fitting, plan_budget, views
 from tvm_rsq.round_weights import free_layers, nearest
 from tvm_rsq.sensitivity import fake_quantized
 from tvm_rsq.soft_rounding import SoftRounding
@@ -64,9 +64,9 @@ def reconstruct(
                model's own
     layerwise  every layer a block of its own, without drop
     budget     None: what plan_budget gives for this network
-    The same arguments and number of threads give the same bytes. When `should_stop` returns True, or at KeyboardInterrupt, blocks that are
-    done are kept, the rest stays as it was given, and a note says so. Layers in float stay as they are; layers with accumulate16 too, and a
-    note names them. A block that learning did not improve stays as it was given.
+    The same arguments and number of threads give the same bytes, on the processor. When `should_stop` returns True, or at
+    KeyboardInterrupt, blocks that are done are kept, the rest stays as it was given, and a note says so. Layers in float stay as they are;
+    layers with accumulate16 too, and a note names them. A block that learning did not improve stays as it was given.
     ConfigError: `adjusted` names something that is no parameter.
     """
     return _Reconstruct(model, plan, calibration, adjusted or {}, seed, layerwise, budget, executor, progress, should_stop).run()
@@ -92,7 +92,9 @@ class _Reconstruct:
         self.tensors = dict(plan.tensors)
         sample = self.executor.named([torch.from_numpy(np.array(array[:1])) for array in calibration.inputs])
         self.costs: list[BlockCost] = block_costs(self.executor, self.blocks, list(sample.values()))
-        seen = augmented(calibration, views(self.costs, len(calibration)), seed)
+        taken = calibration.spaced(fitting(self.costs))
+        seen = augmented(taken, views(self.costs, len(taken)), seed)
+        self.notes = [f"learned from {len(seen)} views of {len(taken)} of {len(calibration)} images"]
         images = self.executor.named([torch.from_numpy(np.array(array)) for array in seen.inputs])
         self.exact: dict[str, torch.Tensor] = images
         self.rough = {name: fake_quantized(value, self.tensors.get(name)) for name, value in images.items()}
@@ -100,7 +102,7 @@ class _Reconstruct:
         self.fixed = self._fixed_tensors()
 
     def run(self) -> Reconstruction:
-        notes = [*self.budget.notes]
+        notes = [*self.notes, *self.budget.notes]
         skipped = [layer.name for layer in self.plan.layers if layer.accumulate16]
         if skipped:
             notes.append(f"not reconstructed, for their sums are to fit 16 bits: {', '.join(skipped)}")

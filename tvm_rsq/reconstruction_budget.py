@@ -24,7 +24,7 @@ _SECONDS_PER_WEIGHT = 3e-8  # of every step: soft rounding, its gradient, Adam
 _MOST_STEPS, _FEWEST_STEPS = 400, 100
 _MOST_IMAGES, _FEWEST_IMAGES = 32, 2
 _VIEWS, _SEEN = 8, 256  # of each image, and of all images together
-_KEPT_BYTES = 1.5e9  # of all images' values at the ends of a block
+_KEPT_BYTES = 1.5e9  # of all images' values at the ends of a block; what later blocks read of earlier ones comes on top
 _CHUNK_BYTES = 128 * 2**20  # of all values of a block, where it is only run
 
 
@@ -59,10 +59,14 @@ def block_costs(executor: Executor, blocks: Sequence[NetworkBlock], sample: Sequ
     return [_cost(executor, block, elements) for block in blocks]
 
 
+def fitting(costs: Sequence[BlockCost]) -> int:
+    """How many images' values can be kept, at least 1."""
+    return max(1, int(_KEPT_BYTES // max((1, *(cost.kept for cost in costs)))))
+
+
 def views(costs: Sequence[BlockCost], images: int) -> int:
     """How many views of each of so many images to learn from (see augment), at least 1."""
-    fitting = int(_KEPT_BYTES // (images * max(1, *(cost.kept for cost in costs))))
-    return max(1, min(_VIEWS, _SEEN // images, fitting))
+    return max(1, min(_VIEWS, min(_SEEN, fitting(costs)) // images))
 
 
 def plan_budget(costs: Sequence[BlockCost], images: int, *, seconds: float = SECONDS, **settings: Any) -> Budget:

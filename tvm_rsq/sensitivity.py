@@ -10,7 +10,7 @@ Measuring only: what to make of the numbers is decided in `choose_schemes` and `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,9 +42,11 @@ class LayerSensitivity:
 
 
 def affordable(calibration: CalibrationSet, macs: int) -> CalibrationSet:
-    """The first samples, as many as a network of so many multiply-accumulates can be judged on in seconds; at least 8."""
-    count = max(_FEWEST, int(_MOST_MACS // max(macs, 1)))
-    return calibration if count >= len(calibration) else replace(calibration, inputs=tuple(array[:count] for array in calibration.inputs))
+    """As many samples, evenly spaced, as a network of so many multiply-accumulates is judged on at effort "instant"; at least 8.
+
+    One layer after the other is tried on all of them, which takes ResNet-18 ten seconds of two cores for 16 samples.
+    """
+    return calibration.spaced(max(_FEWEST, int(_MOST_MACS // max(macs, 1))))
 
 
 def measure(

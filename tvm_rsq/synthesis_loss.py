@@ -127,7 +127,7 @@ def _distance(value: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, epsilo
 
 def _gaussian(value: torch.Tensor) -> torch.Tensor:
     if value.ndim < 2:
-        return torch.zeros(())
+        return value.new_zeros(())
     center, spread = ChannelStatistics.apply(value, 1e-12)
     return center.square().mean() + (spread - 1).square().mean()
 

@@ -9,6 +9,7 @@ images everywhere. Sums are in another order on another device, and may be in an
 from __future__ import annotations
 
 import os
+import re
 
 import torch
 
@@ -19,15 +20,19 @@ CPU = torch.device("cpu")
 
 
 def torch_device() -> torch.device:
-    """The device that the environment names.   ConfigError: torch knows none of that name, or this machine has none."""
+    """The device that the environment names.   ConfigError: it is neither cpu nor cuda, or this machine has none."""
     named = os.environ.get(VARIABLE) or "cpu"
+    if named == "cpu":
+        return CPU
+    if not re.fullmatch(r"cuda(:\d+)?", named):
+        raise ConfigError(f"{VARIABLE} is {named!r}, expected cpu, cuda, or one of several such as cuda:1")
     try:
         device = torch.device(named)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:120]
         raise ConfigError(f"{VARIABLE} is {named!r}, which torch cannot use here ({reason}); unset it, or set it to cpu") from error
-    torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa are not float32
+    torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa are not float32; torch's products of matrices never take them unasked
     return device
 
 

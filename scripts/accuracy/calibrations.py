@@ -47,7 +47,8 @@ class Made:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrations:
-    """folder: of the sets made here; elsewhere: folders of the same form that are looked into first; cpu: what this machine is called"""
+    """folder: of the sets made here; elsewhere: folders of the same form that are looked into first; cpu: this machine, and
+    the device of torch where it has one"""
 
     folder: Path
     elsewhere: Sequence[Path] = ()
@@ -100,6 +101,7 @@ def _write(path: Path, made: Made, weights: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     recipe = RECIPES.get(made.samples.source, 1)
     facts = {"schema": SCHEMA, "weights": weights, "recipe": recipe, **{name: getattr(made, name) for name in _FACTS}}
+    path.unlink(missing_ok=True)  # one of an older recipe is not to stand beside the facts of the new one
     with atomic_write(path.with_suffix(".json")) as partial:  # first: a set without it would have no seconds
         partial.write_text(json.dumps(facts) + "\n", encoding="utf-8")
     made.samples.save(path)

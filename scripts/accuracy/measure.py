@@ -44,7 +44,7 @@ class Settings:
         return evaluated_on(name, self.photos, self.samples)
 
     def calibration(self, name: str, source: str, effort: str, seed: int) -> Made:
-        kept = Calibrations(folder=self.work_dir / "calibrations", elsewhere=self.calibrations_from, cpu=_cpu())
+        kept = Calibrations(folder=self.work_dir / "calibrations", elsewhere=self.calibrations_from, cpu=_made_on())
         return kept.of(self.subject(name), source, effort, seed)
 
 
@@ -93,5 +93,9 @@ def commit() -> str:
 
 @functools.cache
 def _cpu() -> str:
-    named, device = machine_facts(())["cpu"], torch_device()
-    return f"{named}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else named
+    return machine_facts(())["cpu"]
+
+
+def _made_on() -> str:
+    device = torch_device()
+    return f"{_cpu()}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else _cpu()

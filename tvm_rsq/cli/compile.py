@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -78,14 +79,13 @@ def compile_(
             progress=progress.event, should_stop=session.interrupts.should_stop,
         )  # fmt: skip
     found = module.report
-    if report is None:
-        module.save(output)
-    else:
-        from tvm_rsq.report import page
+    with ExitStack() as files:  # both or neither
+        made = [files.enter_context(atomic_write(path)) for path in (output, report) if path is not None]
+        module.save(made[0])
+        if report is not None:
+            from tvm_rsq.report import page
 
-        with atomic_write(report) as partial:  # both or neither
-            page.write(replace(found, facts={**found.facts, "command": command_line()}), partial)
-            module.save(output)
+            page.write(replace(found, facts={**found.facts, "command": command_line()}), made[1])
     for note in found.notes:
         session.note(f"note: {note}")
     size = output.stat().st_size

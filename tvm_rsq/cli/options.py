@@ -66,7 +66,7 @@ EightBitShare = Annotated[
     float,
     typer.Option(
         metavar="SHARE", rich_help_panel=_QUANTIZATION,
-        help="Of all weights, 0 to 1: layers that keep 8 bits where --weight-bits is less, those that gain the most for their size.",
+        help="Of all weights, 0 to 1: layers that keep 8 bits where --weight-bits is less: those that gain most.",
     ),
 ]  # fmt: skip
 EqualizationOption = Annotated[

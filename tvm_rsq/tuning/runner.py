@@ -70,7 +70,12 @@ class LocalRunner:
 
     def prepare(self, wanted: Sequence[tuple[TuningTask, Choice]]) -> None:
         """Build kernels side by side, for `times` to find. One that cannot be built is left for `times` to say so."""
-        missing = [pair for pair in dict.fromkeys(wanted) if pair not in self._loaded]
+        missing = []
+        for pair in dict.fromkeys(wanted):
+            if pair in self._loaded:
+                self._loaded.move_to_end(pair)  # what is wanted again is not to make room
+            else:
+                missing.append(pair)
         with ThreadPoolExecutor(host_cores()) as pool:  # TVM compiles without Python's lock
             for pair, found in zip(missing, pool.map(lambda pair: self._made(*pair), missing), strict=True):
                 if found is not None:
