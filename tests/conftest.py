@@ -18,8 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"tvm_rsq": "tvm_rsq", "tvm_rsq.passes": "passes", "tvm_rsq.targets": "targets"}
 
 # before tvm and torch are imported, since both read it once
+_cores, _workers = len(os.sched_getaffinity(0)), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
 for _variable in ("TVM_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ.setdefault(_variable, str(len(os.sched_getaffinity(0))))
+    if _workers:  # side by side, each has its share; what it inherits was meant for all of them
+        os.environ[_variable] = str(max(1, _cores // int(_workers)))
+    os.environ.setdefault(_variable, str(_cores))
 # Times of kernels that tests measure are no one else's.
 os.environ["TVM_RSQ_TIMINGS"] = str(Path(tempfile.mkdtemp(prefix="tvm-rsq-test-")) / "timings.jsonl")
 
