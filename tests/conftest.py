@@ -23,6 +23,7 @@ for _variable in ("TVM_NUM_THREADS", "OMP_NUM_THREADS"):
     if _workers:  # side by side, each has its share; what it inherits was meant for all of them
         os.environ[_variable] = str(max(1, _cores // int(_workers)))
     os.environ.setdefault(_variable, str(_cores))
+os.environ.pop("COLUMNS", None)  # xdist's workers have it, and tables would be cut to it
 # Times of kernels that tests measure are no one else's.
 os.environ["TVM_RSQ_TIMINGS"] = str(Path(tempfile.mkdtemp(prefix="tvm-rsq-test-")) / "timings.jsonl")
 

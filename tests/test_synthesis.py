@@ -208,6 +208,17 @@ def test_unit_scale_is_found_without_batch_norms():
     assert (found.gain, found.offset) == (1.0, 0.0)
 
 
+def test_without_batch_norms_half_of_the_images_are_drawn():
+    network = load_network("vgg-cifar")
+    model = load_model(network.model, network.example_inputs)
+    found = synthesize(model, SynthesisConfig(images=5, steps=2, source="retro-synthesis"), seed=3)
+    drawn = synthesize(model, SynthesisConfig(images=2, source="statistics"), seed=3)
+    assert found.inputs[0].shape == (5, 3, 32, 32) and any("2 of the images are dead leaves" in note for note in found.notes)
+    np.testing.assert_array_equal(found.inputs[0][:2], drawn.inputs[0])
+    assert len(synthesize(model, SynthesisConfig(images=1, steps=2, source="retro-synthesis"))) == 1
+    assert not any("dead leaves" in note for note in synthesize(classifier(), QUICK).notes)
+
+
 @pytest.mark.parametrize(("shape", "images"), [((1, 3, 16, 16), True), ((1, 8), False), ((1, 64, 4, 4), False)])
 def test_images_are_not_taken_for_larger_than_bytes(shape, images):
     class SeesLargeOnes:

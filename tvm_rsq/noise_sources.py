@@ -19,7 +19,7 @@ from tvm_rsq.dead_leaves import dead_leaves
 from tvm_rsq.executor import Executor
 from tvm_rsq.model import Model
 from tvm_rsq.optimised_pixels import within_reach
-from tvm_rsq.synthesis_input import find_input_scale
+from tvm_rsq.synthesis_input import InputScale, find_input_scale
 from tvm_rsq.synthesis_loss import StatisticsLoss
 
 _IMAGES = 16
@@ -43,14 +43,18 @@ def leaves(model: Model, config: SynthesisConfig, seed: int) -> CalibrationSet:
     executor = Executor(model)
     loss = StatisticsLoss(executor, class_weight=config.class_weight, input_weight=config.input_weight)
     scale = find_input_scale(loss, bool(executor.batch_norms), model.inputs, torch.Generator().manual_seed(seed))
-    drawn = dead_leaves(model.inputs, config.images or _IMAGES, np.random.default_rng(seed))
-    images = [within_reach(torch.from_numpy(array)) for array in drawn]
     notes = [f"input scale {scale.offset:g} + {scale.gain:g} * N(0, 1): {scale.reason}"]
     if ignored := [field.name for field in fields(config) if field.name in _UNUSED and getattr(config, field.name) != field.default]:
         notes.append(f'not looked at, for source "statistics" optimises nothing: {", ".join(ignored)}')
     if not executor.batch_norms:
         notes.append("no batch norm: nothing sets the values right; keep batch norms when exporting, or use effort best, or real inputs")
     return CalibrationSet(
-        inputs=tuple(value.contiguous().numpy() for value in scale.apply(images)), source="statistics", seed=seed,
+        inputs=tuple(scaled_leaves(model, scale, config.images or _IMAGES, seed)), source="statistics", seed=seed,
         network_hash=model.network_hash, notes=tuple(notes),
     )  # fmt: skip
+
+
+def scaled_leaves(model: Model, scale: InputScale, count: int, seed: int) -> list[np.ndarray]:
+    """`count` dead leaves as the network takes them, (count, *input shape without batch) float32 for every input."""
+    images = [within_reach(torch.from_numpy(array)) for array in dead_leaves(model.inputs, count, np.random.default_rng(seed))]
+    return [value.contiguous().numpy() for value in scale.apply(images)]

@@ -22,7 +22,7 @@ from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.config import SynthesisConfig, check_effort, check_seed
 from tvm_rsq.executor import Executor
 from tvm_rsq.model import Model
-from tvm_rsq.noise_sources import leaves, noise
+from tvm_rsq.noise_sources import leaves, noise, scaled_leaves
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.synthesis_budget import network_cost, plan_budget
 from tvm_rsq.synthesis_input import find_input_scale, starting_images
@@ -83,6 +83,10 @@ def synthesize(
         begin=method.begin(setting), budget=budget, scale=scale, progress=progress, stop_reason=stop_reason, remedy=method.remedy
     )  # fmt: skip
     batches: list[list[np.ndarray]] = []
+    if method.half_drawn and not executor.batch_norms and budget.images > 1:
+        run.images_left -= budget.images // 2
+        batches.append(scaled_leaves(model, scale, budget.images // 2, seed))
+        notes.append(f"{budget.images // 2} of the images are dead leaves, nothing optimised: without batch norms the others go too far")
     while run.images_left > 0 and not run.stopped:
         batches.append(run.batch())
     if run.stopped:
