@@ -20,7 +20,7 @@ from tvm_rsq.model import InputSpec
 from tvm_rsq.passes.fold_batch_norm import fold_batch_norm
 from tvm_rsq.synthesis import synthesize
 from tvm_rsq.synthesis_budget import NetworkCost, network_cost, plan_budget
-from tvm_rsq.synthesis_input import find_input_scale
+from tvm_rsq.synthesis_input import _as_usual, find_input_scale
 from tvm_rsq.synthesis_loss import ChannelStatistics, StatisticsLoss
 
 QUICK = SynthesisConfig(images=8, steps=60, swing=False)  # so that a loss is that of the images as they are
@@ -147,6 +147,12 @@ def test_the_input_scale_is_found_from_the_statistics(gain, offset):
     assert found.offset == pytest.approx(offset, abs=gain)
     loss = StatisticsLoss(Executor(plain), class_weight=0, input_weight=0)
     assert find_input_scale(loss, True, plain.inputs, torch.Generator().manual_seed(5)).gain == 1
+
+
+def test_images_are_on_one_of_the_usual_scales():
+    assert [_as_usual(gain, False) for gain in (0.25, 0.5, 1, 2, 16, 32, 64, 128)] == [0.5, 0.5, 1, 1, 64, 64, 64, 64]
+    assert [_as_usual(gain, True) for gain in (0.125, 0.25, 0.5, 16, 128)] == [0.25, 0.25, 0.25, 64, 64]
+    assert [_as_usual(gain, False) for gain in (4, 8, 256)] == [4, 8, 256] and _as_usual(1, True) == 1
 
 
 @pytest.mark.parametrize("gain", [0.25, 1.0, 64.0])
