@@ -104,8 +104,8 @@ def _by_statistics(loss: StatisticsLoss, normalised: list[torch.Tensor]) -> Inpu
 
 
 def _as_usual(gain: float, positive: bool) -> float:
-    """The gain of the convention for images that is nearest, up to 4 times larger or 2 times smaller; the gain itself where none is."""
-    near = [usual for usual in _CONVENTIONS[positive] if gain / 2 <= usual <= gain * 4]
+    """The gain of the convention for images that is nearest, up to 4 times larger; the gain itself where none is."""
+    near = [usual for usual in _CONVENTIONS[positive] if gain <= usual <= gain * 4]
     return min(near, key=lambda usual: abs(math.log(usual / gain)), default=gain)
 
 
