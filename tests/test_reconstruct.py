@@ -100,13 +100,15 @@ def test_every_image_is_seen_eight_times_and_inputs_are_mixed_at_8_bits_too(netw
     assert {keep_float for _, keep_float, _ in seen} == {0.0}
 
 
+@pytest.mark.parametrize("seen, steps", [(1, 160), (8, 320)])  # views of 12 images, 6 at a time
 @pytest.mark.parametrize("layerwise, blocks, part", [(False, 2, 0.5), (True, 6, 0.9)])
-def test_four_bit_weights_come_closer_than_nearest_ones_on_their_grid(network, images, layerwise, blocks, part):
+def test_four_bit_weights_come_closer_than_nearest_ones_on_their_grid(network, images, layerwise, blocks, part, seen, steps, monkeypatch):
+    monkeypatch.setattr("tvm_rsq.reconstruct.views", lambda *_: seen)
     plan = _plan(network, images, weight_bits=4)
     floats = {name: value.copy() for name, value in network.params.items()}
     given = Reconstruction(adjusted=nearest(network, plan), tensors=plan.tensors, notes=())
     events = []
-    budget = _budget(blocks, iterations=320)  # of 8 views of 12 images, 6 at a time
+    budget = _budget(blocks, iterations=steps)
     made = reconstruct(network, plan, images, layerwise=layerwise, budget=budget, progress=events.append)
     assert _output_error(network, images, made) < part * _output_error(network, images, given)
     _on_grid(plan, made, Executor(network))

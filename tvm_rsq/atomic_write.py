@@ -13,9 +13,14 @@ from pathlib import Path
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path beside `path` to write to: renamed to `path` at the end, removed after a failure.
 
-    OSError: the file system's refusal, naming `path`. Whatever was there before is still there then.
+    OSError: the file system's refusal, naming `path`. Whatever was there before is still there then. A symbolic link stays one: what it
+    points to is replaced. What is no regular file, a device or a pipe, is written to as it is: it must not be replaced.
     """
-    path = Path(path)
+    named, path = str(path), Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
+    path = Path(os.path.realpath(path))
     partial = path.parent / f".{path.name}.{os.getpid()}.partial"
     try:
         yield partial
@@ -24,6 +29,6 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         if error.filename not in (None, str(partial), partial):
             raise  # of another file
         # The partial file is ours, and its name would tell the user nothing. numpy reports a full disk without an errno.
-        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), named) from error
     finally:
         partial.unlink(missing_ok=True)

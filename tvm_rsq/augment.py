@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from tvm_rsq.calibration_set import CalibrationSet
-from tvm_rsq.optimised_pixels import IMAGE_CHANNELS
+from tvm_rsq.optimised_pixels import is_image
 
 _MOVED = 0.1  # of a side, at most, each way
 
@@ -24,7 +24,7 @@ def augmented(calibration: CalibrationSet, views: int, seed: int) -> Calibration
     Inputs (N, C, H, W) of up to 4 channels are images; they are moved alike. Others are repeated. A set without images of at
     least 10 x 10 pixels, which can be moved, is returned as it is: a sample twice teaches nothing.
     """
-    images = [array for array in calibration.inputs if _is_image(array)]
+    images = [array for array in calibration.inputs if is_image(array)]
     if views <= 1 or not images or min(min(array.shape[2:]) for array in images) * _MOVED < 1:
         return calibration
     generator = np.random.default_rng(seed)
@@ -33,12 +33,8 @@ def augmented(calibration: CalibrationSet, views: int, seed: int) -> Calibration
     return replace(calibration, inputs=inputs)
 
 
-def _is_image(array: np.ndarray) -> bool:
-    return array.ndim == 4 and array.shape[1] <= IMAGE_CHANNELS and min(array.shape[2:]) > 1
-
-
 def _view(array: np.ndarray, mirrored: bool, move: Sequence[float]) -> np.ndarray:
-    if not _is_image(array):
+    if not is_image(array):
         return array
     image = array[..., ::-1] if mirrored else array
     for axis, part in zip((2, 3), move, strict=True):

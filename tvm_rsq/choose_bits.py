@@ -7,7 +7,7 @@ matters: 28 of MobileNetV2's 53 layers hold 3 % of its weights, and with these a
 
 Where roundings are learned, the smallest layers are taken and nothing is measured: what a rounding costs before it is learned says little
 about after, and the fewer weights there are, the less learning can make up for. (MobileNetV2 W4A8, one seed, fake-quant, KL on 500 photos:
-0.084 so, 0.091 by gain; without learning 0.158 and 0.143.)
+0.084 so, 0.091 by gain; from worse images 0.108 and 0.104, so this is not settled; without learning 0.158 and 0.143.)
 (Dong et al., "HAWQ-V2", NeurIPS 2020, rank by curvature; here the divergence itself is measured. BRECQ and QDrop leave the first and the
 last layer at 8 bits, which is 37 % of the weights of MobileNetV2.)
 """

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 PIXEL_REACH = 2.7  # of ImageNet's normalised pixels, 0 to 255: -2.12 to 2.64
-IMAGE_CHANNELS = 4  # the most that an image has; a tensor of more channels is something else, and may have any values
+_IMAGE_CHANNELS = 4  # the most that an image has; a tensor of more channels is something else, and may have any values
 _PLATEAU_STEPS, _LEAST_RATE = 100, 1e-4  # ZeroQ's distill_data.py, and GENIE's distill.py after it
 
 
@@ -78,7 +79,12 @@ class PlateauPixels:
 
 def within_reach(normalised: torch.Tensor) -> torch.Tensor:
     """`normalised`, clamped in place to +-PIXEL_REACH where it is images (N, C, H, W)."""
-    return normalised.clamp_(-PIXEL_REACH, PIXEL_REACH) if normalised.ndim == 4 and normalised.shape[1] <= IMAGE_CHANNELS else normalised
+    return normalised.clamp_(-PIXEL_REACH, PIXEL_REACH) if is_image(normalised) else normalised
+
+
+def is_image(value: torch.Tensor | np.ndarray) -> bool:
+    """Whether it has the shape of images, (N, C, H, W) of few channels."""
+    return value.ndim == 4 and value.shape[1] <= _IMAGE_CHANNELS
 
 
 def plateau(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.ReduceLROnPlateau:

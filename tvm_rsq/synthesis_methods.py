@@ -62,8 +62,8 @@ class Method:
     no_batch_norm  what a network without batch norms leaves of it, and what to do
     remedy         of a loss that is not finite
     half_drawn     whether half of the images are drawn where there are no batch norms. Class scores alone make images whose values are
-                   up to twice those of photos; with drawn ones among them KL was 0.0097, not 0.0136, on SqueezeNet at 8 bits, and 0.025 to
-                   0.032, not 0.047, on a VGG at 4
+                   up to twice those of photos; with drawn ones among them KL was 0.010 to 0.011, not 0.014 to 0.016, on SqueezeNet at 8
+                   bits, and 0.030 to 0.033, not 0.046 to 0.048, on a VGG at 4
     """
 
     begin: Callable[[Setting], Callable[[int], tuple[Images, Loss]]]

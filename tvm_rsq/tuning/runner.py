@@ -126,10 +126,12 @@ class _LoadedKernel:
         self._number = 0  # of calls in a sample, not yet known
 
     def warm_up(self) -> None:
-        """Bring the code into the caches, and find out how many calls fill a sample, once: later on that would cost as much as a sample."""
-        number, self._number = self._number, 1
+        """Bring the code into the caches, and find out how many calls fill a sample, by single calls: samples would cost as much again.
+        The most that was ever found counts, since a busy machine only makes a call look longer.
+        """
+        most, self._number = self._number, 1
         self._seconds()
-        self._number = number or max(1, round(_SLICE_S / max(self._seconds(), 1e-7)))
+        self._number = max(1, most, round(_SLICE_S / max(self._seconds(), 1e-7)))
 
     def sample_us(self) -> float:
         return self._seconds() * 1e6
