@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import tvm_rsq
+from scripts.accuracy.calibrations import STOPPED
 from scripts.accuracy.case import Case
 from scripts.accuracy.fake_quant import fake_quant
 from scripts.accuracy.methods import METHODS, Method
@@ -67,9 +68,12 @@ def _quantized(case: Case, method: Method, network: Network, samples: Calibratio
     config = method.config(case.bits, case.scheme, case.seed)
     # Levers are decided for a target, as `tvm_rsq.compile` does.
     target = _TARGET if uses_levers(config) else None
-    return tvm_rsq.quantize(
+    found = tvm_rsq.quantize(
         network.model, config, target=target, example_inputs=network.example_inputs, calibration=samples, batch=1, name=case.network
     )
+    if any(note.startswith(STOPPED) for note in found.plan.notes):
+        raise KeyboardInterrupt  # as in calibrations
+    return found
 
 
 def _codebooks(quantized: QuantizedModel, case: Case) -> dict[str, np.ndarray]:

@@ -25,7 +25,9 @@ from tvm_rsq.config import Source, SynthesisConfig
 from tvm_rsq.errors import CalibrationError
 
 SCHEMA = 1
-RECIPES = {"statistics": 2}  # source -> raise it when its images become others, so that kept ones are made again; 1 where there is none
+# source -> raised whenever its images become others, so that kept ones are made again; 1 where there is none
+RECIPES = {"statistics": 3, "retro-synthesis": 2, "zeroq": 2, "generator": 2}
+STOPPED = "stopped by the user"  # how a note of the library begins
 SOURCES = (*(name for name in get_args(Source) if name != "auto"), "real")  # "auto" is one of the others
 _FACTS = ("seconds", "threads", "cpu", "peak_bytes")
 
@@ -77,6 +79,8 @@ class Calibrations:
             network.model, SynthesisConfig(source=source), example_inputs=network.example_inputs, seed=seed, effort=effort, batch=1
         )
         seconds = time.perf_counter() - start
+        if any(note.startswith(STOPPED) for note in found.notes):
+            raise KeyboardInterrupt  # what the library makes of one is of use to its user; here rows would rest on it
         samples = replace(found, network_hash="")
         return Made(samples=samples, seconds=seconds, threads=torch.get_num_threads(), cpu=self.cpu, peak_bytes=peak_bytes())
 

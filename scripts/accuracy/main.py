@@ -31,7 +31,7 @@ _PACKAGES = ("apache-tvm", "torch", "onnxruntime", "nncf", "openvino")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 failed; argparse's own 2 for wrong usage."""
+    """Exit code: 0 done, 1 failed, 130 interrupted; argparse's own 2 for wrong usage."""
     options = parse(arguments)
     try:
         for path in filter(None, (options.json, options.markdown)):
@@ -46,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (tvm_rsq.Error, FetchError, LabelledFolderError, PeerError, SchemaError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"interrupted; rows that were done are kept in {options.work_dir} for the next run", file=sys.stderr)
+        return 130
     return 0
 
 

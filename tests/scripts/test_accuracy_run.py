@@ -13,6 +13,7 @@ from torch import nn
 
 import tvm_rsq
 from scripts.accuracy import calibrations
+from scripts.accuracy import main as accuracy_main
 from scripts.accuracy import main as main_module
 from scripts.accuracy import run as run_module
 from scripts.accuracy import subject as subject_module
@@ -119,6 +120,27 @@ def test_images_of_an_older_recipe_are_made_again(tmp_path: Path, monkeypatch: p
     settings.calibration(NAME, "gaussian", "instant", 0)
     settings.calibration(NAME, "gaussian", "instant", 0)
     assert len(asked) == 1
+
+
+def test_what_was_cut_short_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(work_dir=tmp_path, samples=5)
+
+    def stopped(*args, make=tvm_rsq.synthesize, **kwargs):
+        return make(*args, **kwargs, should_stop=lambda: True)
+
+    monkeypatch.setattr(tvm_rsq, "synthesize", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        settings.calibration(NAME, "retro-synthesis", "instant", 0)
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_an_interrupted_run_says_where_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def interrupted(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(accuracy_main, "rows", interrupted)
+    assert accuracy_main.main(["--networks", NAME, "--work-dir", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == f"interrupted; rows that were done are kept in {tmp_path} for the next run\n"
 
 
 def test_images_of_another_network_are_refused(tmp_path: Path, network: dict[str, Network]) -> None:
