@@ -98,6 +98,7 @@ def test_the_recipe():
     assert recipe(config, "real").equalization == "activations"
     assert recipe(config, "gaussian").equalization == "none"
     low = QuantConfig(weight_bits=4)
+    assert recipe(low, "real").equalization == "outlying"
     assert (recipe(low, "real").weight_range, recipe(low, "real").rounding) == ("mse", "squant")
     assert recipe(low.replace(rounding="feedback"), "real").rounding == "feedback"
     with pytest.raises(ConfigError, match="rounding is 'up', expected auto, nearest"):

@@ -18,7 +18,7 @@ ARITHMETICS = ("float", "fixed_point")  # of a whole network
 Scheme = Literal["hybrid", "per_tensor", "per_channel"]
 RangeMethod = Literal["min_max", "percentile", "mse", "kl", "sigma"]
 WeightRange = Literal["auto", "min_max", "mse"]
-Equalization = Literal["auto", "none", "activations", "weights"]
+Equalization = Literal["auto", "none", "activations", "outlying", "weights"]
 Rounding = Literal["auto", "nearest", "squant", "feedback", "adaround", "reconstruct"]
 BiasCorrection = Literal["auto", "none", "empirical", "analytic"]
 Source = Literal["auto", "retro-synthesis", "statistics", "zeroq", "generator", "gaussian", "uniform"]
@@ -103,7 +103,8 @@ class QuantConfig:
     range_method  of activations: "min_max", "percentile" (99.99), "mse", "kl", or "sigma" (six deviations of every batch norm,
                   whatever the data)
     weight_range  of weights: "min_max", or "mse", which clips the largest where that lessens the squared error
-    equalization  "activations" (see equalize_activations), "weights" (across layers, with high biases absorbed: DFQ), or "none"
+    equalization  "activations" (see equalize_activations), "outlying" (its part for weights that dwarf all others), "weights" (across
+                  layers, with high biases absorbed: DFQ), or "none"
     rounding      of weights: "nearest", "squant" (errors of a kernel cancel), "feedback" (each rounding makes up for those before it), or
                   learned in minutes: "reconstruct" (block by block: BRECQ, QDrop), "adaround" (layer by layer)
     bias_correction  "empirical" (from the calibration data), "analytic" (from batch norms: DFQ) or "none"

@@ -1,6 +1,7 @@
 """The network that is quantized: the same function with channels that fit their grids better, by the method that a recipe names.
 
 activations  see equalize_activations
+outlying     its part for weights that dwarf all others (see outlying_inputs)
 weights      see equalize_weights, which keeps every relu6 here, and absorb_bias, as far as batch norms tell what there is to absorb
 """
 
@@ -32,14 +33,15 @@ class EqualizedNetwork:
 
 def equalize(
     deploy: Model, statistics: Mapping[str, NormalStatistics], calibration: CalibrationSet,
-    method: Literal["none", "activations", "weights"],
+    method: Literal["none", "activations", "outlying", "weights"],
 ) -> EqualizedNetwork:  # fmt: skip
     """deploy: left alone; statistics: of its layers' outputs, what `batch_norm_of_layers` found in its source"""
     if method == "weights":
         return _weights(deploy, statistics)
-    if method == "activations":
+    if method in ("activations", "outlying"):
         stored = find_islands(Dataflow(deploy.module), ()).quantized
-        found = equalize_activations(deploy, calibration, stored, executor=observer(deploy, statistics, calibration))
+        executor = observer(deploy, statistics, calibration)
+        found = equalize_activations(deploy, calibration, stored, executor=executor, only_outlying=method == "outlying")
         return EqualizedNetwork(model=found.model, statistics=found.statistics(dict(statistics)))
     return EqualizedNetwork(model=deploy, statistics=statistics)
 

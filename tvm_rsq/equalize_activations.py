@@ -8,6 +8,7 @@ group of tensors (see scaling_groups) whose channel c would fit in their ranges 
 The square root is what SmoothQuant (Xiao et al., ICML 2023) found for what weights and activations share; here weights have a scale for
 each output channel, which takes up a producer's factor whole, so that only consumers pay. Groups are taken where that is cheap: the
 consumers are depthwise, with a scale for each channel of their own, or the tensors are linear bottlenecks, whose channels differ most.
+In any other group, only channels whose weights are far larger than others' are scaled (see outlying_inputs).
 Behind relu6, a channel is scaled by less (1/1.2 of r_c at most), since the scaled channel is cut off at 6: with the square root a channel
 that reached v is cut off at no less than sqrt(5 v), far from what was seen.
 The float function is the same but for that.
@@ -25,6 +26,7 @@ from tvm_rsq.chunking import chunks, samples_within
 from tvm_rsq.executor import Executor
 from tvm_rsq.layer_statistics import NormalStatistics
 from tvm_rsq.model import Model
+from tvm_rsq.outlying_inputs import outlying, room
 from tvm_rsq.scaling_groups import ScalingGroup, rescaled, scaling_groups
 
 _EXPONENT, _MOST, _CLIP_MARGIN = 0.5, 16.0, 1.2
@@ -45,19 +47,31 @@ class Equalized:
 
 
 def equalize_activations(
-    model: Model, calibration: CalibrationSet, stored: tuple[str, ...], *, executor: Executor | None = None
+    model: Model, calibration: CalibrationSet, stored: tuple[str, ...], *, executor: Executor | None = None, only_outlying: bool = False
 ) -> Equalized:
-    """model: deploy form; stored: the tensors that are quantized. Networks without such groups come back as they are."""
-    groups = [group for group in scaling_groups(model) if (group.depthwise or group.linear) and set(stored) & set(group.members)]
+    """model: deploy form; stored: the tensors that are quantized; only_outlying: channels of outlying weights and no others are scaled.
+
+    Networks without such groups come back as they are.
+    """
+    groups = [group for group in scaling_groups(model) if set(stored) & set(group.members)]
+    wanted = {group.members: outlying(model.params, group) for group in groups}
+    groups = [group for group in groups if (wanted[group.members] > 1).any() or (_cheap(group) and not only_outlying)]
     if not groups:
         return Equalized(model=model, factors={})
     extremes = channel_extremes(executor or Executor(model), calibration, {m for group in groups for m in group.members if m in stored})
     params, factors = dict(model.params), {}
     for group in groups:
-        factor = _factor(group, [extremes[name] for name in group.members if name in extremes])
+        reached = [extremes[name] for name in group.members if name in extremes]
+        factor = np.minimum(wanted[group.members], room(reached))
+        if _cheap(group) and not only_outlying:
+            factor = np.maximum(factor, _factor(group, reached))
         params.update(rescaled(params, group, factor))
         factors.update(dict.fromkeys(group.producers, factor))
     return Equalized(model=replace(model, params=params), factors=factors)
+
+
+def _cheap(group: ScalingGroup) -> bool:
+    return group.depthwise or group.linear
 
 
 def channel_extremes(executor: Executor, calibration: CalibrationSet, names: set[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

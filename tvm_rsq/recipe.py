@@ -2,7 +2,7 @@
 
                  W8                  below 8 bits
 weight range     min-max             mse
-equalization     activations         none                  only on images made from batch-norm statistics, or real ones
+equalization     activations         outlying              only on images made from batch-norm statistics, or real ones
 rounding         squant              squant                effort "best": reconstruct, where weights or activations are below 8 bits
 bias correction  from the data       from the data         not where the data is noise, nor behind adaround and reconstruct; analytic on
                                                            source "statistics"
@@ -25,7 +25,7 @@ class Recipe:
     """The fields of QuantConfig of these names, none of them "auto"."""
 
     weight_range: Literal["min_max", "mse"]
-    equalization: Literal["none", "activations", "weights"]
+    equalization: Literal["none", "activations", "outlying", "weights"]
     rounding: Literal["nearest", "squant", "feedback", "adaround", "reconstruct"]
     bias_correction: Literal["none", "empirical", "analytic"]
 
@@ -35,7 +35,7 @@ def recipe(config: QuantConfig, source: str, batch_norms: bool = True) -> Recipe
     analytic = source == "statistics" and batch_norms
     low, noise = config.weight_bits < 8, is_noise(source, batch_norms)
     weight_range: WeightRange = "mse" if low else "min_max"
-    equalization: Equalization = "none" if low or noise else "activations"
+    equalization: Equalization = "none" if noise else "outlying" if low else "activations"
     rounding: Rounding = "squant"
     if config.effort == "best" and source != "statistics" and (low or config.activation_bits < 8) and config.bias_correction != "analytic":
         rounding = "reconstruct"
