@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tvm_rsq.atomic_write import takes_files
+
 
 def check_writable(path: Path) -> None:
     """OSError: `path` is a folder, or its own folder is missing or not writable."""
@@ -13,5 +15,5 @@ def check_writable(path: Path) -> None:
         raise IsADirectoryError(f"{path} is a directory, expected a file name")
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a directory; make it first")
-    if not os.access(folder, os.W_OK):
+    if not os.access(folder, os.W_OK) or not (path.exists() or takes_files(folder)):
         raise PermissionError(f"{folder} is not writable; name another file")

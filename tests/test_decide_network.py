@@ -211,6 +211,10 @@ def test_reconstruction_can_be_stopped_and_its_notes_reach_plan_and_report():
     assert found.plan.notes == ("learned from 128 views of 16 of 16 images", "stopped by the user: 0 of 2 blocks are reconstructed")
     assert QuantPlan.from_json(found.plan.to_json()).notes == found.plan.notes
     assert found.plan.notes[0] in found.compile().report.notes
+    # Nothing was learned, so it is what it would have started from, with its biases corrected.
+    assert (found.plan.provenance["rounding"], found.plan.provenance["bias_correction"]) == ("squant", "empirical")
+    start = made(residual, QuantConfig(**{**LEARN, "rounding": "squant"}))
+    assert all(np.array_equal(found.adjusted[name], value) for name, value in start.adjusted.items())
 
 
 def test_a_layer_whose_sums_would_overflow_keeps_its_bias_and_scale():
@@ -221,7 +225,7 @@ def test_a_layer_whose_sums_would_overflow_keeps_its_bias_and_scale():
     tiny = {name: replace(plan.tensors[name], scale=plan.tensors[name].scale * 1e-9) for name in shared}
     learned = Reconstruction(
         adjusted={**nearest(model, plan), "dense.bias": model.params["dense.bias"] + 1}, tensors={**plan.tensors, **tiny},
-        notes=("learned",),
+        notes=("learned",), blocks=1,
     )  # fmt: skip
     found = adopt_reconstruction(model, plan, learned)
     assert found.plan.tensors == plan.tensors
@@ -251,4 +255,5 @@ def test_what_has_no_effect_is_said():
 
     assert "eight_bit_share 0.2 has no effect: weight_bits is 8" in notes(eight_bit_share=0.2)
     assert "effort best has no effect: images are given, and rounding is squant" in notes(effort="best")
+    assert "eight_bit_share 1e-05 has no effect: the smallest layer has" in notes(weight_bits=4, eight_bit_share=1e-5)
     assert "no effect" not in notes() + notes(weight_bits=6, eight_bit_share=0.2)

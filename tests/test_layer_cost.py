@@ -47,6 +47,31 @@ def test_ratios_of_one_round_and_no_second_measurement(tmp_path, monkeypatch):
     assert len(machines[0].calls) == asked and machines[1].calls == []
 
 
+@dataclass
+class DisturbedMachine:
+    """Takes 10 us, or 6 for blocks, and five times as long in most of the first 11 rounds, whichever kernel it is at."""
+
+    spec: object
+    calls: int = 0
+
+    def times(self, task, _choices, _rounds):
+        self.calls += 1
+        slow = 5 if self.calls < 22 and self.calls % 5 else 1
+        return [[slow * (6.0 if task.workload.accumulate16 else 10.0)]]
+
+
+def test_rounds_go_on_while_they_disagree(tmp_path, monkeypatch, caplog):
+    machines = []
+    monkeypatch.setattr(layer_cost, "LocalRunner", lambda spec: machines.append(DisturbedMachine(spec)) or machines[-1])
+    records = TimingRecords(tmp_path / "t.jsonl")
+    assert timed_target(parse_target("llvm"), records).cost([FIRST, BLOCKS]) == pytest.approx([10.0, 6.0])
+    assert 22 < machines[0].calls < 88
+    assert not caplog.records
+    monkeypatch.setattr(layer_cost, "LocalRunner", SlowingMachine)
+    timed_target(parse_target("llvm"), TimingRecords(tmp_path / "u.jsonl")).cost([FIRST, BLOCKS])
+    assert caplog.text.count("this machine is busy") == 1
+
+
 def test_a_kernel_that_fails_is_said_in_one_line(tmp_path, monkeypatch):
     class Broken(SlowingMachine):
         def times(self, task, choices, rounds):

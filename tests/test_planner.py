@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,6 +122,10 @@ def test_float_islands_are_named_with_the_reason():
 def test_json_round_trip(tmp_path):
     plan = plan_of()
     assert QuantPlan.from_json(plan.to_json()) == plan
+    # Divergences can be infinite, and JSON has no such number.
+    far = replace(plan, layers=(replace(plan.layers[0], kl_per_tensor=math.inf), *plan.layers[1:]))
+    json.loads(far.to_json(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert QuantPlan.from_json(far.to_json()) == far
     plan.save(tmp_path / "plan.json")
     assert QuantPlan.load(tmp_path / "plan.json") == plan and os.listdir(tmp_path) == ["plan.json"]
 

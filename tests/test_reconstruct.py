@@ -88,7 +88,7 @@ def _on_grid(plan: QuantPlan, made: Reconstruction, executor: Executor) -> None:
 def test_every_image_is_seen_eight_times_and_inputs_are_mixed_at_8_bits_too(network, images, monkeypatch):
     seen = []
 
-    def learn(work, data, settings, *_):
+    def learn(work, data, settings, *_, **__):
         seen.append((len(data), settings.keep_float, settings.batch))
         return {}
 
@@ -106,7 +106,7 @@ def test_four_bit_weights_come_closer_than_nearest_ones_on_their_grid(network, i
     monkeypatch.setattr("tvm_rsq.reconstruct.views", lambda *_: seen)
     plan = _plan(network, images, weight_bits=4)
     floats = {name: value.copy() for name, value in network.params.items()}
-    given = Reconstruction(adjusted=nearest(network, plan), tensors=plan.tensors, notes=())
+    given = Reconstruction(adjusted=nearest(network, plan), tensors=plan.tensors, notes=(), blocks=2)
     events = []
     budget = _budget(blocks, iterations=steps)
     made = reconstruct(network, plan, images, layerwise=layerwise, budget=budget, progress=events.append)
@@ -120,7 +120,7 @@ def test_four_bit_weights_come_closer_than_nearest_ones_on_their_grid(network, i
 
 def test_scales_of_four_bit_activations_are_learned_and_what_shares_a_scale_keeps_sharing_it(network, images):
     plan = _plan(network, images, weight_bits=4, activation_bits=4)
-    given = Reconstruction(adjusted=nearest(network, plan), tensors=plan.tensors, notes=())
+    given = Reconstruction(adjusted=nearest(network, plan), tensors=plan.tensors, notes=(), blocks=2)
     made = reconstruct(network, plan, images, budget=_budget(2, iterations=100, keep_float=0.5))
     assert _output_error(network, images, made) < 0.7 * _output_error(network, images, given)
     changed = {name for name, quant in made.tensors.items() if quant != plan.tensors[name]}
@@ -155,7 +155,7 @@ def test_when_stopped_the_blocks_that_are_done_are_kept_and_a_note_says_so(netwo
     made = reconstruct(
         network, plan, images, budget=_budget(2), progress=progress, should_stop=None if interrupt else lambda: len(done) >= 1
     )  # fmt: skip
-    assert made.notes[-1] == "stopped by the user: 1 of 2 blocks are reconstructed"
+    assert made.notes[-1] == "stopped by the user: 1 of 2 blocks are reconstructed" and made.blocks == 1
     moved = {name for name in start if not np.array_equal(made.adjusted[name], start[name])}
     assert moved and moved <= {"stem", "a", "b"}
     _on_grid(plan, made, Executor(network))

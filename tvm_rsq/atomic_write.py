@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 
 @contextmanager
@@ -32,3 +33,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), named) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def takes_files(folder: Path) -> bool:
+    """Whether a file can be made there: some file systems say that they can be written to, and cannot."""
+    try:
+        with TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False

@@ -107,6 +107,7 @@ class QuantConfig:
                   layers, with high biases absorbed: DFQ), or "none"
     rounding      of weights: "nearest", "squant" (errors of a kernel cancel), "feedback" (each rounding makes up for those before it), or
                   learned in minutes: "reconstruct" (block by block: BRECQ, QDrop), "adaround" (layer by layer)
+    augment       learn roundings from mirrored and moved views of images too (see augment); not where a mirrored input means another thing
     bias_correction  "empirical" (from the calibration data), "analytic" (from batch norms: DFQ) or "none"
                   These four are "auto" by default, which `recipe` decides
     seed          of everything random
@@ -128,6 +129,7 @@ class QuantConfig:
     weight_range: WeightRange = "auto"
     equalization: Equalization = "auto"
     rounding: Rounding = "auto"
+    augment: bool = True
     bias_correction: BiasCorrection = "auto"
     seed: int = 0
     overrides: Mapping[str, LayerOverride | str] = field(default_factory=dict)
@@ -153,6 +155,7 @@ class QuantConfig:
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             _require(value in choices, f"{name} is {value!r}, expected {', '.join(choices[:-1])} or {choices[-1]}")
+        _require(isinstance(self.augment, bool), f"augment is {self.augment!r}, expected True or False")
         _require(
             not (self.bias_correction == "analytic" and self.rounding in ("adaround", "reconstruct")),
             f"rounding {self.rounding!r} learns biases, which 'analytic' would replace; use bias_correction 'auto', or rounding 'squant'",

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from tvm_rsq.adopt_reconstruction import Adopted, adopt_reconstruction
+from tvm_rsq.adopt_reconstruction import adopt_reconstruction
 from tvm_rsq.bias_correction import correct_biases
 from tvm_rsq.bias_correction_analytic import CorrectedBiases, correct_biases_analytically
+from tvm_rsq.calibration_doubts import calibration_doubts
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.choose_bits import EIGHT
 from tvm_rsq.config import QuantConfig
@@ -68,13 +70,21 @@ def decide(
     ready = equalize(deploy, statistics, calibration, chosen.equalization)
     model = ready.model
     plan = make_plan(model, calibration, config, progress, timed=timed, statistics=ready.statistics)
-    notes = [*ready.notes, *_without_effect(config, calibration, chosen)]
-    adjusted = _rounded(model, plan, calibration, _start(plan, calibration) if chosen.rounding in LEARNED else chosen.rounding)
+    notes = [*calibration_doubts(calibration), *ready.notes, *_without_effect(config, calibration, chosen, model, plan)]
+    start = _start(plan, calibration) if chosen.rounding in LEARNED else chosen.rounding
+    adjusted = _rounded(model, plan, calibration, start)
     progress(Progress(stage="rounding", done=1, total=1))
     if chosen.rounding in LEARNED:
-        learned = _reconstructed(model, plan, calibration, adjusted, chosen, config.seed, budget, progress, should_stop)
-        plan, adjusted = learned.plan, dict(learned.adjusted)
-        notes += learned.notes
+        progress(Progress(stage="reconstruction", done=0, total=1))  # from now on it can be stopped
+        learned = reconstruct(
+            model, plan, calibration, adjusted=adjusted, seed=config.seed, layerwise=chosen.rounding == "adaround", augment=config.augment,
+            budget=budget, progress=progress, should_stop=should_stop,
+        )  # fmt: skip
+        adopted = adopt_reconstruction(model, plan, learned)
+        plan, adjusted = adopted.plan, dict(adopted.adjusted)
+        notes += adopted.notes
+        if not learned.blocks:  # no bias was learned either: a correction is due
+            chosen = recipe(config.replace(rounding=start), calibration.source, bool(statistics))
     if chosen.bias_correction == "empirical":
         adjusted |= correct_biases(model, plan.tensors, adjusted, calibration)
         progress(Progress(stage="bias correction", done=1, total=1))
@@ -83,7 +93,7 @@ def decide(
         adjusted |= corrected.params
         notes += _skipped(corrected)
     changed = {name: value for name, value in model.params.items() if value is not deploy.params[name]}
-    provenance = {**plan.provenance, "notes": notes} if notes else plan.provenance
+    provenance = {**plan.provenance, **asdict(chosen)} | ({"notes": notes} if notes else {})
     return Decided(plan=replace(plan, network_hash=deploy.network_hash, provenance=provenance), adjusted={**changed, **adjusted})
 
 
@@ -95,30 +105,23 @@ def _rounded(model: Model, plan: QuantPlan, calibration: CalibrationSet, roundin
     return nearest(model, plan)
 
 
-def _start(plan: QuantPlan, calibration: CalibrationSet) -> str:
+def _start(plan: QuantPlan, calibration: CalibrationSet) -> Literal["squant", "feedback"]:
     """The rounding that is learned from. Feedback fits what layers read on the data: noise is no such thing, and with coarse activations
     it would fit their errors, which learned scales change."""
     coarse = any(quant.bits < LEARNED_BITS for quant in plan.tensors.values())
     return "squant" if coarse or calibration.source in NOISE else "feedback"
 
 
-def _reconstructed(
-    model: Model, plan: QuantPlan, calibration: CalibrationSet, start: Mapping[str, np.ndarray], chosen: Recipe, seed: int,
-    budget: Budget | None, progress: ProgressCallback, should_stop: Callable[[], bool] | None,
-) -> Adopted:  # fmt: skip
-    progress(Progress(stage="reconstruction", done=0, total=1))  # from now on it can be stopped
-    learned = reconstruct(
-        model, plan, calibration, adjusted=start, seed=seed, layerwise=chosen.rounding == "adaround", budget=budget, progress=progress,
-        should_stop=should_stop,
-    )  # fmt: skip
-    return adopt_reconstruction(model, plan, learned)
-
-
-def _without_effect(config: QuantConfig, calibration: CalibrationSet, chosen: Recipe) -> list[str]:
+def _without_effect(config: QuantConfig, calibration: CalibrationSet, chosen: Recipe, model: Model, plan: QuantPlan) -> list[str]:
     """What the user asked for and nothing comes of."""
     found = []
-    if config.weight_bits == EIGHT and config.eight_bit_share != QuantConfig().eight_bit_share:
-        found.append(f"eight_bit_share {config.eight_bit_share:g} has no effect: weight_bits is 8")
+    quantized = {layer.name: model.params[layer.name].size for layer in plan.layers if layer.scheme != "float"}
+    share = config.eight_bit_share
+    if config.weight_bits < EIGHT and quantized and 0 < share * sum(quantized.values()) < min(quantized.values()):
+        least = min(quantized.values()) / sum(quantized.values())
+        found.append(f"eight_bit_share {share:g} has no effect: the smallest layer has {least:.2g} of all weights")
+    if config.weight_bits == EIGHT and share != QuantConfig().eight_bit_share:
+        found.append(f"eight_bit_share {share:g} has no effect: weight_bits is 8")
     if config.effort == "best" and calibration.source == "real" and chosen.rounding not in LEARNED:
         found.append(f"effort best has no effect: images are given, and rounding is {chosen.rounding}, which learns nothing")
     return found

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.targets.spec import TargetSpec, host_supports
@@ -21,7 +21,8 @@ from tvm_rsq.tuning.trial import untuned_us
 
 log = logging.getLogger(__name__)
 
-_ROUNDS = 11
+_ROUNDS, _MOST_ROUNDS = 11, 44
+_SPREAD = 0.15
 
 
 def timings_path() -> Path:
@@ -41,7 +42,13 @@ def timed_target(spec: TargetSpec, records: TimingRecords | None = None) -> Time
         return None
     kept = _records() if records is None else records
     given = (spec, LocalRunner(spec), thread_count(), kept)
-    return TimedTarget(name=spec.name, levers=spec.library.levers, cost=partial(_times_us, *given), prepare=partial(_prepare, *given))
+
+    @cache
+    def say_busy() -> None:  # once, not for every layer
+        log.warning("kernels' times differ from call to call: this machine is busy, and a plan made by them may not be the fastest")
+
+    cost = partial(_times_us, *given, say_busy)
+    return TimedTarget(name=spec.name, levers=spec.library.levers, cost=cost, prepare=partial(_prepare, *given))
 
 
 def _records() -> TimingRecords:
@@ -60,12 +67,14 @@ def _prepare(spec: TargetSpec, runner: LocalRunner, threads: int, records: Timin
 
 
 def _times_us(
-    spec: TargetSpec, runner: Runner, threads: int, records: TimingRecords, workloads: Sequence[Conv2DWorkload]
+    spec: TargetSpec, runner: Runner, threads: int, records: TimingRecords, say_busy: Callable[[], None],
+    workloads: Sequence[Conv2DWorkload],
 ) -> list[float]:  # fmt: skip
     """As LayerCost: from `records`, or measured in turns with the first one and put there.
 
     A busy machine is slow for seconds at a time. The samples of one round are slowed alike, so a time is the first one's, from the record
-    if it is there, times the median ratio of the rounds.   TargetError: a kernel cannot be built or run here.
+    if it is there, times the median ratio of the rounds. Rounds go on while they disagree: what is written down counts for good.
+    TargetError: a kernel cannot be built or run here.
     """
     tasks = [tuning_task(spec, workload, threads) for workload in workloads]
     first = tasks[0]
@@ -73,9 +82,25 @@ def _times_us(
     if unknown:
         measured = list(dict.fromkeys([first, *unknown]))
         choices = {task: spec.library.conv2d_space(task.workload)[0] for task in measured}
-        rounds = [[untuned_us(task, choices[task], runner, 1) for task in measured] for _ in range(_ROUNDS)]
+        rounds: list[list[float]] = []
+        while len(rounds) < _MOST_ROUNDS and not (rounds and _agree(rounds)):
+            rounds += [[untuned_us(task, choices[task], runner, 1) for task in measured] for _ in range(_ROUNDS)]
+        if not _agree(rounds):
+            say_busy()
         if records.get(first) is None:
             records.put(first, None, min(samples[0] for samples in rounds))
         for i, task in enumerate(measured[1:], 1):
             records.put(task, None, records.get(first) * median(samples[i] / samples[0] for samples in rounds))
     return [records.get(task) for task in tasks]
+
+
+def _agree(rounds: Sequence[Sequence[float]]) -> bool:
+    """Whether the first one's least time was nearly reached by a quarter of its samples, and half of all ratios lie close together."""
+    first = sorted(samples[0] for samples in rounds)
+    if first[len(first) // 4] > (1 + _SPREAD) * first[0]:
+        return False
+    for i in range(1, len(rounds[0])):
+        low, middle, high = quantiles([samples[i] / samples[0] for samples in rounds], n=4)
+        if high - low > _SPREAD * middle:
+            return False
+    return True

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ from tvm_rsq.layer_override import ACCUMULATE16, REQUANTIZE, LayerScheme
 from tvm_rsq.targets.workload import RequantizeArithmetic
 
 SCHEMA = 1
+_MEASURED = ("kl", "kl_per_tensor", "kl_per_channel", "weight_nmse", "time_us")  # of these any may come out infinite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,8 +156,8 @@ class QuantPlan:
         raise KeyError(f"the plan has no layer {name!r}; it has {[layer.name for layer in self.layers][:8]}...")
 
     def to_json(self) -> str:
-        """The plan as JSON text; equal plans give equal text."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1, sort_keys=True)
+        """The plan as JSON text; equal plans give equal text. Divergences that are not finite are the texts "inf" and "nan"."""
+        return json.dumps(_as_json({"schema": SCHEMA, **asdict(self)}), indent=1, sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> QuantPlan:
@@ -190,5 +192,18 @@ class QuantPlan:
 
 
 def _layer(record: Mapping[str, Any]) -> LayerPlan:
-    considered = tuple(Alternative(**alternative) for alternative in record.get("considered", ()))
-    return LayerPlan(**{**record, "weight_scale": tuple(record["weight_scale"]), "considered": considered})
+    considered = tuple(Alternative(**_measured(alternative)) for alternative in record.get("considered", ()))
+    return LayerPlan(**{**_measured(record), "weight_scale": tuple(record["weight_scale"]), "considered": considered})
+
+
+def _measured(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: float(value) if key in _MEASURED and isinstance(value, str) else value for key, value in record.items()}
+
+
+def _as_json(value: Any) -> Any:
+    """JSON has no infinity, and readers other than Python's refuse it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _as_json(each) for key, each in value.items()}
+    return [_as_json(each) for each in value] if isinstance(value, (list, tuple)) else value

@@ -45,17 +45,19 @@ class Reconstruction:
     adjusted  weight or bias parameter -> float32 of its shape; weights are exactly scale * integer, for every quantized layer
     tensors   stored tensor -> its quantization: the plan's, or with a learned scale
     notes     one-line remarks for the report
+    blocks    how many were learned, or found best as they were, before the end
     """
 
     adjusted: Mapping[str, np.ndarray]
     tensors: Mapping[str, TensorQuant]
     notes: tuple[str, ...]
+    blocks: int
 
 
 def reconstruct(
     model: Model, plan: QuantPlan, calibration: CalibrationSet, *, adjusted: Mapping[str, np.ndarray] | None = None, seed: int = 0,
-    layerwise: bool = False, budget: Budget | None = None, executor: Executor | None = None, progress: ProgressCallback = silent,
-    should_stop: Callable[[], bool] | None = None,
+    layerwise: bool = False, augment: bool = True, budget: Budget | None = None, executor: Executor | None = None,
+    progress: ProgressCallback = silent, should_stop: Callable[[], bool] | None = None,
 ) -> Reconstruction:  # fmt: skip
     """Learn the weights' roundings, the biases, and scales of activations with fewer than 8 bits.
 
@@ -63,19 +65,20 @@ def reconstruct(
     adjusted   where to start: rounded weights (`error_feedback` gives good ones) and biases; for the rest, rounding to nearest and the
                model's own
     layerwise  every layer a block of its own, without drop
+    augment    learn from further views of images, too (see augment)
     budget     None: what plan_budget gives for this network
     The same arguments and number of threads give the same bytes, on the processor. When `should_stop` returns True, or at
     KeyboardInterrupt, blocks that are done are kept, the rest stays as it was given, and a note says so. Layers in float stay as they are;
     layers with accumulate16 too, and a note names them. A block that learning did not improve stays as it was given.
     ConfigError: `adjusted` names something that is no parameter.
     """
-    return _Reconstruct(model, plan, calibration, adjusted or {}, seed, layerwise, budget, executor, progress, should_stop).run()
+    return _Reconstruct(model, plan, calibration, adjusted or {}, seed, layerwise, augment, budget, executor, progress, should_stop).run()
 
 
 class _Reconstruct:
     def __init__(
         self, model: Model, plan: QuantPlan, calibration: CalibrationSet, adjusted: Mapping[str, np.ndarray], seed: int, layerwise: bool,
-        budget: Budget | None, executor: Executor | None, progress: ProgressCallback, should_stop: Callable[[], bool] | None,
+        augment: bool, budget: Budget | None, executor: Executor | None, progress: ProgressCallback, should_stop: Callable[[], bool] | None,
     ) -> None:  # fmt: skip
         if unknown := adjusted.keys() - model.params.keys():
             raise ConfigError(f"adjusted has {sorted(unknown)[:3]}, expected parameters of the network such as {list(model.params)[:3]}")
@@ -93,7 +96,7 @@ class _Reconstruct:
         sample = self.executor.named([torch.from_numpy(np.array(array[:1])) for array in calibration.inputs])
         self.costs: list[BlockCost] = block_costs(self.executor, self.blocks, list(sample.values()))
         taken = calibration.spaced(fitting(self.costs))
-        seen = augmented(taken, views(self.costs, len(taken)), seed)
+        seen = augmented(taken, views(self.costs, len(taken)), seed) if augment else taken
         self.notes = [f"learned from {len(seen)} views of {len(taken)} of {len(calibration)} images"]
         images = self.executor.named([torch.from_numpy(np.array(array)) for array in seen.inputs])
         self.exact: dict[str, torch.Tensor] = images
@@ -123,7 +126,7 @@ class _Reconstruct:
         if kept:
             notes.append(f"{len(kept)} of {done} blocks were best as they were: {', '.join(kept[:4])}")
         learned = {name: np.ascontiguousarray(self.params[name].cpu().numpy()) for name in self.params if name in self.known}
-        return Reconstruction(adjusted=learned, tensors=self.tensors, notes=tuple(notes))
+        return Reconstruction(adjusted=learned, tensors=self.tensors, notes=tuple(notes), blocks=done)
 
     def _learn(self, index: int, block: NetworkBlock) -> bool | None:
         """Whether anything was gained; None when stopped. The block's outputs take the place of its inputs."""
@@ -136,7 +139,7 @@ class _Reconstruct:
         if work.roundings:
             data = BlockData(exact=exact, rough=rough, targets=targets)
             started = {name: self.params[name] for name in [*work.roundings, *work.biases]}
-            found = learn(work, data, self.budget.settings[index], started, self.generator, lambda: not self.should_stop())
+            found = learn(work, data, self.budget.settings[index], started, self.generator, self._goes_on, chunk=chunk)
             if found is None:
                 return None
         learned = {name: work.scales[name].learned(self.tensors[name]) for name in work.scales} if found else {}
@@ -148,6 +151,9 @@ class _Reconstruct:
         self.exact.update(targets)
         self._forget(index)
         return bool(found) or not work.roundings
+
+    def _goes_on(self) -> bool:
+        return not self.should_stop()
 
     def _work(self, block: NetworkBlock) -> BlockUnderWay:
         bound = {step.name for step in block.steps}

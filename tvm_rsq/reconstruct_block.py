@@ -113,14 +113,15 @@ class BlockUnderWay:
 
 def learn(
     work: BlockUnderWay, data: BlockData, settings: Settings, started: Mapping[str, torch.Tensor], generator: torch.Generator,
-    go_on: Callable[[], bool] = lambda: True,
+    go_on: Callable[[], bool] = lambda: True, *, chunk: int,
 ) -> dict[str, torch.Tensor] | None:  # fmt: skip
     """Parameter -> its learned value (weights hard); nothing where nothing was gained, None where `go_on` returned False.
 
     started  the parameters to compare with: the rounding from which this one starts
+    chunk    samples to be run at once where nothing is learned
     work.scales are learned in place
     """
-    before = _errors(work, data, started, settings.batch)
+    before = _errors(work, data, started, chunk)
     units = _deviations(work, data, started, settings.batch)
     moved = {name: torch.zeros_like(work.params[name]).requires_grad_() for name in work.biases}
     masks = device_generator(next(iter(data.targets.values())).device, generator)
@@ -142,7 +143,7 @@ def learn(
         schedule.step()
     found = {name: rounding.hard() for name, rounding in work.roundings.items()}
     found |= {name: (work.params[name] + units[name] * moved[name]).detach() for name in moved}
-    after = _errors(work, data, found, settings.batch)
+    after = _errors(work, data, found, chunk)
     return found if _total(after, before) < len(before) else {}
 
 

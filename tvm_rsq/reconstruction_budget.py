@@ -76,9 +76,7 @@ def plan_budget(costs: Sequence[BlockCost], images: int, *, seconds: float = SEC
     batches = [_images(cost, each / given.iterations, images) for cost in costs]
     estimate = sum(given.iterations * (cost.step_s + batch * cost.image_s) for cost, batch in zip(costs, batches, strict=True))
     steps = max(min(_FEWEST_STEPS, given.iterations), min(given.iterations, int(given.iterations * seconds / max(estimate, 1e-9))))
-    estimate *= steps / given.iterations
-    sizes = f"{min(batches)} to {max(batches)} of {images} images"
-    note = f"{len(costs)} blocks, {steps} steps each, of {sizes}: about {estimate:.0f} s on two cores"
+    note = f"{len(costs)} blocks, {steps} steps each, of {min(batches)} to {max(batches)} views"
     return Budget(settings=tuple(replace(given, iterations=steps, batch=batch) for batch in batches), notes=(note,))
 
 

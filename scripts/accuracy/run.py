@@ -25,6 +25,9 @@ def rows(wanted: Sequence[Case], settings: Settings, *, jobs: int = 1, redo: boo
     if jobs > 1:  # a set that two workers want would be made twice
         calibrations(left, settings, jobs=jobs)
     refused: dict[Case, Row] = {}
+    if left:
+        kept = f", {len(wanted) - len(left)} are kept from an earlier run" if len(left) < len(wanted) else ""
+        print(f"{len(left)} rows to measure{kept}; each takes minutes where images are made or roundings learned", file=sys.stderr)
     for done, row in enumerate(run_all(partial(measure, settings=settings), [(case,) for case in left], jobs), start=1):
         print(f"{done} of {len(left)}  {row.case}: {_said(row)}", file=sys.stderr, flush=True)
         store.add(row)

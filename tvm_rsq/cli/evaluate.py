@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tvm_rsq.model import Model
 
 _OF_QUANTIZATION = (
-    "batch", "weight_bits", "activation_bits", "scheme", "budget", "range_method", "rounding", "weight_range", "equalization",
+    "batch", "weight_bits", "activation_bits", "scheme", "budget", "range_method", "rounding", "augment", "weight_range", "equalization",
     "eight_bit_share", "bias_correction", "override", "calibration", "source", "seed", "effort", "time_limit",
 )  # fmt: skip
 
@@ -44,6 +44,7 @@ def evaluate(
     budget: options.Budget = options.DEFAULTS.budget,
     range_method: options.RangeMethodOption = options.DEFAULTS.range_method,
     rounding: options.RoundingOption = options.DEFAULTS.rounding,
+    augment: options.Augment = options.DEFAULTS.augment,
     weight_range: options.WeightRangeOption = options.DEFAULTS.weight_range,
     eight_bit_share: options.EightBitShare = options.DEFAULTS.eight_bit_share,
     equalization: options.EqualizationOption = options.DEFAULTS.equalization,
@@ -64,7 +65,7 @@ def evaluate(
     config = options.quant_config(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
-        rounding=rounding, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
+        rounding=rounding, augment=augment, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
         eight_bit_share=eight_bit_share, calibration=calibration, source=source,
     )  # fmt: skip
     network = read_model(model)

@@ -59,6 +59,13 @@ RoundingOption = Annotated[
     Rounding,
     typer.Option("--rounding", rich_help_panel=_QUANTIZATION, help="Of weights. adaround and reconstruct learn it, in minutes."),
 ]
+Augment = Annotated[
+    bool,
+    typer.Option(
+        "--augment/--no-augment", rich_help_panel=_QUANTIZATION,
+        help="Learn roundings from mirrored and moved views of images too; not where mirrored inputs mean something else.",
+    ),
+]  # fmt: skip
 WeightRangeOption = Annotated[
     WeightRange, typer.Option("--weight-range", rich_help_panel=_QUANTIZATION, help="How weight ranges are found; mse may clip.")
 ]
@@ -120,6 +127,7 @@ def quant_config(
     *, weight_bits: int = DEFAULTS.weight_bits, activation_bits: int = DEFAULTS.activation_bits, scheme: Scheme = DEFAULTS.scheme,
     budget: float = DEFAULTS.budget, range_method: RangeMethod = DEFAULTS.range_method, overrides: list[str] | None = None,
     levers: str = "auto", requantize: Literal["float", "fixed_point"] = "float", rounding: Rounding = "auto",
+    augment: bool = DEFAULTS.augment,
     weight_range: WeightRange = "auto", equalization: Equalization = "auto", bias_correction: BiasCorrection = "auto",
     eight_bit_share: float = DEFAULTS.eight_bit_share, calibration: Path | None = None,
     source: Source = DEFAULTS.synthesis.source, seed: int = DEFAULTS.seed,
@@ -135,7 +143,7 @@ def quant_config(
         return QuantConfig(
             weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
             overrides=dict(_override(text) for text in overrides or ()), seed=seed, effort=effort, requantize=requantize,
-            rounding=rounding, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
+            rounding=rounding, augment=augment, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
             eight_bit_share=eight_bit_share,
             levers=levers if levers in ("auto", "none") else tuple(name.strip() for name in levers.split(",")),  # type: ignore[arg-type]
             synthesis=SynthesisConfig(source=source, **synthesis),  # type: ignore[arg-type]

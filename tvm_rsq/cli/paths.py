@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+from tvm_rsq.atomic_write import takes_files
+
 
 def refuse_overwriting(output: Path | None, model: str) -> None:
     """BadParameter: `output` is the file that the network is read from."""
@@ -23,6 +25,6 @@ def writable(path: Path | None) -> Path | None:
         raise typer.BadParameter(f"{path} is a directory, expected a file name")
     if not folder.is_dir():
         raise typer.BadParameter(f"{folder} is not a directory; make it first")
-    if not os.access(folder, os.W_OK):
+    if not os.access(folder, os.W_OK) or not (path.exists() or takes_files(folder)):
         raise typer.BadParameter(f"{folder} is not writable")
     return path

@@ -40,6 +40,7 @@ def quantize(
     requantize: options.Requantize = options.DEFAULTS.requantize,
     range_method: options.RangeMethodOption = options.DEFAULTS.range_method,
     rounding: options.RoundingOption = options.DEFAULTS.rounding,
+    augment: options.Augment = options.DEFAULTS.augment,
     weight_range: options.WeightRangeOption = options.DEFAULTS.weight_range,
     eight_bit_share: options.EightBitShare = options.DEFAULTS.eight_bit_share,
     equalization: options.EqualizationOption = options.DEFAULTS.equalization,
@@ -58,7 +59,7 @@ def quantize(
     config = options.quant_config(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, levers=levers, requantize=requantize, seed=seed, effort=effort, time_limit_s=time_limit,
-        rounding=rounding, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
+        rounding=rounding, augment=augment, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
         eight_bit_share=eight_bit_share, calibration=calibration, source=source,
     )  # fmt: skip
     refuse_overwriting(output, model)
