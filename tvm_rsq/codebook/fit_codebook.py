@@ -1,0 +1,168 @@
+"""A layer's codebooks and scales, found together.
+
+    w_ok ~ s_o * book[code_ok]        entries of books on the int8 grid; one book for all output channels, or one for each few
+
+Levels are found on weights in units of their channel's scale, then every channel's scale on the levels, and so on in turns:
+
+    levels   least sum_ok h_ok s_o^2 (w_ok / s_o - level)^2, by the method
+    scale    of some ratios of the last one, each bettered to the least-squares scale of its own codes, that of the least error
+
+Scales that divide by the largest weight waste most of the gain: over the layers of MobileNetV2 the squared error at 4 bits
+is 0.90 of clipped uniform weights with one k-means codebook a layer so, and 0.66 with both fitted. What a weight's error counts, h, is 1,
+or the second moment of what it is multiplied with: then the error of the layer's output is least, but for correlations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tvm_rsq.codebook.encode import encode
+from tvm_rsq.codebook.levels import nearest
+from tvm_rsq.codebook.methods import LevelMethod
+from tvm_rsq.errors import ConfigError, ModelError
+
+GRID = 127
+_ROUNDS = 3
+_RATIOS, _LAST_RATIOS = np.geomspace(0.7, 1.4, 5), np.geomspace(0.65, 1.5, 13)
+_FIRST_RATIOS = np.geomspace(0.05, 1.0, 48)  # of a channel's largest weight, for levels that are not found on the weights
+_SAMPLE = 2**18  # weights that levels are found on
+_PIECE = 2**20  # weights that are worked on at a time
+_SMALLEST_RATIO = 2.0**-12  # of the largest scale, as in uniform.py
+_SCALE_OF_ZEROS = 2.0**-8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FittedCodebook:
+    """scale: float32 (O,), or (1,) per tensor; books: int8 (B, count), ascending, 0 in each; integers: int8 (O, K), entries of the books"""
+
+    scale: np.ndarray
+    books: np.ndarray
+    integers: np.ndarray
+
+
+def fit_codebook(
+    rows: np.ndarray, count: int, method: LevelMethod, *, per_channel: bool = True, channels: int | None = None,
+    importance: np.ndarray | None = None, floor: np.ndarray | None = None,
+) -> FittedCodebook:  # fmt: skip
+    """Codebooks of a layer's weights.
+
+    rows        float32 (O, K), a row for each output channel
+    count       entries of a book: 2^bits
+    per_channel a scale for every output channel, or one for all
+    channels    output channels that share a book; None: all
+    importance  what the squared error of a weight counts, at least 0: (K,) or (O, K); None: all the same
+    floor       (O,), the smallest scales that are allowed; per tensor its largest
+    ModelError: NaN or infinity. ConfigError: no weights, or an importance of another shape or below 0.
+    """
+    weights, worth = _checked(rows), _worth(importance, rows.shape)
+    size = channels or len(rows)
+    spans = [slice(start, start + size) for start in range(0, len(rows), size)]
+    shape = (-1, rows.shape[1]) if per_channel else (1, -1)
+    found = [_levels(weights[span].reshape(shape), worth[span].reshape(shape), count, method) for span in spans]
+    if per_channel:
+        peaks = [float(np.abs(levels).max()) or 1.0 for _, levels in found]
+        books = np.stack([_on_grid(levels / peak, count) for (_, levels), peak in zip(found, peaks, strict=True)])
+        scale = np.concatenate([of * peak / GRID for (of, _), peak in zip(found, peaks, strict=True)])
+        for span, book in zip(spans, books, strict=True):
+            scale[span] = _rescaled(weights[span], worth[span], book.astype(np.float64), scale[span], _LAST_RATIOS)
+    else:
+        peak = max(float(of[0] * np.abs(levels).max()) for of, levels in found) or 1.0
+        books = np.stack([_on_grid(of[0] * levels / peak, count) for of, levels in found])
+        scale = np.full(len(rows), peak / GRID if weights.any() else 0.0)
+    scale = _allowed(scale, weights, floor, per_channel)
+    made = scale if per_channel else scale[:1]
+    return FittedCodebook(scale=made, books=books, integers=encode(rows, made, books))
+
+
+def _levels(weights: np.ndarray, worth: np.ndarray, count: int, method: LevelMethod) -> tuple[np.ndarray, np.ndarray]:
+    """float64 (O,) scales, 0 for rows of zeros, and the levels in their units."""
+    scale = np.sqrt(np.square(weights).mean(axis=1))
+    if not weights.any():
+        return scale, np.array([-1.0, 0.0, 1.0])
+    if method.fixed:
+        levels = method.find(*_sample(weights, worth, scale), count)
+        return _rescaled(weights, worth, levels, np.abs(weights).max(axis=1), _FIRST_RATIOS), levels
+    best = (np.inf, scale, np.array([-1.0, 0.0, 1.0]))
+    for _ in range(_ROUNDS):
+        levels = method.find(*_sample(weights, worth, scale), count)
+        scale = _rescaled(weights, worth, levels, scale, _RATIOS)
+        error = float(_error(weights, worth, levels, scale).sum())
+        best = min(best, (error, scale, levels), key=lambda each: each[0])
+    return best[1], best[2]
+
+
+def _sample(weights: np.ndarray, worth: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(values, weights) as of Levels."""
+    live = scale > 0
+    values = (weights[live] / scale[live, None]).reshape(-1)
+    counts = (worth[live] * np.square(scale[live, None])).reshape(-1)
+    step = -(-values.size // _SAMPLE)  # odd, so that no channel of a row is passed over by all rows
+    order = np.argsort(values[:: step | 1], kind="stable")
+    return values[:: step | 1][order], counts[:: step | 1][order]
+
+
+def _rescaled(weights: np.ndarray, worth: np.ndarray, levels: np.ndarray, scale: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    """float64 (O,): the best scale of each row near `scale`; rows of zeros keep theirs.
+
+    With codes as they are under a ratio, entries e, the best scale is sum h e w / sum h e^2, and what it leaves the rest of
+    sum h w^2 - (sum h e w)^2 / sum h e^2.
+    """
+    found = scale.astype(np.float64)
+    for piece in _pieces(weights.shape):
+        some, count, base = weights[piece], worth[piece], found[piece].copy()
+        gained = np.zeros(len(base))
+        for ratio in ratios:
+            entries = levels[nearest(levels, some / np.where(base > 0, base * ratio, 1.0)[:, None])]
+            product, power = (count * entries * some).sum(axis=1), (count * np.square(entries)).sum(axis=1)
+            gain = np.divide(np.square(product), power, out=np.zeros_like(power), where=power > 0)
+            better = (gain > gained) & (product > 0) & (base > 0)
+            gained = np.where(better, gain, gained)
+            found[piece] = np.where(better, product / np.where(power > 0, power, 1.0), found[piece])
+    return found
+
+
+def _error(weights: np.ndarray, worth: np.ndarray, levels: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """float64 (O,)"""
+    unit = np.where(scale > 0, scale, 1.0)[:, None]
+    return (worth * np.square(weights - levels[nearest(levels, weights / unit)] * unit)).sum(axis=1)
+
+
+def _on_grid(levels: np.ndarray, count: int) -> np.ndarray:
+    """int8 (count,): levels of at most 1 on the int8 grid, the last one again where there are less."""
+    found = np.unique(np.rint(levels * GRID).astype(np.int8))
+    return np.append(found, np.repeat(found[-1:], count - len(found)))
+
+
+def _allowed(scale: np.ndarray, weights: np.ndarray, floor: np.ndarray | None, per_channel: bool) -> np.ndarray:
+    """float32 (O,): no smaller than the floor and than a part of the largest; that of a row of zeros the largest."""
+    least = np.zeros(len(scale)) if floor is None else np.asarray(floor, np.float64)
+    if not per_channel:
+        least = np.full(len(scale), least.max())
+    largest = float(scale.max(initial=0.0)) or _SCALE_OF_ZEROS
+    found = np.where(weights.any(axis=1) & (scale > 0), scale, largest)
+    return np.maximum(np.maximum(found, largest * _SMALLEST_RATIO), least).astype(np.float32)
+
+
+def _checked(rows: np.ndarray) -> np.ndarray:
+    if rows.ndim != 2 or not rows.size:
+        raise ConfigError(f"weights of shape {rows.shape}, expected a row of at least one weight for each output channel")
+    if not np.isfinite(rows).all():
+        raise ModelError("weights contain NaN or infinity; repair the network before quantizing it")
+    return rows.astype(np.float64)
+
+
+def _worth(importance: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    if importance is None:
+        return np.broadcast_to(np.float64(1), shape)
+    found = np.asarray(importance, np.float64)
+    if found.shape not in (shape, shape[1:]) or not np.isfinite(found).all() or (found < 0).any() or not found.any():
+        raise ConfigError(f"importance of shape {found.shape} for weights of shape {shape}, expected finite ones of at least 0, some above")
+    return np.broadcast_to(found, shape)
+
+
+def _pieces(shape: tuple[int, ...]) -> Iterator[slice]:
+    step = max(1, _PIECE // shape[1])
+    return (slice(start, start + step) for start in range(0, shape[0], step))
