@@ -25,7 +25,8 @@ from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.config import LayerOverride, QuantConfig
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.plan import QuantPlan
-from tvm_rsq.planner import make_plan, resolve_overrides
+from tvm_rsq.planner import make_plan
+from tvm_rsq.resolve_overrides import resolve_overrides
 
 LAYERS = ["features.0.weight", "features.3.weight", "head[0].weight", "head0.weight", "Head.weight"]
 

@@ -10,6 +10,7 @@ from tvm_rsq.learned_scale import LearnedScale
 from tvm_rsq.plan import TensorQuant
 from tvm_rsq.soft_rounding import SoftRounding, annealed_beta
 from tvm_rsq.uniform import fake_quantize, fake_quantize_weight, weight_scale
+from tvm_rsq.weight_grid import WeightGrid
 
 
 def _weight(shape=(6, 5), seed=0) -> tuple[torch.Tensor, np.ndarray]:
@@ -17,9 +18,13 @@ def _weight(shape=(6, 5), seed=0) -> tuple[torch.Tensor, np.ndarray]:
     return torch.from_numpy(weight), weight_scale(weight, 0, 4) * np.float32(0.7)
 
 
+def grid(scale: np.ndarray, books: np.ndarray | None = None) -> WeightGrid:
+    return WeightGrid(scale=scale, bits=4, books=books)
+
+
 def test_without_a_rounding_it_starts_at_the_real_weight_within_the_range_and_hardens_to_nearest():
     weight, scale = _weight()
-    rounding = SoftRounding(weight, scale, 0, 7)
+    rounding = SoftRounding(weight, grid(scale), 0)
     inside = (weight.abs() <= 7 * torch.from_numpy(scale)[:, None]).numpy()
     assert not inside.all()  # the scale clips some
     np.testing.assert_allclose(rounding.weight().detach().numpy()[inside], weight.numpy()[inside], atol=1e-3)
@@ -30,7 +35,7 @@ def test_without_a_rounding_it_starts_at_the_real_weight_within_the_range_and_ha
 def test_hard_weights_are_whole_multiples_of_the_scale_within_the_levels(axis, scales):
     weight, _ = _weight()
     scale = np.linspace(0.11, 0.2, scales, dtype=np.float32)
-    rounding = SoftRounding(weight, scale, axis, 7)
+    rounding = SoftRounding(weight, grid(scale), axis)
     with torch.no_grad():
         rounding.v.copy_(torch.randn(rounding.v.shape, generator=torch.Generator().manual_seed(1)) * 9)
     along = scale.reshape([-1 if i == axis and scales > 1 else 1 for i in range(2)])
@@ -47,7 +52,7 @@ def test_a_rounding_that_is_given_is_what_it_starts_from_also_where_it_is_far():
     q = (weight / torch.from_numpy(scale)[:, None]).round().clamp(-7, 7)
     q = (q + torch.randint(-3, 4, q.shape, generator=torch.Generator().manual_seed(2))).clamp(-7, 7)
     given = torch.from_numpy(scale)[:, None] * q
-    rounding = SoftRounding(weight, scale, 0, 7, rounded=given)
+    rounding = SoftRounding(weight, grid(scale), 0, rounded=given)
     np.testing.assert_array_equal(rounding.hard().numpy(), given.numpy())
     # It can still move by one step, towards the real weight.
     assert ((rounding.base == q) | (rounding.base == q - 1)).all()
@@ -56,7 +61,7 @@ def test_a_rounding_that_is_given_is_what_it_starts_from_also_where_it_is_far():
 
 def test_the_penalty_is_zero_at_the_ends_and_pushes_to_the_nearer_one():
     weight, scale = _weight()
-    rounding = SoftRounding(weight, scale, 0, 7)
+    rounding = SoftRounding(weight, grid(scale), 0)
     before = rounding.weight().detach()
     (gradient,) = torch.autograd.grad(rounding.penalty(2.0), rounding.v)
     away = (rounding.hard() - before) > 0
@@ -70,7 +75,7 @@ def test_the_penalty_is_zero_at_the_ends_and_pushes_to_the_nearer_one():
 
 def test_gradients_reach_undecided_elements():
     weight, scale = _weight()
-    rounding = SoftRounding(weight, scale, 0, 7)
+    rounding = SoftRounding(weight, grid(scale), 0)
     rounding.weight().sum().backward()
     undecided = (weight / torch.from_numpy(scale)[:, None]).abs() < 7
     assert (rounding.v.grad[undecided] > 0).float().mean() > 0.8

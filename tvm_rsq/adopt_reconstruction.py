@@ -17,8 +17,9 @@ from tvm_rsq.model import Model
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
 from tvm_rsq.plan import QuantPlan, TensorQuant
-from tvm_rsq.quantize_layers import as_rows, bias_of, quantize_layers
+from tvm_rsq.quantize_layers import bias_of, quantize_layers
 from tvm_rsq.reconstruct import Reconstruction
+from tvm_rsq.weight_grid import as_rows
 
 _LIMIT = 2.0**31 - 1
 

@@ -19,9 +19,10 @@ from tvm_rsq.errors import CalibrationError, ConfigError
 from tvm_rsq.frontend.load_model import load as load_model
 from tvm_rsq.layer_cost import timed_target
 from tvm_rsq.model import Model
-from tvm_rsq.planner import layer_names, resolve_overrides, uses_levers
+from tvm_rsq.planner import uses_levers
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.quantized_model import QuantizedModel
+from tvm_rsq.resolve_overrides import layer_names, resolve_overrides
 from tvm_rsq.synthesis import synthesize as synthesize_inputs
 from tvm_rsq.targets.linker import find_linker
 from tvm_rsq.targets.parse import parse_target

@@ -39,8 +39,9 @@ def layer_candidates(
     arithmetics = [base.requantize] + ["shift"] * ("shift" in use and said.requantize is None)
     blocks = [base.accumulate16] + list(levers.accumulate16 if "accumulate16" in use and said.accumulate16 is None else ())
     found = dict.fromkeys(
-        Candidate(scheme=scheme, requantize=arithmetic, accumulate16=d) for d in blocks for arithmetic in arithmetics for scheme in schemes
-    )
+        replace(base, scheme=scheme, requantize=requantize, accumulate16=d)
+        for d in blocks for requantize in arithmetics for scheme in schemes
+    )  # fmt: skip
     return [candidate for candidate in found if candidate == base or layer.allows(candidate, tensors)]
 
 

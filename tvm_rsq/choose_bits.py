@@ -52,8 +52,10 @@ def keep_eight_bits(
         return {layer.name: f"8 bits, not {layer.bits}: one of the smallest layers" for layer in low if layer.name in taken}
     trials = {}
     for layer in low:
-        ways = [(way, fitted(way, base[layer.name], tensors)[:2]) for way in (layer, replace(layer, bits=EIGHT))]
-        trials[layer.name] = [partial(way.real, way.integers(candidate, scale), scale) for way, (candidate, scale) in ways]
+        uniform = replace(base[layer.name], nonuniform=False)
+        ways = [(layer, fitted(layer, base[layer.name], tensors)[:2])]
+        ways += [(eight, fitted(eight, uniform, tensors)[:2]) for eight in (replace(layer, bits=EIGHT),)]
+        trials[layer.name] = [partial(way.real, way.integers(candidate, grid), grid) for way, (candidate, grid) in ways]
     found = measure(executor.model, calibration, tensors, trials, executor=executor, progress=progress)
     gains = _chosen({name: gain(*pair) for name, pair in found.items()}, sizes, room)
     return {layer.name: why(layer.bits, gains[layer.name]) for layer in low if layer.name in gains}

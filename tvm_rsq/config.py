@@ -93,11 +93,12 @@ class SynthesisConfig:
 class QuantConfig:
     """What to quantize to.
 
-    weight_bits, activation_bits  4, 6 or 8
+    weight_bits, activation_bits  4, 6 or 8; weights 3, too
     eight_bit_share  of all weights, 0 to 1: layers that hold no more than that together keep 8 bits where weight_bits is less, those that
                   gain the most for their size, or the smallest where roundings are learned (see choose_bits)
     scheme        "per_tensor", "per_channel", or "hybrid": per-tensor where it costs next to nothing
-    nonuniform    codebook weights
+    codebook_error  what a codebook is to make least: the squared error of the "weight", or of the layer's "output" (see weight_importance)
+    nonuniform    codebooks, for the layers of fewer than 8 bits that diverge less so (see choose_codebooks)
     effort        "instant" spends seconds where "best" spends minutes
     budget        how much more the hybrid network may diverge from FP32 than all-per-channel would, as a fraction: 0.02 is 2 % more
     range_method  of activations: "min_max", "percentile" (99.99), "mse", "kl", or "sigma" (six deviations of every batch norm,
@@ -123,6 +124,7 @@ class QuantConfig:
     eight_bit_share: float = 0.05
     scheme: Scheme = "hybrid"
     nonuniform: bool = False
+    codebook_error: Literal["weight", "output"] = "weight"
     effort: Literal["instant", "best"] = "instant"
     budget: float = 0.02
     range_method: RangeMethod = "mse"
@@ -138,7 +140,8 @@ class QuantConfig:
     requantize: Literal["float", "fixed_point"] = "float"
 
     def __post_init__(self) -> None:
-        _require(_whole(self.weight_bits) and self.weight_bits in BITS, f"weight_bits is {self.weight_bits!r}, expected one of {BITS}")
+        whole = _whole(self.weight_bits)
+        _require(whole and self.weight_bits in (3, *BITS), f"weight_bits is {self.weight_bits!r}, expected one of {(3, *BITS)}")
         _require(
             _whole(self.activation_bits) and self.activation_bits in BITS,
             f"activation_bits is {self.activation_bits!r}, expected one of {BITS}",
@@ -146,10 +149,11 @@ class QuantConfig:
         share = self.eight_bit_share
         _require(_number(share) and 0 <= share <= 1, f"eight_bit_share is {share!r}, expected a number from 0 to 1, such as 0.05")
         _require(self.scheme in SCHEMES, f"scheme is {self.scheme!r}, expected one of {SCHEMES}")
-        _require(
-            not self.nonuniform,
-            "nonuniform=True (codebook weights) is not available in this version; use weight_bits=4 with a uniform grid",
-        )
+        _require(isinstance(self.nonuniform, bool), f"nonuniform is {self.nonuniform!r}, expected True or False")
+        least = self.codebook_error
+        _require(least in ("weight", "output"), f"codebook_error is {least!r}, expected weight or output")
+        few = "codebooks are of 3, 4 or 6 bits; use weight_bits=4"
+        _require(not self.nonuniform or self.weight_bits < 8, f"nonuniform=True with weight_bits=8, and {few}")
         check_effort(self.effort)
         _require(_number(self.budget) and self.budget >= 0, f"budget is {self.budget!r}, expected a fraction of at least 0, such as 0.02")
         for name, choices in _CHOICES.items():

@@ -17,27 +17,29 @@ _POLISHED = 32  # longest row that is polished
 _ROUNDS = 20
 
 
-def round_with_feedback(weight: torch.Tensor, moments: torch.Tensor, scale: torch.Tensor, levels: int) -> torch.Tensor:
-    """float64 (O, K) of whole numbers, |q| <= levels.
+def round_with_feedback(weight: torch.Tensor, moments: torch.Tensor, scale: torch.Tensor, levels: int | torch.Tensor) -> torch.Tensor:
+    """float64 (O, K), some of the levels.
 
     weight   float64 (O, K)
     moments  float64 (G, K, K): row r has those of group r // (O / G)
     scale    float64 (O,), positive
+    levels   what q may be: float64 (O, L), or (1, L), ascending; a number n is all whole numbers from -n to n
     """
     groups, size = moments.shape[:2]
     damping = DAMPING * moments.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
     damped = moments + damping[:, None, None] * torch.eye(size, dtype=torch.float64)
     rows, scales = weight.reshape(groups, -1, size), scale.reshape(groups, -1)
+    books = levels if isinstance(levels, int) else levels.expand(len(weight), -1).reshape(groups, rows.shape[1], -1)
     order = damped.diagonal(dim1=1, dim2=2).argsort(dim=1, descending=True)
     sorted_moments = damped.gather(1, order[:, :, None].expand(-1, -1, size)).gather(2, order[:, None, :].expand(-1, size, -1))
-    found = _feedback(rows.gather(2, order[:, None, :].expand_as(rows)), sorted_moments, scales, levels)
+    found = _feedback(rows.gather(2, order[:, None, :].expand_as(rows)), sorted_moments, scales, books)
     q = torch.empty_like(rows).scatter_(2, order[:, None, :].expand_as(rows), found)
     if size <= _POLISHED:
-        q = _polish(q, rows, damped, scales, levels)
+        q = _polish(q, rows, damped, scales, books)
     return q.reshape(weight.shape)
 
 
-def _feedback(rows: torch.Tensor, moments: torch.Tensor, scale: torch.Tensor, levels: int) -> torch.Tensor:
+def _feedback(rows: torch.Tensor, moments: torch.Tensor, scale: torch.Tensor, levels: int | torch.Tensor) -> torch.Tensor:
     """(G, O/G, K), the columns in order."""
     size = moments.shape[1]
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
@@ -47,7 +49,7 @@ def _feedback(rows: torch.Tensor, moments: torch.Tensor, scale: torch.Tensor, le
         stop = min(start + _BLOCK, size)
         errors = torch.empty_like(left[:, :, start:stop])
         for j in range(start, stop):
-            q[:, :, j] = (left[:, :, j] / scale).round().clamp(-levels, levels)
+            q[:, :, j] = _closest(left[:, :, j] / scale, levels)
             error = (left[:, :, j] - q[:, :, j] * scale) / upper[:, j, j, None]
             left[:, :, j + 1 : stop] -= error[:, :, None] * upper[:, None, j, j + 1 : stop]
             errors[:, :, j - start] = error
@@ -55,14 +57,24 @@ def _feedback(rows: torch.Tensor, moments: torch.Tensor, scale: torch.Tensor, le
     return q
 
 
-def _polish(q: torch.Tensor, rows: torch.Tensor, moments: torch.Tensor, scale: torch.Tensor, levels: int) -> torch.Tensor:
+def _polish(
+    q: torch.Tensor, rows: torch.Tensor, moments: torch.Tensor, scale: torch.Tensor, levels: int | torch.Tensor
+) -> torch.Tensor:  # fmt: skip
     for _ in range(_ROUNDS):
         before = q.clone()
         for j in range(q.shape[2]):
             delta = q * scale[:, :, None] - rows
             others = (delta @ moments[:, :, j, None]).squeeze(2) - delta[:, :, j] * moments[:, j, j, None]
             best = rows[:, :, j] - others / moments[:, j, j, None]
-            q[:, :, j] = (best / scale).round().clamp(-levels, levels)
+            q[:, :, j] = _closest(best / scale, levels)
         if torch.equal(before, q):
             break
     return q
+
+
+def _closest(values: torch.Tensor, levels: int | torch.Tensor) -> torch.Tensor:
+    """(G, O/G): of each row's levels (G, O/G, L) the closest to its value."""
+    if isinstance(levels, int):
+        return values.round().clamp(-levels, levels)
+    bounds = (levels[:, :, 1:] + levels[:, :, :-1]) / 2
+    return levels.gather(2, (values[:, :, None] >= bounds).sum(2, keepdim=True)).squeeze(2)

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from tvm_rsq.executor import Executor
+from tvm_rsq.fit_codebook_grid import fit_codebook_grid
 from tvm_rsq.fit_scale import fit_scale
 from tvm_rsq.layer_override import LayerScheme
 from tvm_rsq.model import Model
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import Island, Islands
 from tvm_rsq.plan import TensorQuant
-from tvm_rsq.quantize_layers import as_rows, bias_of, from_rows
+from tvm_rsq.quantize_layers import bias_of
 from tvm_rsq.safe_weights import fits_blocks, quantize_safely
 from tvm_rsq.targets.workload import RequantizeArithmetic
-from tvm_rsq.uniform import accumulator_scale_floor, bias_scale_floor, dequantize_weight, quantize_weight
+from tvm_rsq.uniform import accumulator_scale_floor, bias_scale_floor
+from tvm_rsq.weight_grid import WeightGrid, as_rows, from_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One way to compute a layer. Names and meanings as in LayerPlan."""
+    """One way to compute a layer. Names and meanings as in LayerPlan; nonuniform: with a codebook."""
 
     scheme: LayerScheme
     requantize: RequantizeArithmetic = "float"
     accumulate16: int = 0
+    nonuniform: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,6 +43,8 @@ class LayerFacts:
     stored    whether the output is stored, that is requantized, rather than wanted in float
     bits      of the weight's grid
     mse       whether its scale is found by squared error (see fit_scale)
+    importance  of its weights for a codebook, as of fit_codebook; None: all count the same
+    fitted    grids that were found already
     """
 
     name: str
@@ -56,6 +61,8 @@ class LayerFacts:
     bits: int
     macs: int
     mse: bool = False
+    importance: np.ndarray | None = None
+    fitted: dict[tuple[object, ...], WeightGrid | None] = field(default_factory=dict, repr=False)
 
     def allows(self, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> bool:
         """Whether the layer's shape and its tensors permit it; what the weights permit is told by `fit`."""
@@ -63,10 +70,12 @@ class LayerFacts:
             return False
         if candidate.requantize == "shift" and self.residual and tensors[self.residual].scale != tensors[self.output].scale:
             return False
+        if candidate.nonuniform and candidate.accumulate16:
+            return False
         return not candidate.accumulate16 or fits_blocks(self.inner, candidate.accumulate16)
 
-    def fit(self, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> np.ndarray | None:
-        """float32 weight scale, (O,) or (1,); None where there is none.   tensors: of its input and output, at least"""
+    def fit(self, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> WeightGrid | None:
+        """The weight's grid; None where no scale is allowed.   tensors: of its input and output, at least"""
         source, shift = tensors[self.input], candidate.requantize == "shift"
         bias = np.zeros(self.weight.shape[self.axis], np.float32) if self.bias is None else self.bias
         room = np.abs(bias.astype(np.float64))
@@ -74,22 +83,30 @@ class LayerFacts:
             # The zero points are added to the accumulator before it is shifted: that sum has to fit as well.
             room = room + 256 * tensors[self.output].scale
         floor = np.maximum(accumulator_scale_floor(self.weight, self.axis, room, source), bias_scale_floor(bias, source.scale))
-        return fit_scale(
-            as_rows(self.weight, self.axis), per_channel=candidate.scheme == "per_channel", bits=self.bits, floor=floor,
-            unit=tensors[self.output].scale / source.scale if shift else None, accumulate16=candidate.accumulate16,
-            mse=self.mse,
-        )  # fmt: skip
+        rows, per_channel = as_rows(self.weight, self.axis), candidate.scheme == "per_channel"
+        unit = tensors[self.output].scale / source.scale if shift else None
+        if candidate.nonuniform:
+            key = (self.bits, per_channel, unit, floor.tobytes())
+            if key not in self.fitted:  # seconds, where scales are milliseconds
+                self.fitted[key] = fit_codebook_grid(
+                    rows, per_channel=per_channel, bits=self.bits, floor=floor, unit=unit, importance=self.importance
+                )
+            return self.fitted[key]
+        scale = fit_scale(
+            rows, per_channel=per_channel, bits=self.bits, floor=floor, unit=unit, accumulate16=candidate.accumulate16, mse=self.mse
+        )
+        return None if scale is None else WeightGrid(scale=scale, bits=self.bits)
 
-    def integers(self, candidate: Candidate, scale: np.ndarray) -> np.ndarray:
+    def integers(self, candidate: Candidate, grid: WeightGrid) -> np.ndarray:
         """int8 of the weight's shape under this candidate."""
         if not candidate.accumulate16:
-            return quantize_weight(self.weight, scale, self.axis if scale.size > 1 else None, self.bits)
-        rows = quantize_safely(as_rows(self.weight, self.axis), scale, self.bits, candidate.accumulate16)
+            return grid.integers(self.weight, self.axis)
+        rows = quantize_safely(as_rows(self.weight, self.axis), grid.scale, self.bits, candidate.accumulate16)
         return from_rows(rows, self.weight.shape, self.axis)
 
-    def real(self, integers: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    def real(self, integers: np.ndarray, grid: WeightGrid) -> np.ndarray:
         """float32: what the integer network computes with."""
-        return dequantize_weight(integers, scale, self.axis if scale.size > 1 else None)
+        return grid.real(integers, self.axis)
 
     def error_ratio(self, real: np.ndarray, baseline: np.ndarray) -> float:
         """Squared error of one weight (as of `real`) over another's; 1 where both are exact, infinite where only the baseline is."""
@@ -98,7 +115,8 @@ class LayerFacts:
 
 
 def layer_facts(
-    model: Model, executor: Executor, view: Dataflow, islands: Islands, bits: Mapping[str, int], *, mse: bool = False
+    model: Model, executor: Executor, view: Dataflow, islands: Islands, bits: Mapping[str, int], *, mse: bool = False,
+    importance: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[LayerFacts, ...]:
     """Of every layer in execution order.   bits: layer -> bits of its weight"""
     island_of = {island.layer: island for island in islands.islands if island.layer}
@@ -114,7 +132,7 @@ def layer_facts(
                 bias=None if bias is None else model.params[bias].reshape(-1),
                 input=layer.input, output=island.output, residual=_residual(view, island), stored=island.output in islands.quantized,
                 in_float=island.kind == "float_layer", bits=bits[layer.name], macs=int(np.prod(out[:-1], dtype=np.int64)) * weight.size,
-                mse=mse,
+                mse=mse, importance=(importance or {}).get(layer.name),
             )
         )  # fmt: skip
     return tuple(found)

@@ -10,6 +10,7 @@ import numpy as np
 from tvm_rsq.layer_facts import Candidate, LayerFacts
 from tvm_rsq.plan import Alternative, LayerPlan, TensorQuant
 from tvm_rsq.uniform import nmse
+from tvm_rsq.weight_grid import WeightGrid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,24 +34,25 @@ def layer_plan(layer: LayerFacts, decision: Decision, tensors: Mapping[str, Tens
     if decision.candidate.scheme == "float":
         size = layer.weight.nbytes
         return LayerPlan(scheme="float", weight_bits=32, weight_bytes=size, reason=decision.reason, **common)  # type: ignore[arg-type]
-    candidate, scale, lost = fitted(layer, decision.candidate, tensors)
-    error = nmse(layer.weight, layer.real(layer.integers(candidate, scale), scale)) if np.any(layer.weight) else 0.0
+    candidate, grid, lost = fitted(layer, decision.candidate, tensors)
+    error = nmse(layer.weight, layer.real(layer.integers(candidate, grid), grid)) if np.any(layer.weight) else 0.0
     return LayerPlan(
-        scheme=candidate.scheme, weight_scale=tuple(float(s) for s in scale), weight_bits=layer.bits, weight_nmse=error,
+        scheme=candidate.scheme, weight_scale=tuple(float(s) for s in grid.scale), weight_bits=layer.bits, weight_nmse=error,
+        codebook=() if grid.books is None else tuple(tuple(book) for book in grid.books.tolist()),
         weight_bytes=-(-layer.weight.size * layer.bits // 8), requantize=candidate.requantize, accumulate16=candidate.accumulate16,
         time_us=decision.time_us, considered=decision.considered, reason=", ".join(filter(None, (decision.reason, lost))), **common,
     )  # type: ignore[arg-type]  # fmt: skip
 
 
-def fitted(layer: LayerFacts, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> tuple[Candidate, np.ndarray, str]:
-    """(candidate, weight scale, ""), or the candidate without what these tensors and weights do not permit, and a phrase that says so."""
+def fitted(layer: LayerFacts, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> tuple[Candidate, WeightGrid, str]:
+    """(candidate, its grid, ""), or the candidate without what these tensors and weights do not permit, and a phrase that says so."""
     candidate, lost = permitted(layer, candidate, tensors)
-    scale = layer.fit(candidate, tensors)
-    if scale is None:
+    grid = layer.fit(candidate, tensors)
+    if grid is None:
         candidate, lost = replace(candidate, requantize="float"), "no power of two fits"
-        scale = layer.fit(candidate, tensors)
-    assert scale is not None, "a free multiplier always has a scale"
-    return candidate, scale, lost
+        grid = layer.fit(candidate, tensors)
+    assert grid is not None, "a free multiplier always has a scale"
+    return candidate, grid, lost
 
 
 def permitted(layer: LayerFacts, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> tuple[Candidate, str]:

@@ -1,6 +1,6 @@
 """QuantPlan: the one record of every decision, as JSON.
 
-    weight      q = clip(rne(w / scale), -(2^(bits-1) - 1), 2^(bits-1) - 1)          int8 carrier, symmetric
+    weight      q = the point of its grid that is closest to w / scale               int8 carrier, see weight_grid
     activation  q = clip(rne(x / scale) + zero_point, 0, 2^bits - 1)                 uint8 carrier, asymmetric
     bias        q = rne(b / (scale_input * scale_weight))                            int32
 """
@@ -15,36 +15,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.layer_override import ACCUMULATE16, REQUANTIZE, LayerScheme
 from tvm_rsq.targets.workload import RequantizeArithmetic
+from tvm_rsq.tensor_quant import TensorQuant
+from tvm_rsq.weight_grid import WeightGrid
 
 SCHEMA = 1
 _MEASURED = ("kl", "kl_per_tensor", "kl_per_channel", "weight_nmse", "time_us")  # of these any may come out infinite
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorQuant:
-    """Quantization of one activation.   real = scale * (q - zero_point),   0 <= zero_point <= 2^bits - 1."""
-
-    scale: float
-    zero_point: int
-    bits: int = 8
-
-    def __post_init__(self) -> None:
-        if not (self.scale > 0 and 0 <= self.zero_point < 2**self.bits):
-            raise ConfigError(f"scale {self.scale} and zero point {self.zero_point} do not describe {self.bits}-bit values")
-
-    @property
-    def low(self) -> float:
-        """The smallest real value that is represented exactly."""
-        return -self.scale * self.zero_point
-
-    @property
-    def high(self) -> float:
-        """The largest real value that is represented exactly."""
-        return self.scale * (2**self.bits - 1 - self.zero_point)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +61,8 @@ class LayerPlan:
     macs                 multiply-accumulates for one input of the exported batch
     weight_bytes         of the packed grid: size * bits / 8 (4 bytes a weight for float)
     requantize           "float", "shift" (effective multipliers are powers of two) or "fixed_point"; "float" for a layer in float
+    codebook             the 2^weight_bits values that integer weights may have, ascending; several where output channels b * ceil(O / B)
+                         and on have a book b of their own; none on a uniform grid
     accumulate16         0, or the block length 1, 2, 4 for which the weights keep the promise of Conv2DWorkload.accumulate16
     time_us              of its kernel on the target as measured for this decision, None without a target
     considered           what it was chosen from
@@ -99,6 +82,7 @@ class LayerPlan:
     weight_bytes: int = 0
     requantize: RequantizeArithmetic = "float"
     accumulate16: int = 0
+    codebook: tuple[tuple[int, ...], ...] = ()
     time_us: float | None = None
     considered: tuple[Alternative, ...] = ()
     reason: str = ""
@@ -115,6 +99,18 @@ class LayerPlan:
             raise ConfigError(f"layer {self.name} is per tensor and has {len(self.weight_scale)} weight scales, expected 1")
         if self.scheme != "float" and not all(scale > 0 for scale in self.weight_scale):
             raise ConfigError(f"layer {self.name} has a weight scale of {min(self.weight_scale)}, expected positive ones")
+        if self.codebook and (self.scheme == "float" or self.accumulate16):
+            raise ConfigError(f"layer {self.name} has a codebook, and is in float or has accumulate16, which rule it out")
+        for book in self.codebook:
+            if len(book) != 2**self.weight_bits or list(book) != sorted(book) or not {0} <= set(book) <= set(range(-127, 128)):
+                what = f"{2**self.weight_bits} ascending whole numbers from -127 to 127, one of them 0"
+                raise ConfigError(f"layer {self.name} has the codebook {list(book)[:20]}, expected {what}")
+
+    @property
+    def grid(self) -> WeightGrid:
+        """What its weights may be; of a layer that is quantized."""
+        books = np.array(self.codebook, np.int8) if self.codebook else None
+        return WeightGrid(scale=np.asarray(self.weight_scale, np.float32), bits=self.weight_bits, books=books)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +189,8 @@ class QuantPlan:
 
 def _layer(record: Mapping[str, Any]) -> LayerPlan:
     considered = tuple(Alternative(**_measured(alternative)) for alternative in record.get("considered", ()))
-    return LayerPlan(**{**_measured(record), "weight_scale": tuple(record["weight_scale"]), "considered": considered})
+    codebook = tuple(tuple(book) for book in record.get("codebook", ()))
+    return LayerPlan(**{**_measured(record), "weight_scale": tuple(record["weight_scale"]), "considered": considered, "codebook": codebook})
 
 
 def _measured(record: Mapping[str, Any]) -> dict[str, Any]:

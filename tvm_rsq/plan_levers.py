@@ -29,6 +29,7 @@ from tvm_rsq.sensitivity import LayerSensitivity, NetworkDivergence, measure
 from tvm_rsq.shared_scales import Chain, share_scale
 from tvm_rsq.targets.workload import Conv2DWorkload
 from tvm_rsq.timed_target import TimedTarget
+from tvm_rsq.weight_grid import WeightGrid
 
 FRONTIER = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # budgets
 _MOST = 2.0  # times the baseline's divergence, whatever chance explains
@@ -59,10 +60,10 @@ class Weight(NamedTuple):
 
     layer: LayerFacts
     integers: np.ndarray
-    scale: np.ndarray
+    grid: WeightGrid
 
     def real(self) -> np.ndarray:
-        return self.layer.real(self.integers, self.scale)
+        return self.layer.real(self.integers, self.grid)
 
 
 @dataclass(kw_only=True)
@@ -190,8 +191,8 @@ class LeverSearch:
         output = tensors[layer.output].scale if candidate.requantize == "shift" else 0.0
         key = (layer.name, candidate, tensors[layer.input].scale, output)
         if key not in self.weights:
-            scale = layer.fit(candidate, tensors)
-            self.weights[key] = None if scale is None else Weight(layer, layer.integers(candidate, scale), scale)
+            grid = layer.fit(candidate, tensors)
+            self.weights[key] = None if grid is None else Weight(layer, layer.integers(candidate, grid), grid)
         return self.weights[key]
 
     def _decision(

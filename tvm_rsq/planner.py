@@ -6,19 +6,20 @@ Without a target only granularity is decided; with one, every lever that it has,
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 
+import numpy as np
+
 from tvm_rsq.calibration import calibrate
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.candidates import usable_levers
 from tvm_rsq.choose_bits import EIGHT, keep_eight_bits
+from tvm_rsq.choose_codebooks import choose_codebooks
 from tvm_rsq.choose_schemes import allowance, choose
 from tvm_rsq.config import QuantConfig
-from tvm_rsq.errors import ConfigError
 from tvm_rsq.layer_facts import Candidate, LayerFacts, layer_facts
 from tvm_rsq.layer_override import LAYER_SCHEMES, LayerOverride
 from tvm_rsq.layer_plans import Decision, fitted, layer_plan
@@ -29,16 +30,17 @@ from tvm_rsq.origins import origins
 from tvm_rsq.passes import operator_roles as roles
 from tvm_rsq.passes.dataflow import OUTPUT, Dataflow, Node
 from tvm_rsq.passes.find_islands import Islands, find_islands
-from tvm_rsq.passes.operator_roles import is_layer
 from tvm_rsq.plan import FloatIsland, QuantPlan, TensorQuant
 from tvm_rsq.plan_levers import LeverPlan, LeverSearch
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.recipe import LEARNED, recipe
+from tvm_rsq.resolve_overrides import layer_names, resolve_overrides
 from tvm_rsq.sensitivity import LayerSensitivity, affordable, measure
 from tvm_rsq.shared_scales import residual_chains
 from tvm_rsq.standardized_executor import observer
 from tvm_rsq.timed_target import TimedTarget
 from tvm_rsq.trained_ranges import as_trained
+from tvm_rsq.weight_importance import weight_importance
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +72,22 @@ class _Planner:
         self.own_bits = self._own_bits()
         self.origin = origins(self.view, self.islands, self.own_bits)
         self.kept: dict[str, str] = {}  # at 8 bits where the rest has fewer -> why
+        self.importance: dict[str, np.ndarray] = {}
+        self.coded: dict[str, str] = {}  # with a codebook -> why
         self.facts = self._facts()
         instant = config.effort == "instant"
         self.judged = affordable(calibration, sum(layer.macs for layer in self.facts)) if instant else calibration
 
     def run(self) -> QuantPlan:
         tensors = self._activations()
+        base = {layer.name: self._fixed(layer).candidate for layer in self.facts}
+        if self.config.codebook_error == "output":
+            self.importance = weight_importance(self.executor, self.judged, self.facts)
+            self.facts = self._facts()
+        self.coded = choose_codebooks(
+            self.facts, self.said, tensors, self.judged, executor=self.executor, base=base, wherever=self.config.nonuniform,
+            squant=self.recipe.rounding == "squant", progress=self.progress,
+        )  # fmt: skip
         if self.config.weight_bits < EIGHT and self.config.eight_bit_share > 0:
             base = {layer.name: self._fixed(layer).candidate for layer in self.facts if self._word(layer.name).weight_bits is None}
             self.kept = keep_eight_bits(
@@ -83,6 +95,7 @@ class _Planner:
                 learned=self.recipe.rounding in LEARNED, progress=self.progress,
             )  # fmt: skip
             self.facts = self._facts()
+            self.coded = {name: why for name, why in self.coded.items() if name not in self.kept}
         found: LeverPlan | None = None
         if self.config.scheme != "hybrid":
             decisions = {layer.name: self._fixed(layer) for layer in self.facts}
@@ -106,7 +119,7 @@ class _Planner:
             float_islands=_float_islands(self.view, self.islands),
             provenance={
                 "scheme": config.scheme, "weight_bits": config.weight_bits, "activation_bits": config.activation_bits,
-                "eight_bit_share": config.eight_bit_share,
+                "eight_bit_share": config.eight_bit_share, "nonuniform": config.nonuniform,
                 "budget": config.budget, "levers": config.levers if isinstance(config.levers, str) else list(config.levers),
                 "requantize": config.requantize, "range_method": config.range_method, "effort": config.effort, "seed": config.seed,
                 **asdict(self.recipe),
@@ -118,12 +131,13 @@ class _Planner:
     def _facts(self) -> tuple[LayerFacts, ...]:
         bits = {layer.name: self._word(layer.name).weight_bits or self.config.weight_bits for layer in self.executor.layers}
         bits |= dict.fromkeys(self.kept, EIGHT)
-        return layer_facts(self.model, self.executor, self.view, self.islands, bits, mse=self.recipe.weight_range == "mse")
+        return layer_facts(
+            self.model, self.executor, self.view, self.islands, bits, mse=self.recipe.weight_range == "mse", importance=self.importance
+        )
 
     def _with_bits(self, layer: LayerFacts, decision: Decision) -> Decision:
-        if layer.name not in self.kept:
-            return decision
-        return replace(decision, reason=f"{decision.reason}; {self.kept[layer.name]}")
+        reasons = [decision.reason, *(why[layer.name] for why in (self.coded, self.kept) if layer.name in why)]
+        return replace(decision, reason="; ".join(reasons))
 
     def _word(self, layer: str) -> LayerOverride:
         return self.said.get(layer, LayerOverride())
@@ -135,6 +149,7 @@ class _Planner:
             scheme=said.scheme or scheme,  # type: ignore[arg-type]
             requantize=said.requantize or self.config.requantize,
             accumulate16=said.accumulate16 or 0,
+            nonuniform=layer.name in self.coded and layer.bits < EIGHT,
         )
 
     def _fixed(self, layer: LayerFacts) -> Decision:
@@ -149,7 +164,7 @@ class _Planner:
         trials, ratios = {}, {}
         for layer in open_layers:
             ways = [fitted(layer, self._base(layer, scheme), tensors)[:2] for scheme in ("per_tensor", "per_channel")]
-            trials[layer.name] = [partial(layer.real, layer.integers(c, s), s) for c, s in ways]
+            trials[layer.name] = [partial(layer.real, layer.integers(c, grid), grid) for c, grid in ways]
             ratios[layer.name] = layer.error_ratio(*(make() for make in trials[layer.name]))
         values = measure(self.model, self.judged, tensors, trials, executor=self.executor, progress=self.progress) if trials else {}
         found = [LayerSensitivity(name, *pair, ratios[name]) for name, pair in values.items()]
@@ -203,27 +218,6 @@ class _Planner:
 def uses_levers(config: QuantConfig) -> bool:
     """Whether a plan of this configuration depends on its target."""
     return config.scheme == "hybrid" and config.levers not in ("none", ())
-
-
-def layer_names(model: Model) -> list[str]:
-    """The names of a deploy-form network's layers, in execution order."""
-    view = Dataflow(model.module)
-    return [str(view.operand(node.name, 1)) for node in view.nodes.values() if is_layer(view, node)]
-
-
-def resolve_overrides(overrides: Mapping[str, LayerOverride | str], layers: list[str]) -> dict[str, LayerOverride]:
-    """Layer -> what the user said of it, later entries filling in and replacing.   ConfigError: a pattern that matches no layer."""
-    resolved: dict[str, LayerOverride] = {}
-    for pattern, override in overrides.items():
-        # A name is matched as it stands first: names may hold brackets.
-        matched = [pattern] if pattern in layers else fnmatch.filter(layers, pattern)
-        if not matched:
-            raise ConfigError(f"override {pattern!r} matches no layer; the layers are {', '.join(layers[:4])}, ... ({len(layers)} in all)")
-        parsed = LayerOverride.parse(override) if isinstance(override, str) else override
-        for name in matched:
-            resolved[name] = parsed.filled_by(resolved.get(name, LayerOverride()))
-    return resolved
-
 
 def _float_islands(view: Dataflow, islands: Islands) -> tuple[FloatIsland, ...]:
     return tuple(FloatIsland(name=name, op=view.nodes[name].op, reason=_why(view, islands, view.nodes[name])) for name in islands.float_ops)

@@ -13,7 +13,7 @@ from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
 from tvm_rsq.plan import LayerPlan, QuantPlan
 from tvm_rsq.safe_weights import fits_blocks, keeps_promise, quantize_safely
-from tvm_rsq.uniform import quantize_weight
+from tvm_rsq.weight_grid import as_rows, from_rows
 
 
 def quantize_layers(model: Model, plan: QuantPlan) -> Mapping[str, LayerQuant]:
@@ -28,11 +28,11 @@ def quantize_layers(model: Model, plan: QuantPlan) -> Mapping[str, LayerQuant]:
         island = islands[layer.name]
         weight = model.params[layer.name]
         axis = weight.ndim - 1 if layer.op == "dense" else 0
-        scale = np.asarray(layer.weight_scale, np.float32)
+        scale = layer.grid.scale
         input_scale = plan.tensors[view.operand(island.ops[0], 0)].scale
         bias = bias_of(view, island.ops)
         found[layer.name] = LayerQuant(
-            weight=_integer_weight(weight, scale, axis, layer),
+            weight=_integer_weight(weight, axis, layer),
             scale=scale,
             axis=axis,
             input_scale=input_scale,
@@ -43,34 +43,20 @@ def quantize_layers(model: Model, plan: QuantPlan) -> Mapping[str, LayerQuant]:
     return found
 
 
-def as_rows(weight: np.ndarray, axis: int) -> np.ndarray:
-    """(O, run): one output channel's weights a row, in the order in which kernels read them."""
-    rows = weight if axis == 0 else np.moveaxis(weight, axis, 0)
-    return np.ascontiguousarray(rows.reshape(rows.shape[0], -1))
-
-
-def from_rows(rows: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
-    """What `as_rows` was made of, in its shape."""
-    if axis == 0:
-        return rows.reshape(shape)
-    others = tuple(extent for i, extent in enumerate(shape) if i != axis)
-    return np.ascontiguousarray(np.moveaxis(rows.reshape(rows.shape[0], *others), 0, axis))
-
-
 def bias_of(view: Dataflow, ops: tuple[str, ...]) -> str | None:
     """The bias parameter of a layer's island, None where it has none."""
     name = view.operand(ops[1], 1) if len(ops) > 1 and view.nodes[ops[1]].op == "add" else None
     return name if view.is_param(name) else None
 
 
-def _integer_weight(weight: np.ndarray, scale: np.ndarray, axis: int, layer: LayerPlan) -> np.ndarray:
+def _integer_weight(weight: np.ndarray, axis: int, layer: LayerPlan) -> np.ndarray:
     d = layer.accumulate16
     if not d:
-        return quantize_weight(weight, scale, axis if scale.size > 1 else None, layer.weight_bits)
+        return layer.grid.integers(weight, axis)
     inner = weight.shape[0] if layer.op == "dense" else weight.shape[-1]
     if not fits_blocks(inner, d):
         raise ConfigError(f"layer {layer.name} reads {inner} channels, expected a multiple of {4 * d} for accumulate16={d}")
-    rows = quantize_safely(as_rows(weight, axis), scale, layer.weight_bits, d)
+    rows = quantize_safely(as_rows(weight, axis), layer.grid.scale, layer.weight_bits, d)
     if not keeps_promise(rows, d):
         raise ConfigError(f"the weights of {layer.name} do not keep the promise of accumulate16={d}; make the plan again")
     return from_rows(rows, weight.shape, axis)

@@ -162,8 +162,8 @@ class _Reconstruct:
             if (chosen := self.free.get(layer.name)) is None:
                 continue
             roundings[layer.name] = SoftRounding(
-                self.executor.params[layer.name], np.asarray(chosen.weight_scale, np.float32), layer.axis,
-                2 ** (chosen.weight_bits - 1) - 1, rounded=self.params[layer.name] if layer.name in self.known else None,
+                self.executor.params[layer.name], chosen.grid, layer.axis,
+                rounded=self.params[layer.name] if layer.name in self.known else None,
             )  # fmt: skip
             if (bias := self.biases.get(layer.name)) is not None:
                 biases[bias] = layer.binding

@@ -27,7 +27,7 @@ from tvm_rsq.uniform import dequantize_weight
 def nearest(model: Model, plan: QuantPlan) -> dict[str, np.ndarray]:
     """Of every layer that the plan quantizes, promises of accumulate16 kept."""
     layers = quantize_layers(model, plan)
-    return {name: _real(layer.weight, layer.scale, layer.axis) for name, layer in layers.items()}
+    return {name: dequantize_weight(of.weight, of.scale, of.axis if of.scale.size > 1 else None) for name, of in layers.items()}
 
 
 def squant(model: Model, plan: QuantPlan) -> dict[str, np.ndarray]:
@@ -36,8 +36,7 @@ def squant(model: Model, plan: QuantPlan) -> dict[str, np.ndarray]:
     for layer in free_layers(plan).values():
         weight = model.params[layer.name]
         axis = weight.ndim - 1 if layer.op == "dense" else 0
-        scale = np.asarray(layer.weight_scale, np.float32)
-        found[layer.name] = _real(squant_weight(weight, scale, axis, layer.weight_bits), scale, axis)
+        found[layer.name] = layer.grid.real(squant_weight(weight, layer.grid.scale, axis, layer.weight_bits, layer.grid.books), axis)
     return found
 
 
@@ -54,7 +53,7 @@ def feedback(model: Model, plan: QuantPlan, calibration: CalibrationSet, *, exec
         rows = weight_rows(read.layer, read.weight).to(torch.float64)
         scale = torch.tensor(layer.weight_scale, dtype=torch.float64).expand(len(rows))
         moments = covariance(read.layer, read.step, read.x_quantized, kernel)
-        q = round_with_feedback(rows, moments, scale, 2 ** (layer.weight_bits - 1) - 1)
+        q = round_with_feedback(rows, moments, scale, _levels(layer, len(rows)))
         return from_weight_rows(read.layer, (q * scale[:, None]).to(torch.float32), read.weight)
 
     run = PairedRun(executor=executor, tensors=plan.tensors, params={name: torch.from_numpy(value) for name, value in found.items()})
@@ -62,10 +61,12 @@ def feedback(model: Model, plan: QuantPlan, calibration: CalibrationSet, *, exec
     return {name: made[name].numpy() for name in found}
 
 
+def _levels(layer: LayerPlan, outputs: int) -> int | torch.Tensor:
+    if not layer.codebook:
+        return 2 ** (layer.weight_bits - 1) - 1
+    return torch.from_numpy(layer.grid.levels(outputs)).to(torch.float64)
+
+
 def free_layers(plan: QuantPlan) -> Mapping[str, LayerPlan]:
     """Layers whose weights may be any points of their grids."""
     return {layer.name: layer for layer in plan.layers if layer.scheme != "float" and not layer.accumulate16}
-
-
-def _real(integers: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
-    return dequantize_weight(integers, scale, axis if scale.size > 1 else None).astype(np.float32)

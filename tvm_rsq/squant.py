@@ -18,15 +18,17 @@ import numpy as np
 
 from tvm_rsq.errors import ConfigError, ModelError
 from tvm_rsq.layer_override import WEIGHT_BITS
+from tvm_rsq.squant_levels import squant_books
 
 _PIECE = 2**17  # weights that are worked on at a time, so that they stay in cache
 
 
-def squant_weight(w: np.ndarray, scale: np.ndarray, axis: int, bits: int) -> np.ndarray:
-    """int8 of w's shape, |q| <= 2^(bits-1) - 1: the rounding of w / scale whose errors cancel.
+def squant_weight(w: np.ndarray, scale: np.ndarray, axis: int, bits: int, books: np.ndarray | None = None) -> np.ndarray:
+    """int8 of w's shape, |q| <= 2^(bits-1) - 1 or entries of the books: the rounding of w / scale whose errors cancel.
 
     w      float32, a convolution's (O, KH, KW, I / groups) with axis 0, or a dense layer's (I, O) with axis 1
     scale  (O,), or one value for all
+    books  codebooks, as of WeightGrid; None: a uniform grid
     ConfigError: another number of bits, another shape or axis, or scales that are not positive. ModelError: w holds NaN or infinity.
     """
     if bits not in WEIGHT_BITS:
@@ -38,10 +40,14 @@ def squant_weight(w: np.ndarray, scale: np.ndarray, axis: int, bits: int) -> np.
         raise ConfigError(f"{len(column)} scales for {w.shape[axis]} channels, expected one positive scale for each, or one for all")
     levels = 2 ** (bits - 1) - 1
     if w.ndim == 2:
-        return np.ascontiguousarray(squant_round(w.T[:, :, None] / column, levels)[:, :, 0].T)
+        return np.ascontiguousarray(_rounded(w.T[:, :, None] / column, levels, books)[:, :, 0].T)
     kernels = np.moveaxis(w, -1, 1)  # (O, I, KH, KW)
-    rounded = squant_round(kernels.reshape(*kernels.shape[:2], -1) / column, levels)
+    rounded = _rounded(kernels.reshape(*kernels.shape[:2], -1) / column, levels, books)
     return np.ascontiguousarray(np.moveaxis(rounded.reshape(kernels.shape), 1, -1))
+
+
+def _rounded(rows: np.ndarray, levels: int, books: np.ndarray | None) -> np.ndarray:
+    return squant_round(rows, levels) if books is None else squant_books(rows, books)
 
 
 def squant_round(rows: np.ndarray, levels: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tvm_rsq.errors import ConfigError, ModelError
 from tvm_rsq.layer_override import BITS, WEIGHT_BITS
-from tvm_rsq.plan import TensorQuant
+from tvm_rsq.tensor_quant import TensorQuant
 
 # Below 2^-12 of the layer's largest scale a channel's scale is held: biases are int32 in units of scale_input * scale_weight, and a
 # channel whose weights faded away during training (but not its bias) would overflow them.

@@ -57,6 +57,7 @@ def _plain(**fields: Any) -> Mapping[str, Any]:
 _CLIPPED: Mapping[str, Any] = {"weight_range": "mse"}
 OURS, OURS_BEST, EVEN = "ours", "ours, best", "ours, all layers alike"
 EVEN_BEST = "ours, best, all layers alike"
+CODEBOOKS, CODEBOOKS_EVEN, CODEBOOKS_BEST = "ours, codebooks", "ours, codebooks, all layers alike", "ours, best, codebooks"
 SIGMA = "sigma rule"
 ONNXRUNTIME, NNCF = "ONNX Runtime", "NNCF"
 NONUNIFORM, HYBRID = "non-uniform, seed", "hybrid, seed"
@@ -79,6 +80,9 @@ METHODS: Mapping[str, Method] = {
     EVEN: Method(fields={"eight_bit_share": 0.0}, bits=(4, 6)),
     OURS_BEST: Method(fields={"effort": "best"}, effort="best", seeded=True),
     EVEN_BEST: Method(fields={"effort": "best", "eight_bit_share": 0.0}, effort="best", seeded=True, bits=(4, 6)),
+    CODEBOOKS: Method(fields={"nonuniform": True}, bits=(4, 6)),
+    CODEBOOKS_EVEN: Method(fields={"nonuniform": True, "eight_bit_share": 0.0}, bits=(4, 6)),
+    CODEBOOKS_BEST: Method(fields={"nonuniform": True, "effort": "best"}, effort="best", seeded=True, bits=(4, 6)),
     NONUNIFORM: Method(fields=_plain(), schemes=("per_channel", "per_tensor"), kind="non-uniform", bits=(4, 6)),
     ONNXRUNTIME: Method(schemes=("per_channel", "per_tensor"), kind="onnxruntime", bits=(8,), packages=("onnxruntime",)),
     NNCF: Method(schemes=("per_channel",), kind="nncf", bits=(8,), packages=("nncf", "openvino")),

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _OF_COMPILING = (
     "target", "batch", "weight_bits", "activation_bits", "scheme", "budget", "levers", "requantize", "range_method", "rounding", "augment",
-    "weight_range", "eight_bit_share", "equalization", "bias_correction", "override", "calibration", "source", "effort", "time_limit",
-    "tuning",
+    "weight_range", "eight_bit_share", "nonuniform", "equalization", "bias_correction", "override", "calibration", "source", "effort",
+    "time_limit", "tuning",
 )  # fmt: skip
 
 
@@ -67,6 +67,7 @@ def bench(
     augment: options.Augment = options.DEFAULTS.augment,
     weight_range: options.WeightRangeOption = options.DEFAULTS.weight_range,
     eight_bit_share: options.EightBitShare = options.DEFAULTS.eight_bit_share,
+    nonuniform: options.Nonuniform = options.DEFAULTS.nonuniform,
     equalization: options.EqualizationOption = options.DEFAULTS.equalization,
     bias_correction: options.BiasCorrectionOption = options.DEFAULTS.bias_correction,
     override: options.Overrides = None,
@@ -91,7 +92,7 @@ def bench(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, levers=levers, requantize=requantize, seed=seed, effort=effort, time_limit_s=time_limit,
         rounding=rounding, augment=augment, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
-        eight_bit_share=eight_bit_share, calibration=calibration, source=source,
+        eight_bit_share=eight_bit_share, nonuniform=nonuniform, calibration=calibration, source=source,
     )  # fmt: skip
     baseline = None if fp32 is None else read_model(fp32)
     data = read_calibration(calibration)

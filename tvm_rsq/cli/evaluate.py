@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _OF_QUANTIZATION = (
     "batch", "weight_bits", "activation_bits", "scheme", "budget", "range_method", "rounding", "augment", "weight_range", "equalization",
-    "eight_bit_share", "bias_correction", "override", "calibration", "source", "seed", "effort", "time_limit",
+    "eight_bit_share", "nonuniform", "bias_correction", "override", "calibration", "source", "seed", "effort", "time_limit",
 )  # fmt: skip
 
 
@@ -47,6 +47,7 @@ def evaluate(
     augment: options.Augment = options.DEFAULTS.augment,
     weight_range: options.WeightRangeOption = options.DEFAULTS.weight_range,
     eight_bit_share: options.EightBitShare = options.DEFAULTS.eight_bit_share,
+    nonuniform: options.Nonuniform = options.DEFAULTS.nonuniform,
     equalization: options.EqualizationOption = options.DEFAULTS.equalization,
     bias_correction: options.BiasCorrectionOption = options.DEFAULTS.bias_correction,
     override: options.Overrides = None,
@@ -66,7 +67,7 @@ def evaluate(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
         rounding=rounding, augment=augment, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
-        eight_bit_share=eight_bit_share, calibration=calibration, source=source,
+        eight_bit_share=eight_bit_share, nonuniform=nonuniform, calibration=calibration, source=source,
     )  # fmt: skip
     network = read_model(model)
     inputs = read_inputs(input_)

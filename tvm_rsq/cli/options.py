@@ -29,7 +29,7 @@ ReportOption = Annotated[
     Path | None, typer.Option("--report", metavar="HTML", callback=writable, help="Also write the report, one self-contained page.")
 ]
 
-WeightBits = Annotated[int, typer.Option(metavar="4|6|8", rich_help_panel=_QUANTIZATION, help="Bits of the weights.")]
+WeightBits = Annotated[int, typer.Option(metavar="3|4|6|8", rich_help_panel=_QUANTIZATION, help="Bits of the weights.")]
 ActivationBits = Annotated[int, typer.Option(metavar="4|6|8", rich_help_panel=_QUANTIZATION, help="Bits of the activations.")]
 SchemeOption = Annotated[
     Scheme,
@@ -76,6 +76,13 @@ EightBitShare = Annotated[
         help="Of all weights, 0 to 1: layers that keep 8 bits where --weight-bits is less: those that gain most.",
     ),
 ]  # fmt: skip
+Nonuniform = Annotated[
+    bool,
+    typer.Option(
+        "--nonuniform/--uniform", rich_help_panel=_QUANTIZATION,
+        help="With 3-, 4- or 6-bit weights: a codebook for every layer that is not clearly better on a uniform grid.",
+    ),
+]  # fmt: skip
 EqualizationOption = Annotated[
     Equalization,
     typer.Option("--equalization", rich_help_panel=_QUANTIZATION, help="Of channels' ranges. weights: across layers, as DFQ does."),
@@ -90,8 +97,8 @@ Overrides = Annotated[
         "--override",
         metavar="GLOB=WHAT",
         rich_help_panel=_QUANTIZATION,
-        help="per_tensor, per_channel, float, weight_bits=4, activation_bits=4, requantize=shift or accumulate16=2 for the layers that "
-        "match. Repeatable; later ones win.",
+        help="per_tensor, per_channel, float, weight_bits=4, activation_bits=4, requantize=shift, accumulate16=2 or grid=codebook for the "
+        "layers that match. Repeatable; later ones win.",
     ),
 ]
 
@@ -129,7 +136,7 @@ def quant_config(
     levers: str = "auto", requantize: Literal["float", "fixed_point"] = "float", rounding: Rounding = "auto",
     augment: bool = DEFAULTS.augment,
     weight_range: WeightRange = "auto", equalization: Equalization = "auto", bias_correction: BiasCorrection = "auto",
-    eight_bit_share: float = DEFAULTS.eight_bit_share, calibration: Path | None = None,
+    eight_bit_share: float = DEFAULTS.eight_bit_share, nonuniform: bool = DEFAULTS.nonuniform, calibration: Path | None = None,
     source: Source = DEFAULTS.synthesis.source, seed: int = DEFAULTS.seed,
     effort: Literal["instant", "best"] = DEFAULTS.effort, **synthesis: object,
 ) -> QuantConfig:  # fmt: skip
@@ -144,7 +151,7 @@ def quant_config(
             weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
             overrides=dict(_override(text) for text in overrides or ()), seed=seed, effort=effort, requantize=requantize,
             rounding=rounding, augment=augment, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
-            eight_bit_share=eight_bit_share,
+            eight_bit_share=eight_bit_share, nonuniform=nonuniform,
             levers=levers if levers in ("auto", "none") else tuple(name.strip() for name in levers.split(",")),  # type: ignore[arg-type]
             synthesis=SynthesisConfig(source=source, **synthesis),  # type: ignore[arg-type]
         )  # fmt: skip

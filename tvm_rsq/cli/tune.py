@@ -41,6 +41,7 @@ def tune(
     augment: options.Augment = options.DEFAULTS.augment,
     weight_range: options.WeightRangeOption = options.DEFAULTS.weight_range,
     eight_bit_share: options.EightBitShare = options.DEFAULTS.eight_bit_share,
+    nonuniform: options.Nonuniform = options.DEFAULTS.nonuniform,
     equalization: options.EqualizationOption = options.DEFAULTS.equalization,
     bias_correction: options.BiasCorrectionOption = options.DEFAULTS.bias_correction,
     override: options.Overrides = None,
@@ -62,7 +63,7 @@ def tune(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, levers=levers, requantize=requantize, seed=seed, effort=effort, time_limit_s=time_limit,
         rounding=rounding, augment=augment, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
-        eight_bit_share=eight_bit_share, calibration=calibration, source=source,
+        eight_bit_share=eight_bit_share, nonuniform=nonuniform, calibration=calibration, source=source,
     )  # fmt: skip
     network = read_model(model)
     data = read_calibration(calibration)

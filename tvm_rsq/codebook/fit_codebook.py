@@ -77,6 +77,18 @@ def fit_codebook(
     return FittedCodebook(scale=made, books=books, integers=encode(rows, made, books))
 
 
+def levels_for_scale(
+    rows: np.ndarray, scale: np.ndarray, count: int, method: LevelMethod, *, importance: np.ndarray | None = None
+) -> np.ndarray:
+    """int8 (1, count): one book for scales that are given.   scale: (O,) or (1,), positive; the rest as of fit_codebook"""
+    weights, worth = _checked(rows), _worth(importance, rows.shape)
+    unit = np.broadcast_to(np.asarray(scale, np.float64), len(rows))
+    levels = method.find(*_sample(weights, worth, unit), count) if weights.any() else np.zeros(1)
+    if method.fixed:
+        levels = levels * GRID
+    return _on_grid(np.clip(levels / GRID, -1.0, 1.0), count)[None]
+
+
 def _levels(weights: np.ndarray, worth: np.ndarray, count: int, method: LevelMethod) -> tuple[np.ndarray, np.ndarray]:
     """float64 (O,) scales, 0 for rows of zeros, and the levels in their units."""
     scale = np.sqrt(np.square(weights).mean(axis=1))
