@@ -11,7 +11,8 @@ After   main(x, w: Tensor((O, KH, KW, I), "int8"), b: Tensor((O,), "int32")):
 Only stored tensors get a pair: what is inside an island (see find_islands) stays as it is, so that a kernel requantizes once.
 Values of fewer than 8 bits are clipped in the carrier: x_q = clip(quantize(x), 0, 2^bits - 1).
 What the plan grants a layer beyond its grids, and QDQ has no words for, is noted in attributes of main: "rsq.requantize" (layer ->
-arithmetic) and "rsq.accumulate16" (layer -> block length), both without the layers that have the default.
+arithmetic) and "rsq.accumulate16" (layer -> block length), both without the layers that have the default; and "rsq.codebook" (layer -> the
+2^b values that its integers may have), of layers with fewer than 8 bits.
 This must run on the deploy form: a batch norm or an explicit padding between a layer and its activation would split the island.
 """
 
@@ -39,6 +40,7 @@ class LayerQuant:
     weight  int8, the shape of the parameter; scale float32 (O,) or (1,); axis of the output channels
     bias    int32, the shape of the bias parameter, or None; its scale is input_scale * scale
     requantize, accumulate16  as LayerPlan says
+    codebook  what the integers of the weight may be, 2^bits of them, ascending; none where a byte each is as good
     """
 
     weight: np.ndarray
@@ -48,6 +50,7 @@ class LayerQuant:
     bias: np.ndarray | None = None
     requantize: RequantizeArithmetic = "float"
     accumulate16: int = 0
+    codebook: tuple[int, ...] = ()
 
 
 def annotate_qdq(
@@ -103,7 +106,8 @@ class _Annotate:
     def _attributes(self) -> dict[str, object]:
         requantize = {name: layer.requantize for name, layer in self.layers.items() if layer.requantize != "float"}
         accumulate16 = {name: layer.accumulate16 for name, layer in self.layers.items() if layer.accumulate16}
-        granted = {"rsq.requantize": requantize, "rsq.accumulate16": accumulate16}
+        codebook = {name: list(layer.codebook) for name, layer in self.layers.items() if layer.codebook}
+        granted = {"rsq.requantize": requantize, "rsq.accumulate16": accumulate16, "rsq.codebook": codebook}
         return {**dict(self.view.function.attrs or {}), **{key: value for key, value in granted.items() if value}}
 
     def _biases(self) -> dict[str, LayerQuant]:

@@ -28,11 +28,22 @@ class Affine(NamedTuple):
     qmax: int = 255
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Expanded:
+    """A weight that kernel(codes, table) makes when the library is loaded.   shape, dtype: of the weight"""
+
+    kernel: Kernel
+    codes: np.ndarray
+    table: np.ndarray
+    shape: tuple[int, ...]
+    dtype: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoweredCall:
     """What an island becomes: kernel(*arguments) -> a tensor of `shape` and `dtype`, reshaped to the island's result.
 
-    arguments  a string names an island parameter, whose tensor is passed; an array is a constant
+    arguments  a string names an island parameter, whose tensor is passed; an array is a constant; Expanded, a weight made once
     shapes     island parameter -> the shape in which the kernel takes it, where that differs
     result_shape  of the island's result, where the kernel makes it in another shape
     kernel     None: nothing to compute, the result is the first argument in another shape, or what `whole` holds already
@@ -40,7 +51,7 @@ class LoweredCall:
     """
 
     kernel: Kernel | None
-    arguments: tuple[str | np.ndarray, ...]
+    arguments: tuple[str | np.ndarray | Expanded, ...]
     shape: tuple[int, ...]
     dtype: str
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -49,7 +60,7 @@ class LoweredCall:
 
 
 class IslandView:
-    """kind, layer, tensor, requantize and accumulate16 as fold_islands noted them; ops: the operations without quantize and dequantize.
+    """kind, layer, tensor, requantize, accumulate16 and codebook as fold_islands noted them; ops: operations but quantize and dequantize.
 
     part      where concat_in_place wants the result stored, None for a tensor of its own
     in_place  of a concatenation: the parameters that are in their places already
@@ -63,6 +74,7 @@ class IslandView:
         self.tensor = str(function.attrs["rsq.tensor"])
         self.requantize = str(function.attrs.get("rsq.requantize", "float"))
         self.accumulate16 = int(function.attrs.get("rsq.accumulate16", 0))
+        self.codebook = tuple(int(entry) for entry in function.attrs.get("rsq.codebook", ()))
         part = function.attrs.get("rsq.part")
         self.part = Part(str(part["whole"]), int(part["offset"]), int(part["pitch"])) if part is not None else None
         self.in_place = frozenset(str(name) for name in function.attrs.get("rsq.in_place", ()))

@@ -25,7 +25,7 @@ from tvm.s_tir import SBlock, SBlockRealize
 
 from tvm_rsq.passes.dataflow import operator_of, variables_of
 from tvm_rsq.passes.drop_copies import drop_copies
-from tvm_rsq.passes.island_view import IslandView, LoweredCall, static_attr
+from tvm_rsq.passes.island_view import Expanded, IslandView, LoweredCall, static_attr
 from tvm_rsq.passes.lower_arithmetic import lower_concat, lower_mean, lower_product, lower_sum
 from tvm_rsq.passes.lower_layer import lower_layer
 from tvm_rsq.passes.lower_movement import Evaluate, lower_clamp, lower_lookup, lower_move
@@ -36,6 +36,7 @@ from tvm_rsq.targets.workloads_elementwise import QuantizeWorkload
 
 log = logging.getLogger(__name__)
 
+EXPAND = "expand_weights"  # () -> the parameters that main takes behind its inputs, in order
 _OPAQUE = 8  # relax's kOpaque: no fusion looks into a scheduled kernel
 
 
@@ -72,6 +73,8 @@ class _Lower:
     replaced: dict[relax.Var, relax.Expr] = field(default_factory=dict)
     calls: list[KernelCall] = field(default_factory=list)
     wholes: dict[str, relax.Expr] = field(default_factory=dict)
+    ready: dict[relax.Var, tuple[IslandView, LoweredCall]] = field(default_factory=dict)
+    expanded: dict[int, relax.Var] = field(default_factory=dict)  # id of an Expanded -> main's parameter
 
     def run(self) -> tuple[IRModule, tuple[KernelCall, ...]]:
         main = self.mod["main"]
@@ -81,7 +84,12 @@ class _Lower:
             self.replaced[var] = relax.const(self.params[var.name], str(var.ty.dtype))
         bindings = [binding for block in main.body.blocks for binding in block.bindings]
         fused = self._input_permutations(bindings)
-        with self.builder.function("main", inputs, attrs={"num_input": count}):
+        for binding in bindings:
+            if isinstance(binding.value, relax.Call) and isinstance(binding.value.op, GlobalVar):
+                island = IslandView(self.mod, binding.value.op.name_hint)
+                self.ready[binding.var] = island, self._lowered(island)
+        made = self._expand()
+        with self.builder.function("main", [*inputs, *made], attrs={"num_input": count}):
             with self.builder.dataflow():
                 for binding in bindings:
                     if binding.var in fused.values():
@@ -90,14 +98,41 @@ class _Lower:
                     self.replaced[target] = self._bound(binding, target)
                 result = self.builder.emit_output(substitute(main.body.body, self.replaced))
             self.builder.emit_func_output(result)
-        return relax.transform.DeadCodeElimination(["main"])(drop_copies(self.builder.get())), tuple(self.calls)
+        entries = ["main", EXPAND] if made else ["main"]
+        return relax.transform.DeadCodeElimination(entries)(drop_copies(self.builder.get())), tuple(self.calls)
+
+    def _expand(self) -> list[relax.Var]:
+        """main's parameters for the weights that are made when the library is loaded; the function that makes them, where there are any."""
+        wanted = [
+            (island.layer, argument) for island, lowered in self.ready.values() for argument in lowered.arguments
+            if isinstance(argument, Expanded)
+        ]  # fmt: skip
+        if not wanted:
+            return []
+        params = [relax.Var(layer, relax.TensorType(weight.shape, weight.dtype)) for layer, weight in wanted]
+        self.expanded = {id(weight): param for (_, weight), param in zip(wanted, params, strict=True)}
+        with self.builder.function(EXPAND, []):
+            with self.builder.dataflow():
+                made = [
+                    self.builder.emit(
+                        relax.op.call_tir(
+                            self._function(weight.kernel), [relax.const(weight.codes), relax.const(weight.table)],
+                            out_ty=relax.TensorType(weight.shape, weight.dtype),
+                        ),
+                        name_hint=layer,
+                    )
+                    for layer, weight in wanted
+                ]  # fmt: skip
+                result = self.builder.emit_output(relax.Tuple(made))
+            self.builder.emit_func_output(result)
+        return params
 
     def _bound(self, binding: relax.Binding, target: relax.Var) -> relax.Expr:
         value = binding.value
         if isinstance(value, relax.Call) and isinstance(value.op, GlobalVar):
-            island = IslandView(self.mod, value.op.name_hint)
+            island, lowered = self.ready[binding.var]
             given = dict(zip((var.name for var in island.view.function.params), value.args, strict=True))
-            return self._emit(self._lowered(island), given, island.tensor, island.layer)
+            return self._emit(lowered, given, island.tensor, island.layer)
         if operator_of(value) == "quantize":
             return self._quantize(value, target, permuted=not target.same_as(binding.var))
         return self.builder.emit(substitute(value, self.replaced), name_hint=binding.var.name)
@@ -131,9 +166,11 @@ class _Lower:
             self.wholes[lowered.whole] = made
         return self._reshaped(made, lowered.result_shape or lowered.shape)
 
-    def _argument(self, argument: str | np.ndarray, given: Mapping[str, relax.Expr], lowered: LoweredCall) -> relax.Expr:
+    def _argument(self, argument: str | np.ndarray | Expanded, given: Mapping[str, relax.Expr], lowered: LoweredCall) -> relax.Expr:
         if isinstance(argument, np.ndarray):
             return relax.const(np.ascontiguousarray(argument), str(argument.dtype))
+        if isinstance(argument, Expanded):
+            return self.expanded[id(argument)]
         value = given[argument]
         value = self.replaced.get(value, value)
         return self._reshaped(value, lowered.shapes[argument]) if argument in lowered.shapes else value

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from tvm.tirx import PrimFunc
 
+from tvm_rsq.targets.generic.code_rows import CodeRows
+
 
 def _as_is(weight: np.ndarray) -> np.ndarray:
     return weight
@@ -24,8 +26,13 @@ class Kernel:
     name         what it is and how it was scheduled, for profiles: "conv2d_vnni512_7x4"
     prim_func    scheduled, with static shapes
     pack_weight  plain OHWI weight -> the array the kernel takes (any shape)
+    codes        not None: pack_weight gives int8 (groups, codes.vectors, n), of which the kernel takes the codes, `codes.pack` of them, and
+                 behind them the table of the codebook
+    expanded     the weight is stored as codes of so many bits, and what the kernel takes is made of them when the library is loaded; 0: not
     """
 
     name: str
     prim_func: PrimFunc
     pack_weight: Callable[[np.ndarray], np.ndarray] = field(default=_as_is)
+    codes: CodeRows | None = None
+    expanded: int = 0

@@ -9,7 +9,7 @@ from tvm_rsq.targets.generic.library import GenericLibrary
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.numerics import RequantizeForm
-from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.targets.workload import Conv2DWorkload, ExpandWorkload
 from tvm_rsq.targets.workloads_elementwise import (
     AddWorkload,
     AvgPoolWorkload,
@@ -33,9 +33,10 @@ class KernelLibrary(Protocol):
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
         """Convolution, depthwise and grouped convolution, and dense, made as `choice` says; None is the untuned choice.
 
-        uint8:    (data, packed_weight, bias int32 (OC,), multiplier (n,), [residual uint8 (N, OH, OW, OC), [residual_affine (2,),]]
-                   output), n = OC if per_channel else 1. The multiplier is float32, int32 for "shift", int32 (2, n) for "fixed_point";
-                   residual_affine has its dtype and is left out where the residual is shared (see Epilogue).
+        uint8:    (data, packed_weight, [table int8,] bias int32 (OC,), multiplier (n,), [residual uint8 (N, OH, OW, OC),
+                   [residual_affine (2,),]] output), n = OC if per_channel else 1. The multiplier is float32, int32 for "shift",
+                   int32 (2, n) for "fixed_point"; residual_affine has its dtype and is left out where the residual is shared (see
+                   Epilogue). The table is there where the kernel takes codes (Kernel.codes).
         float32:  (data, packed_weight, bias float32 (OC,), [residual float32,] output)
         ValueError: a choice that does not fit the workload.
         """
@@ -43,6 +44,10 @@ class KernelLibrary(Protocol):
 
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
         """Every choice worth measuring for `w`, the untuned one first. All of them compute the same integers."""
+        ...
+
+    def expand(self, w: ExpandWorkload) -> Kernel:
+        """Weights out of codes, when a library is loaded: (codes uint8, table int8, weight); pack_weight takes the codes."""
         ...
 
     # The others: arguments as the `make_` function behind the method of ElementwiseKernels says.

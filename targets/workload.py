@@ -62,6 +62,7 @@ class Conv2DWorkload:
     values of (KH, KW, IC/groups) in memory order, IC/groups a multiple of 4 * accumulate16, cut into blocks of 4 * accumulate16, the
     weights of a block at positions (0, 1 mod 4), and those at positions (2, 3 mod 4), have positive ones that sum to 128 at most, and
     negative ones to -128 at least (255 * 128 < 2^15).
+    code_bits > 0 says that the weights are entries of one codebook of 2^code_bits values, 0 among them.
     out_pitch > 0 stores into a part of a wider tensor, as a concatenation along the channels reads it: the output argument is
     (N, OH, OW, out_pitch), of which channels out_offset ... out_offset + OC - 1 are written, and no others. 0 is OC. A residual
     stays (N, OH, OW, OC).
@@ -82,6 +83,7 @@ class Conv2DWorkload:
     in_dtype: Literal["uint8", "float32"] = "uint8"
     input_zero_point: int = 0
     accumulate16: Literal[0, 1, 2, 4] = 0
+    code_bits: Literal[0, 3, 4, 6] = 0
     epilogue: Epilogue = Epilogue()
     out_pitch: int = 0
     out_offset: int = 0
@@ -108,3 +110,12 @@ class Conv2DWorkload:
     @property
     def is_depthwise(self) -> bool:
         return self.groups == self.in_channels == self.out_channels and self.groups > 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpandWorkload:
+    """Weights of `shape` out of codes of so many bits:   weight[i] = table[code of i]"""
+
+    bits: Literal[3, 4, 6]
+    shape: tuple[int, ...]
+    dtype: Literal["int8", "int16"] = "int8"

@@ -19,7 +19,7 @@ from tvm import relax
 from tvm_rsq.errors import ArtifactError
 from tvm_rsq.inputs import check_inputs
 from tvm_rsq.model import InputSpec
-from tvm_rsq.passes.lower_islands import KernelCall
+from tvm_rsq.passes.lower_islands import EXPAND, KernelCall
 from tvm_rsq.plan import QuantPlan
 from tvm_rsq.report.data import LayerTime, ReportData
 from tvm_rsq.targets.host import host_arch, host_features
@@ -57,7 +57,7 @@ class CompiledModule:
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
         self._lock = threading.Lock()
-        self._machine: relax.VirtualMachine | None = None
+        self._machine: _Machine | None = None
         self._tensors: list[tvm.runtime.Tensor] | None = None
 
     @property
@@ -91,7 +91,7 @@ class CompiledModule:
                 self._tensors = [tvm.runtime.empty(array.shape, str(array.dtype)) for array in arrays]
             for tensor, array in zip(self._tensors, arrays, strict=True):
                 tensor.copyfrom(array)
-            result = self._vm()["main"](*self._tensors)
+            result = self._vm().run(*self._tensors)
             # Copied out before the lock is given up: an output may be an input.
             return result.numpy() if hasattr(result, "numpy") else tuple(part.numpy() for part in result)
 
@@ -101,7 +101,7 @@ class CompiledModule:
         """Microseconds of one inference, `repeat` times the average of `number` calls, without the copies in and out of numpy."""
         tensors = [tvm.runtime.tensor(array) for array in check_inputs(self.inputs, inputs)]
         with self._lock:
-            main = self._vm()["main"]
+            main = self._vm().run
             main(*tensors)
             times = []
             for _ in range(repeat):
@@ -127,12 +127,12 @@ class CompiledModule:
                     seen.append((symbol, time.perf_counter_ns() - started))
                 return 0
 
-            machine["main"](*tensors)
-            machine.set_instrument(instrument)
+            machine.run(*tensors)
+            machine.vm.set_instrument(instrument)
             runs = []
             for _ in range(repeat):
                 seen.clear()
-                machine["main"](*tensors)
+                machine.run(*tensors)
                 runs.append([entry for entry in seen if not entry[0].startswith("vm.")])
         return self._layer_times(runs)
 
@@ -156,7 +156,7 @@ class CompiledModule:
 
         save(self.contents, Path(path))
 
-    def _vm(self) -> relax.VirtualMachine:
+    def _vm(self) -> _Machine:
         if self._machine is None:
             self._machine = _load(self.contents)
         return self._machine
@@ -169,7 +169,20 @@ def missing_features(contents: Contents) -> list[str]:
     return sorted(set(contents.features) - host_features())
 
 
-def _load(contents: Contents) -> relax.VirtualMachine:
+class _Machine:
+    """A loaded library with the weights that were made of their codes."""
+
+    def __init__(self, module: tvm.runtime.Module) -> None:
+        self.vm = relax.VirtualMachine(module, tvm.cpu())
+        self._main = self.vm["main"]
+        self._weights = tuple(self.vm[EXPAND]()) if self.vm.module.implements_function(EXPAND) else ()
+
+    def run(self, *inputs: tvm.runtime.Tensor) -> Any:
+        """main: a tensor, or an array of them."""
+        return self._main(*inputs, *self._weights)
+
+
+def _load(contents: Contents) -> _Machine:
     if missing := missing_features(contents):
         raise ArtifactError(
             f"{contents.name} was compiled for {contents.target_name} and needs {', '.join(missing[:4])}, which this machine "
@@ -180,4 +193,4 @@ def _load(contents: Contents) -> relax.VirtualMachine:
         path = Path(folder) / "lib.so"
         path.write_bytes(contents.library)
         module = tvm.runtime.load_module(str(path))
-        return relax.VirtualMachine(module, tvm.cpu())
+        return _Machine(module)

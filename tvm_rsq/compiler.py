@@ -18,7 +18,7 @@ from tvm_rsq.compiled_module import CompiledModule, Contents
 from tvm_rsq.executor import Executor
 from tvm_rsq.model import InputSpec, Model
 from tvm_rsq.passes.expose import expose
-from tvm_rsq.passes.lower_islands import KernelCall
+from tvm_rsq.passes.lower_islands import EXPAND, KernelCall
 from tvm_rsq.plan import QuantPlan
 from tvm_rsq.plan_target import note_of_another_target
 from tvm_rsq.progress import Progress, ProgressCallback, silent
@@ -95,7 +95,8 @@ def build(model: Model, spec: TargetSpec, *, progress: ProgressCallback = silent
 def _build(mod: IRModule, spec: TargetSpec) -> tvm.runtime.Executable:
     target = spec.tvm_target()
     with target, tvm.transform.PassContext(opt_level=3):
-        return relax.build(tvm.transform.Sequential(pipeline.build_passes())(mod), target, relax_pipeline=None)
+        passes = pipeline.build_passes([var.name_hint for var in mod.get_global_vars() if var.name_hint in ("main", EXPAND)])
+        return relax.build(tvm.transform.Sequential(passes)(mod), target, relax_pipeline=None)
 
 
 def evaluate_elementwise(function: relax.Function, values: np.ndarray) -> np.ndarray:

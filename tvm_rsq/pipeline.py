@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tvm import relax
@@ -43,15 +43,18 @@ def lower(model: Model, library: KernelLibrary, evaluate: Evaluate) -> tuple[IRM
     return lower_islands(concat_in_place(fold_islands(model.module)), model.params, library, evaluate)
 
 
-def build_passes() -> list[Pass]:
-    """Kernels and leftover relax operators -> what the virtual machine runs. No constant folding: it would rebuild compressed weights."""
+def build_passes(entries: Sequence[str]) -> list[Pass]:
+    """entries: functions that are called from outside.
+
+    Kernels and leftover relax operators -> what the virtual machine runs. No constant folding: it would rebuild compressed weights.
+    """
     return [
         relax.transform.LegalizeOps(),
         # Needs the patterns, and our kernels carry "opaque" already, so that nothing is fused into a scheduled kernel.
         relax.transform.AnnotateTIROpPattern(),
         relax.transform.FuseOps(),
         relax.transform.FuseTIR(),
-        relax.transform.DeadCodeElimination(["main"]),
+        relax.transform.DeadCodeElimination(list(entries)),
         # After fusion: what is scheduled is what runs.
         schedule_leftovers(),
         relax.transform.RewriteDataflowReshape(),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tvm_rsq.errors import ConfigError
+from tvm_rsq.layer_override import CODEBOOK_BITS
 from tvm_rsq.model import Model
 from tvm_rsq.passes.annotate_qdq import LayerQuant
 from tvm_rsq.passes.dataflow import Dataflow
@@ -39,8 +40,17 @@ def quantize_layers(model: Model, plan: QuantPlan) -> Mapping[str, LayerQuant]:
             bias=None if bias is None else _integer_bias(model.params[bias], scale, input_scale),
             requantize=layer.requantize,
             accumulate16=layer.accumulate16,
+            codebook=_entries(layer),
         )
     return found
+
+
+def _entries(layer: LayerPlan) -> tuple[int, ...]:
+    """What its integers may be, where codes of them take less than a byte and one book is for all."""
+    if layer.weight_bits not in CODEBOOK_BITS or len(layer.codebook) > 1:
+        return ()
+    levels = [int(level) for level in layer.grid.levels(1)[0]]
+    return tuple(levels + levels[-1:] * (2**layer.weight_bits - len(levels)))
 
 
 def bias_of(view: Dataflow, ops: tuple[str, ...]) -> str | None:

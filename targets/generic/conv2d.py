@@ -21,6 +21,8 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from tvm_rsq.targets.generic.choice_checks import check_choice
+from tvm_rsq.targets.generic.code_lookup import CodeLookup
+from tvm_rsq.targets.generic.code_rows import CodeRows
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.operands import Operands
@@ -28,14 +30,19 @@ from tvm_rsq.targets.generic.pack import pack_conv
 from tvm_rsq.targets.generic.prefetch import Prefetch
 from tvm_rsq.targets.generic.staging import stage_input, stage_pixels, stages_own_pixels
 from tvm_rsq.targets.generic.steps import ConvStep, vector
-from tvm_rsq.targets.generic.tiles import VALUE_BYTES, ConvShape, Tile
+from tvm_rsq.targets.generic.tiles import ConvShape, Tile
+from tvm_rsq.targets.generic.weight_layout import CodedWeights, PlainWeights, WeightLayout
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 
 
-def conv2d(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: Tile, narrow: Narrow = CLIP) -> Kernel:
+def conv2d(
+    w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: Tile, narrow: Narrow = CLIP, lookup: CodeLookup | None = None
+) -> Kernel:
     """The kernel of `w` made of `step`, which fits its dtype and can be made as narrow as `tile.lanes`.
+
+    lookup  how codes of weights are looked up, where `w` has any
 
     ValueError: a tile that is larger than the output, or no tile of `step`.
     """
@@ -45,12 +52,25 @@ def conv2d(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: Tile, 
     if tile.cols > width or tile.lanes > channels:
         raise ValueError(f"tile {tile} is larger than the {width} pixels of a row or {channels} channels; take one of conv2d_space")
 
+    layout = _layout(w, g, step, tile, lookup)
+
     def pack(weight):
-        return pack_conv(weight, groups=w.groups, geometry=g, tile=tile, step=step)
+        packed = pack_conv(weight, groups=w.groups, geometry=g, tile=tile, step=step)
+        return layout.grouped(packed) if isinstance(layout, CodedWeights) else packed
 
     kind = "dense" if g.pixels == 1 and w.kernel == (1, 1) else "conv2d"
-    name = f"{kind}_{step.name}_{tile.cols}x{tile.vecs}x{tile.lanes}"
-    return Kernel(name=name, prim_func=_prim_func(w, g, step, tile, form, narrow), pack_weight=pack)
+    coded = f"_codes{w.code_bits}" if w.code_bits else ""
+    name = f"{kind}_{step.name}_{tile.cols}x{tile.vecs}x{tile.lanes}{coded}"
+    codes = layout.codes if isinstance(layout, CodedWeights) else None
+    return Kernel(name=name, prim_func=_prim_func(w, g, step, tile, layout, form, narrow), pack_weight=pack, codes=codes)
+
+
+def _layout(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, lookup: CodeLookup | None) -> WeightLayout:
+    if not w.code_bits:
+        return PlainWeights(step=step, tile=tile, steps=g.steps(step))
+    if lookup is None:
+        raise ValueError(f"weights of {w.code_bits} bits, expected a way to look codes up")
+    return CodedWeights(step=step, tile=tile, steps=g.steps(step), codes=CodeRows(w.code_bits), lookup=lookup)
 
 
 def step_geometry(w: Conv2DWorkload, step: ConvStep) -> ConvGeometry:
@@ -75,14 +95,16 @@ def _width(g: ConvGeometry, tile: Tile) -> int:
     return g.out_cols if tile.span == "row" else g.pixels
 
 
-def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, form: RequantizeForm, narrow: Narrow) -> PrimFunc:
+def _prim_func(
+    w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, layout: WeightLayout, form: RequantizeForm, narrow: Narrow
+) -> PrimFunc:
     channels, width = w.out_channels // w.groups, _width(g, tile)
     blocks = -(-channels // (tile.vecs * tile.lanes))
-    block_size = g.taps_h * g.taps_w * g.steps(step) * tile.vecs * tile.lanes * step.parts * step.depth
+    block_size = g.taps_h * g.taps_w * layout.tap_values
     tiles = -(-width // tile.cols)
     segments = -(-tiles // tile.segment)
     rows = g.pixels // width * segments
-    prefetch = _prefetch(g, step, tile, block_size, w.groups * blocks, tiles)
+    prefetch = _prefetch(g, tile, layout, block_size, w.groups * blocks, tiles)
 
     def emit(operands: Operands, data: Expr, origin: Expr | None, row: Expr, group_block: Expr) -> None:
         """Emit: the outputs of a row segment in one channel block; data is staged, from pixel `origin` on where the segment has its own."""
@@ -111,10 +133,9 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
             if prefetch is not None:
                 # Counted through all tiles that share the block.
                 nth = line * tiles + segment * tile.segment + t if tile.outer == "channels" else t
-                value_bytes = VALUE_BYTES[step.weight]
-                start_ahead = T.bind(tirx.floordiv(prefetch.start(group_block, nth), value_bytes))
-                ahead = partial(prefetch.emit, operands.weight, value_bytes, start_ahead)
-            _accumulate(acc, operands.weight, pixels, group_block * block_size, step, tile, g, ahead)
+                start_ahead = T.bind(tirx.floordiv(prefetch.start(group_block, nth), layout.value_bytes))
+                ahead = partial(prefetch.emit, operands.weight, layout.value_bytes, start_ahead)
+            _accumulate(acc, operands, pixels, group_block * block_size, layout, g, ahead)
             # Vectors that overlap are no neighbours.
             joined = tile.vecs if tile.vecs * tile.lanes <= channels else 1
             for x in range(tile.cols):
@@ -124,7 +145,7 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
             T.func_attr({"tirx.noalias": True, "global_symbol": "main"})
-            operands = Operands(w, (w.groups * blocks * block_size,), step.weight, form, narrow)
+            operands = Operands(w, (w.groups * blocks * block_size,), layout.dtype, form, narrow)
             if stages_own_pixels(w, g, tile, rows, step.data):
                 with T.parallel(rows) as row:
                     count = tile.segment * tile.cols
@@ -143,13 +164,13 @@ def _prim_func(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, f
     return builder.get()
 
 
-def _prefetch(g: ConvGeometry, step: ConvStep, tile: Tile, block_size: int, blocks: int, tiles: int) -> Prefetch | None:
+def _prefetch(g: ConvGeometry, tile: Tile, layout: WeightLayout, block_size: int, blocks: int, tiles: int) -> Prefetch | None:
     """None where the tile does not ask, nothing follows, or a tile would ask for what is not there.   tiles: of one line"""
-    iterations = g.taps_h * g.taps_w * (g.steps(step) // tile.unroll)
+    iterations = g.taps_h * g.taps_w * (layout.steps // layout.unroll)
     if not tile.prefetch or not iterations or blocks == 1:
         return None
     shared = tiles * (g.pixels // _width(g, tile)) if tile.outer == "channels" else min(tile.segment, tiles)
-    prefetch = Prefetch(block_bytes=block_size * VALUE_BYTES[step.weight], blocks=blocks, tiles=shared, iterations=iterations)
+    prefetch = Prefetch(block_bytes=block_size * layout.value_bytes, blocks=blocks, tiles=shared, iterations=iterations)
     return prefetch if prefetch.fits else None
 
 
@@ -176,38 +197,36 @@ def _pointer(data: Expr, index: Expr) -> Expr:
 
 def _accumulate(
     acc: Sequence[Expr],
-    weight: Expr,
+    operands: Operands,
     pixels: Sequence[tuple[Expr, Expr]],
     weight_base: Expr,
-    step: ConvStep,
-    tile: Tile,
+    layout: WeightLayout,
     g: ConvGeometry,
     ahead: Callable[[Expr], None] | None,
 ) -> None:
     """Emit: acc[x] += the sums of the tile's x-th pixel; `ahead` emits what each iteration asks for."""
-    lanes, part = tile.lanes, tile.lanes * step.depth
-    values, size, steps = step.parts * step.depth, tile.vecs * step.parts * part, g.steps(step)
+    step, tile, steps, unroll = layout.step, layout.tile, layout.steps, layout.unroll
+    lanes, values = tile.lanes, step.parts * step.depth
 
-    def emit(kh: Expr, kw: Expr, s: Expr) -> None:
-        at = kh * g.tap_h_step + kw * g.tap_w_step + s * values
-        weight_at = weight_base + ((kh * g.taps_w + kw) * steps + s) * size
-        weights = [weight.vload([weight_at + i * part], vector(step.weight, part)) for i in range(tile.vecs * step.parts)]
-        for x, (data, base) in enumerate(pixels):
-            pixel = [step.broadcast(data, base + at + p * step.depth, lanes) for p in range(step.parts)]
-            for v in range(tile.vecs):
-                old = acc[x].vload([v * lanes], vector(step.acc, lanes))
-                new = step.apply(old, pixel, weights[v * step.parts : (v + 1) * step.parts], lanes)
-                T.buffer_store(acc[x], new, [_index(v, lanes)])
+    def emit(kh: Expr, kw: Expr, run: Expr | int, count: int) -> None:
+        tap = weight_base + (kh * g.taps_w + kw) * layout.tap_values
+        for u, weights in enumerate(layout.load(operands.weight, operands.book, tap, run, count)):
+            at = kh * g.tap_h_step + kw * g.tap_w_step + (run * unroll + u) * values
+            for x, (data, base) in enumerate(pixels):
+                pixel = [step.broadcast(data, base + at + p * step.depth, lanes) for p in range(step.parts)]
+                for v in range(tile.vecs):
+                    old = acc[x].vload([v * lanes], vector(step.acc, lanes))
+                    new = step.apply(old, pixel, weights[v * step.parts : (v + 1) * step.parts], lanes)
+                    T.buffer_store(acc[x], new, [_index(v, lanes)])
 
-    whole = steps // tile.unroll
+    whole, rest = divmod(steps, unroll)
     with T.serial(g.taps_h) as kh, T.serial(g.taps_w) as kw:
-        with T.serial(whole) as s:
+        with T.serial(whole) as run:
             if ahead is not None:
-                ahead((kh * g.taps_w + kw) * whole + s)
-            for u in range(tile.unroll):
-                emit(kh, kw, s * tile.unroll + u)
-        for s in range(whole * tile.unroll, steps):
-            emit(kh, kw, s)
+                ahead((kh * g.taps_w + kw) * whole + run)
+            emit(kh, kw, run, unroll)
+        if rest:
+            emit(kh, kw, whole, rest)
 
 
 def _index(position: int, lanes: int) -> Expr | int:

@@ -6,10 +6,13 @@ from dataclasses import dataclass, replace
 
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.generic.choice_checks import check_choice
+from tvm_rsq.targets.generic.code_lookup import CodeLookup, GatherLookup
+from tvm_rsq.targets.generic.coded_space import coded_choices
 from tvm_rsq.targets.generic.conv2d import conv2d
 from tvm_rsq.targets.generic.conv_space import default_choice, direct_choices, winograd_tiles
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile, default_depthwise_tile, depthwise
 from tvm_rsq.targets.generic.elementwise_library import ElementwiseKernels
+from tvm_rsq.targets.generic.expand_codes import make_expand
 from tvm_rsq.targets.generic.joined_groups import LEAST_CHANNELS, join_weight, joined_groups
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.steps import ConvStep, FloatStep, WidenStep
@@ -19,7 +22,7 @@ from tvm_rsq.targets.generic.winograd_tile import WinogradTile
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.numerics import RequantizeForm
-from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.targets.workload import Conv2DWorkload, ExpandWorkload
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,12 @@ class GenericLibrary(ElementwiseKernels):
     word_step: ConvStep | None = None
     winograd_untuned: bool = False
     narrow: Narrow = CLIP
+    code_lookup: CodeLookup = GatherLookup()
     levers: Levers = Levers()
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
+        if w.code_bits:
+            return self._coded(w, choice or self.conv2d_space(w)[0])
         if w.is_depthwise:
             _fits(w, choice, DepthwiseTile)
             return depthwise(w, self.form, vector_bytes=self.vector_bytes, narrow=self.narrow, tile=choice)
@@ -56,15 +62,36 @@ class GenericLibrary(ElementwiseKernels):
             self._wide_enough(choice)
             return winograd(w, word_step, self.form, choice, self.narrow)
         _fits(w, choice, Tile)
+        return conv2d(w, self._step(w, choice), self.form, choice, self.narrow)
+
+    def _step(self, w: Conv2DWorkload, choice: Tile) -> ConvStep:
+        """That the choice names.   ValueError: it is none of the workload's, or the choice is too narrow for it"""
+        steps = self._steps(w)
         step = next((s for s in steps if s.name == choice.step), None)
         if step is None:
             names = ", ".join(s.name for s in steps)
             raise ValueError(f"step is {choice.step!r}, expected one of {names} for {w}; take one of conv2d_space")
         if step in (*self.short_steps, *self.integer_steps):
             self._wide_enough(choice)
-        return conv2d(w, step, self.form, choice, self.narrow)
+        return step
+
+    def _coded(self, w: Conv2DWorkload, choice: Choice) -> Kernel:
+        """The kernel of a workload whose weights are codes: of codes, or the plain one with a note that they are to be expanded."""
+        if isinstance(choice, WinogradTile):  # its weights are sums of many, which no codes are for
+            return self.conv2d(replace(w, code_bits=0), choice)
+        if not isinstance(choice, Tile) or choice.codes == "load":
+            return replace(self.conv2d(replace(w, code_bits=0), choice), expanded=w.code_bits)
+        if joined := joined_groups(w):
+            kernel, count = self._coded(joined, choice), w.groups // joined.groups
+            return replace(kernel, pack_weight=lambda weight: kernel.pack_weight(join_weight(weight, w.groups, count)))
+        return conv2d(w, self._step(w, choice), self.form, choice, self.narrow, self.code_lookup)
+
+    def expand(self, w: ExpandWorkload) -> Kernel:
+        return make_expand(w, self.code_lookup)
 
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
+        if w.code_bits:
+            return coded_choices(w, self.conv2d_space(replace(w, code_bits=0)))
         if w.is_depthwise:
             return (default_depthwise_tile(w, self.vector_bytes),)
         if joined := joined_groups(w):

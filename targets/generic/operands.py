@@ -9,6 +9,7 @@ from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
 from tvm_rsq.targets.epilogue import check_epilogue, dequantized, finish_float, has_affine, is_clipped, quantized
+from tvm_rsq.targets.generic.code_rows import CodeRows
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.staging import flat
 from tvm_rsq.targets.generic.steps import vector
@@ -38,6 +39,7 @@ class Operands:
         self.workload, self.form, self.narrow, self.is_float = w, form, narrow, w.in_dtype == "float32"
         self.data = T.arg("data", T.buffer((w.batch, w.height, w.width, w.in_channels), w.in_dtype))
         self.weight = T.arg("weight", T.buffer(weight_shape, weight_dtype))
+        self.book = T.arg("book", T.buffer((CodeRows(w.code_bits).entries,), "int8")) if w.code_bits else None
         self.bias = T.arg("bias", T.buffer((w.out_channels,), "float32" if self.is_float else "int32"))
         pair = (2,) if e.requantize == "fixed_point" else ()
         dtype = "float32" if e.requantize == "float" else "int32"

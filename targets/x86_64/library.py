@@ -13,6 +13,7 @@ from tvm_rsq.targets.levers import x86_levers
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 from tvm_rsq.targets.workloads_elementwise import LookupWorkload
+from tvm_rsq.targets.x86_64.code_lookup import code_lookup
 from tvm_rsq.targets.x86_64.depthwise_choices import depthwise_choices, is_grouped
 from tvm_rsq.targets.x86_64.depthwise_groups import depthwise_groups
 from tvm_rsq.targets.x86_64.lookup_shuffle import lookup_lanes, make_lookup_shuffle
@@ -34,14 +35,15 @@ class X86Library(GenericLibrary):
     table_lanes: int = 0
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
-        if is_grouped(w):
+        if is_grouped(w) and not w.code_bits:
             choice = choice or self._depthwise_choices(w)[0]
             if isinstance(choice, DepthwiseTile) and (step := self._group_steps.get(choice.method)):
                 return depthwise_groups(w, self.form, choice, step)
         return GenericLibrary.conv2d(self, w, choice)
 
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
-        return self._depthwise_choices(w) + GenericLibrary.conv2d_space(self, w)
+        own = () if w.code_bits else self._depthwise_choices(w)
+        return own + GenericLibrary.conv2d_space(self, w)
 
     def _depthwise_choices(self, w: Conv2DWorkload) -> tuple[DepthwiseTile, ...]:
         # Without VNNI the sum is an instruction of its own.
@@ -74,6 +76,7 @@ def x86_library(features: frozenset[str], form: RequantizeForm) -> X86Library:
         # Measured on pmaddwd only; next to vpdpbusd it gains less, and a tuner has to find out.
         winograd_untuned=vnni is None,
         narrow=packs(features),
+        code_lookup=code_lookup(features),
         levers=x86_levers(features),
         integer_bytes=4 * word_step.lanes,
         has_vnni=vnni is not None,

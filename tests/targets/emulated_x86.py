@@ -97,6 +97,20 @@ def _permute2(a: Expr, index: Expr, b: Expr) -> Expr:
     return found
 
 
+def _shuffle(table: Expr, index: Expr) -> Expr:
+    """pshufb, for indices below 128: byte index & 15 of the same 128 bits."""
+    lanes, found = _lanes(table), tirx.const(0, str(table.ty.dtype))
+    for i in range(16):
+        block = tirx.Shuffle([table], [at // 16 * 16 + i for at in range(lanes)])
+        found = tirx.Select(tirx.EQ(index & tirx.const(15, f"int8x{lanes}"), tirx.const(i, f"int8x{lanes}")), block, found)
+    return found
+
+
+def _permute(table: Expr, index: Expr) -> Expr:
+    """Bytes of table chosen by the lower six bits of every index."""
+    return _permute2(table, index & tirx.const(63, f"int8x{_lanes(table)}"), table)
+
+
 _MEANING: dict[str, Callable[..., Expr]] = {
     "llvm.x86.avx512.vpdpbusd": lambda acc, a, b: acc + _sum_of_products(_bytes(a, "uint8"), b, 4),
     "llvm.x86.avx512.vpdpwssd": lambda acc, a, b: acc + _sum_of_products(a, b, 2),
@@ -105,4 +119,6 @@ _MEANING: dict[str, Callable[..., Expr]] = {
     "llvm.x86.avx512.packssdw": lambda a, b: _pack(a, b, "int16"),
     "llvm.x86.avx512.packuswb": lambda a, b: _pack(a, b, "uint8"),
     "llvm.x86.avx512.vpermi2var.qi": _permute2,
+    "llvm.x86.avx512.permvar.qi": _permute,
+    "llvm.x86.avx512.pshuf.b": _shuffle,
 }

@@ -42,7 +42,8 @@ def test_constants_do_not_make_another_task():
 def test_every_other_field_makes_another_task():
     changes = {
         "batch": 2, "height": 13, "width": 13, "in_channels": 32, "out_channels": 16, "kernel": (3, 3), "stride": (2, 2), "groups": 16,
-        "padding": (1, 1, 1, 1), "dilation": (2, 2), "in_dtype": "float32", "accumulate16": 1, "epilogue": Epilogue(bounded=True),
+        "padding": (1, 1, 1, 1), "dilation": (2, 2), "in_dtype": "float32", "accumulate16": 1, "code_bits": 4,
+            "epilogue": Epilogue(bounded=True),
     }  # fmt: skip
     assert changes.keys() | {"input_zero_point", "out_pitch", "out_offset"} == {f.name for f in fields(Conv2DWorkload)}
     for name, value in changes.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tvm
 
+from tvm_rsq.codebook.encode import codes as encode_codes
+from tvm_rsq.targets.generic.code_rows import CodeRows
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workload import Conv2DWorkload
 
@@ -15,7 +17,14 @@ def kernel_arguments(w: Conv2DWorkload, kernel: Kernel, seed: int = 0) -> list[t
     depth = w.in_channels // w.groups
     terms = w.kernel[0] * w.kernel[1] * depth
     data = _data(w, rng, (w.batch, w.height, w.width, w.in_channels))
-    arrays = [data, kernel.pack_weight(_weight(w, rng, (w.out_channels, *w.kernel, depth)))]
+    weight = _weight(w, rng, (w.out_channels, *w.kernel, depth))
+    if w.code_bits:
+        book = np.linspace(-127, 127, 2**w.code_bits).round().astype(np.int8)
+        book[np.argmin(np.abs(book))] = 0
+        weight = rng.choice(book, weight.shape)
+    arrays = [data, kernel.pack_weight(weight)]
+    if kernel.codes:
+        arrays[1:] = kernel_codes(kernel.codes, arrays[1], book)
     shape = (w.batch, w.out_height, w.out_width, w.out_channels)
     if w.in_dtype == "float32":
         arrays.append(rng.standard_normal(w.out_channels).astype(np.float32))
@@ -31,6 +40,15 @@ def kernel_arguments(w: Conv2DWorkload, kernel: Kernel, seed: int = 0) -> list[t
     if params != len(arrays):
         raise ValueError(f"kernel {kernel.name} takes {params} arguments, expected the {len(arrays)} of KernelLibrary.conv2d")
     return [tvm.runtime.tensor(np.ascontiguousarray(array)) for array in arrays]
+
+
+def kernel_codes(codes: CodeRows, packed: np.ndarray, book: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a kernel of codes takes for weights that it has packed: uint8 rows, flat, and the table.   book: int8, ascending
+
+    ConfigError: a weight is not in the book.
+    """
+    each = encode_codes(packed.reshape(1, -1), book[None]).reshape(packed.shape)
+    return codes.pack(each).reshape(-1), codes.table(book)
 
 
 def _data(w: Conv2DWorkload, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
