@@ -16,7 +16,7 @@ import numpy as np
 
 from tvm_rsq.codebook.encode import codes
 from tvm_rsq.passes.island_view import Expanded
-from tvm_rsq.targets.generic.code_rows import CODE_BITS, CodeRows
+from tvm_rsq.targets.code_rows import CODE_BITS, CodeRows
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.kernel_library import KernelLibrary
 from tvm_rsq.targets.workload import ExpandWorkload

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from tvm.tirx import PrimFunc
 
-from tvm_rsq.targets.generic.code_rows import CodeRows
+from tvm_rsq.targets.code_rows import CodeRows
 
 
 def _as_is(weight: np.ndarray) -> np.ndarray:

@@ -16,8 +16,8 @@ from tvm_rsq.tensor_quant import TensorQuant
 
 # Below 2^-12 of the layer's largest scale a channel's scale is held: biases are int32 in units of scale_input * scale_weight, and a
 # channel whose weights faded away during training (but not its bias) would overflow them.
-_SMALLEST_RATIO = np.float32(2.0**-12)
-_SCALE_OF_ZEROS = np.float32(2.0**-8)
+SMALLEST_RATIO = np.float32(2.0**-12)
+SCALE_OF_ZEROS = np.float32(2.0**-8)
 _SMALLEST_RANGE = 2.0**-60  # keeps every product of two scales far from float32's denormals
 
 
@@ -29,7 +29,7 @@ def weight_scale(
     w: any shape -> float32 (w.shape[axis],), or (1,) for axis None (per tensor). Always positive:
     a channel of zeros gets the layer's largest scale, a weight of zeros 2^-8, a faint channel at least 2^-12 of the largest scale.
     minimum, a number or one per channel, is a floor of the caller's (see `bias_scale_floor`).
-    ModelError: w holds NaN or infinity. ConfigError: bits is not 4, 6, 7 or 8.
+    ModelError: w holds NaN or infinity. ConfigError: bits is not 3, 4, 6, 7 or 8.
     """
     levels = _weight_levels(bits)
     peak = _peak(w, axis)
@@ -38,8 +38,8 @@ def weight_scale(
     scale = (peak * clip_ratio / levels).astype(np.float32)
     largest = scale.max(initial=0.0)
     if largest < _SMALLEST_RANGE:
-        return np.maximum(np.full_like(scale, _SCALE_OF_ZEROS), minimum).astype(np.float32)
-    scale = np.where(peak == 0, largest, np.maximum(scale, largest * _SMALLEST_RATIO))
+        return np.maximum(np.full_like(scale, SCALE_OF_ZEROS), minimum).astype(np.float32)
+    scale = np.where(peak == 0, largest, np.maximum(scale, largest * SMALLEST_RATIO))
     return np.maximum(scale, minimum).astype(np.float32)
 
 

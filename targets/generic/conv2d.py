@@ -20,9 +20,9 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.generic.choice_checks import check_choice
 from tvm_rsq.targets.generic.code_lookup import CodeLookup
-from tvm_rsq.targets.generic.code_rows import CodeRows
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.operands import Operands

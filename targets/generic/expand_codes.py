@@ -10,8 +10,8 @@ from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
+from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.generic.code_lookup import CodeLookup
-from tvm_rsq.targets.generic.code_rows import CodeRows
 from tvm_rsq.targets.generic.staging import flat
 from tvm_rsq.targets.generic.steps import vector
 from tvm_rsq.targets.kernel import Kernel

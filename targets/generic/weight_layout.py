@@ -11,8 +11,8 @@ import numpy as np
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
+from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.generic.code_lookup import CodeLookup
-from tvm_rsq.targets.generic.code_rows import CodeRows
 from tvm_rsq.targets.generic.steps import ConvStep, vector
 from tvm_rsq.targets.generic.tiles import VALUE_BYTES, Tile
 

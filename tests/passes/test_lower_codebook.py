@@ -19,7 +19,7 @@ from tvm_rsq.passes.fold_islands import fold_islands
 from tvm_rsq.passes.island_view import Expanded, IslandView
 from tvm_rsq.passes.lower_codebook import code_bits, lower_codebook
 from tvm_rsq.passes.lower_islands import EXPAND
-from tvm_rsq.targets.generic.code_rows import CodeRows
+from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.parse import parse_target
 

@@ -7,10 +7,13 @@ import numpy as np
 from tvm_rsq.codebook.levels import nearest
 from tvm_rsq.errors import ConfigError
 
+_PIECE = 2**18  # weights that are worked on at a time, so that they stay in cache
+_NOWHERE = 255  # more than a book has entries
 
-def channels_of(books: np.ndarray, outputs: int) -> int:
-    """Output channels that share a book, of `outputs` in all."""
-    return -(-outputs // len(books))
+
+def channels_of(books: np.ndarray | int, outputs: int) -> int:
+    """Output channels that share one of so many books, of `outputs` in all."""
+    return -(-outputs // (books if isinstance(books, int) else len(books)))
 
 
 def encode(rows: np.ndarray, scale: np.ndarray, books: np.ndarray) -> np.ndarray:
@@ -22,10 +25,12 @@ def encode(rows: np.ndarray, scale: np.ndarray, books: np.ndarray) -> np.ndarray
     each = np.broadcast_to(np.asarray(scale, np.float64).reshape(-1), len(rows))
     size = channels_of(books, len(rows))
     made = np.empty(rows.shape, np.int8)
+    step = max(1, _PIECE // max(1, rows.shape[1]))
     for start in range(0, len(rows), size):
         book = books[start // size]
-        span = slice(start, start + size)
-        made[span] = book[nearest(book.astype(np.float64), rows[span].astype(np.float64) / each[span, None])]
+        for first in range(start, min(start + size, len(rows)), step):
+            piece = slice(first, min(first + step, start + size))
+            made[piece] = book[nearest(book.astype(np.float64), rows[piece].astype(np.float64) / each[piece, None])]
     return made
 
 
@@ -35,7 +40,9 @@ def codes(integers: np.ndarray, books: np.ndarray) -> np.ndarray:
     found = np.empty(integers.shape, np.uint8)
     for start in range(0, len(integers), size):
         book, some = books[start // size], integers[start : start + size]
-        found[start : start + size] = np.minimum(np.searchsorted(book, some), len(book) - 1)
-        if not np.array_equal(book[found[start : start + size]], some):
+        place = np.full(256, _NOWHERE, np.uint8)
+        place[book[::-1].view(np.uint8)] = np.arange(len(book))[::-1]
+        found[start : start + size] = place[np.ascontiguousarray(some, np.int8).view(np.uint8)]
+        if (found[start : start + size] == _NOWHERE).any():
             raise ConfigError(f"weights {some.min()} to {some.max()} are not all in their codebook {book.tolist()}; make the plan again")
     return found

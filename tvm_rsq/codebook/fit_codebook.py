@@ -14,24 +14,25 @@ or the second moment of what it is multiplied with: then the error of the layer'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from tvm_rsq.codebook.encode import encode
+from tvm_rsq.codebook.encode import channels_of, encode
 from tvm_rsq.codebook.levels import nearest
 from tvm_rsq.codebook.methods import LevelMethod
 from tvm_rsq.errors import ConfigError, ModelError
+from tvm_rsq.uniform import SCALE_OF_ZEROS, SMALLEST_RATIO
 
 GRID = 127
 _ROUNDS = 3
 _RATIOS, _LAST_RATIOS = np.geomspace(0.7, 1.4, 5), np.geomspace(0.65, 1.5, 13)
 _FIRST_RATIOS = np.geomspace(0.05, 1.0, 48)  # of a channel's largest weight, for levels that are not found on the weights
 _SAMPLE = 2**18  # weights that levels are found on
-_PIECE = 2**20  # weights that are worked on at a time
-_SMALLEST_RATIO = 2.0**-12  # of the largest scale, as in uniform.py
-_SCALE_OF_ZEROS = 2.0**-8
+_COLUMNS = 512  # of each row, that a scale is searched on
+_PIECE = 2**18  # weights that are worked on at a time, so that they stay in cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,13 +53,13 @@ def fit_codebook(
     rows        float32 (O, K), a row for each output channel
     count       entries of a book: 2^bits
     per_channel a scale for every output channel, or one for all
-    channels    output channels that share a book; None: all
+    channels    output channels that share a book, at most: as many books as that takes have about as many each; None: all
     importance  what the squared error of a weight counts, at least 0: (K,) or (O, K); None: all the same
     floor       (O,), the smallest scales that are allowed; per tensor its largest
     ModelError: NaN or infinity. ConfigError: no weights, or an importance of another shape or below 0.
     """
     weights, worth = _checked(rows), _worth(importance, rows.shape)
-    size = channels or len(rows)
+    size = channels_of(-(-len(rows) // (channels or len(rows))), len(rows))
     spans = [slice(start, start + size) for start in range(0, len(rows), size)]
     shape = (-1, rows.shape[1]) if per_channel else (1, -1)
     found = [_levels(weights[span].reshape(shape), worth[span].reshape(shape), count, method) for span in spans]
@@ -101,19 +102,22 @@ def _levels(weights: np.ndarray, worth: np.ndarray, count: int, method: LevelMet
     for _ in range(_ROUNDS):
         levels = method.find(*_sample(weights, worth, scale), count)
         scale = _rescaled(weights, worth, levels, scale, _RATIOS)
-        error = float(_error(weights, worth, levels, scale).sum())
+        error = _error(weights, worth, levels, scale)
         best = min(best, (error, scale, levels), key=lambda each: each[0])
     return best[1], best[2]
 
 
 def _sample(weights: np.ndarray, worth: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(values, weights) as of Levels."""
-    live = scale > 0
-    values = (weights[live] / scale[live, None]).reshape(-1)
-    counts = (worth[live] * np.square(scale[live, None])).reshape(-1)
-    step = -(-values.size // _SAMPLE)  # odd, so that no channel of a row is passed over by all rows
-    order = np.argsort(values[:: step | 1], kind="stable")
-    return values[:: step | 1][order], counts[:: step | 1][order]
+    live = np.flatnonzero(scale > 0)
+    step = max(1, live.size * weights.shape[1] // _SAMPLE)
+    while math.gcd(step, weights.shape[1]) > 1:  # else some columns would be passed over in every row
+        step += 1
+    row, column = np.divmod(np.arange(0, live.size * weights.shape[1], step), weights.shape[1])
+    unit = scale[live[row]]
+    values, counts = weights[live[row], column] / unit, worth[live[row], column] * np.square(unit)
+    order = np.argsort(values, kind="stable")
+    return values[order], counts[order]
 
 
 def _rescaled(weights: np.ndarray, worth: np.ndarray, levels: np.ndarray, scale: np.ndarray, ratios: np.ndarray) -> np.ndarray:
@@ -122,24 +126,44 @@ def _rescaled(weights: np.ndarray, worth: np.ndarray, levels: np.ndarray, scale:
     With codes as they are under a ratio, entries e, the best scale is sum h e w / sum h e^2, and what it leaves the rest of
     sum h w^2 - (sum h e w)^2 / sum h e^2.
     """
+    columns = max(_COLUMNS, _SAMPLE // len(weights))
+    step = -(-weights.shape[1] // columns)
     found = scale.astype(np.float64)
-    for piece in _pieces(weights.shape):
-        some, count, base = weights[piece], worth[piece], found[piece].copy()
+    for rows in _pieces(weights.shape, columns):
+        some, count, base = weights[rows, ::step], worth[rows, ::step], found[rows].copy()
         gained = np.zeros(len(base))
         for ratio in ratios:
-            entries = levels[nearest(levels, some / np.where(base > 0, base * ratio, 1.0)[:, None])]
-            product, power = (count * entries * some).sum(axis=1), (count * np.square(entries)).sum(axis=1)
+            product, power = _fit(some, count, levels, base * ratio)
             gain = np.divide(np.square(product), power, out=np.zeros_like(power), where=power > 0)
             better = (gain > gained) & (product > 0) & (base > 0)
             gained = np.where(better, gain, gained)
-            found[piece] = np.where(better, product / np.where(power > 0, power, 1.0), found[piece])
-    return found
+            found[rows] = np.where(better, product / np.where(power > 0, power, 1.0), found[rows])
+    return found if step == 1 else _bettered(weights, worth, levels, found)
 
 
-def _error(weights: np.ndarray, worth: np.ndarray, levels: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """float64 (O,)"""
-    unit = np.where(scale > 0, scale, 1.0)[:, None]
-    return (worth * np.square(weights - levels[nearest(levels, weights / unit)] * unit)).sum(axis=1)
+def _bettered(weights: np.ndarray, worth: np.ndarray, levels: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """float64 (O,): the least-squares scale of the codes that each row has now, all columns counted."""
+    product, power = np.zeros(len(scale)), np.zeros(len(scale))
+    for rows, columns in _blocks(weights.shape):
+        of = _fit(weights[rows, columns], worth[rows, columns], levels, scale[rows])
+        product[rows] += of[0]
+        power[rows] += of[1]
+    return np.where((product > 0) & (power > 0) & (scale > 0), product / np.where(power > 0, power, 1.0), scale)
+
+
+def _fit(weights: np.ndarray, worth: np.ndarray, levels: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(sum h e w, sum h e^2) of each row, float64 (O,) each."""
+    entries = levels[nearest(levels, weights / np.where(scale > 0, scale, 1.0)[:, None])]
+    return (worth * entries * weights).sum(axis=1), (worth * np.square(entries)).sum(axis=1)
+
+
+def _error(weights: np.ndarray, worth: np.ndarray, levels: np.ndarray, scale: np.ndarray) -> float:
+    """Squared error of all weights, each counted as it is worth."""
+    unit, total = np.where(scale > 0, scale, 1.0)[:, None], 0.0
+    for rows, columns in _blocks(weights.shape):
+        some = weights[rows, columns]
+        total += float((worth[rows, columns] * np.square(some - levels[nearest(levels, some / unit[rows])] * unit[rows])).sum())
+    return total
 
 
 def _on_grid(levels: np.ndarray, count: int) -> np.ndarray:
@@ -153,9 +177,9 @@ def _allowed(scale: np.ndarray, weights: np.ndarray, floor: np.ndarray | None, p
     least = np.zeros(len(scale)) if floor is None else np.asarray(floor, np.float64)
     if not per_channel:
         least = np.full(len(scale), least.max())
-    largest = float(scale.max(initial=0.0)) or _SCALE_OF_ZEROS
+    largest = float(scale.max(initial=0.0)) or SCALE_OF_ZEROS
     found = np.where(weights.any(axis=1) & (scale > 0), scale, largest)
-    return np.maximum(np.maximum(found, largest * _SMALLEST_RATIO), least).astype(np.float32)
+    return np.maximum(np.maximum(found, largest * SMALLEST_RATIO), least).astype(np.float32)
 
 
 def _checked(rows: np.ndarray) -> np.ndarray:
@@ -175,6 +199,14 @@ def _worth(importance: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(found, shape)
 
 
-def _pieces(shape: tuple[int, ...]) -> Iterator[slice]:
-    step = max(1, _PIECE // shape[1])
+def _pieces(shape: tuple[int, ...], columns: int) -> Iterator[slice]:
+    """Rows, as many as have _PIECE weights in so many columns."""
+    step = max(1, _PIECE // min(columns, shape[1]))
     return (slice(start, start + step) for start in range(0, shape[0], step))
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns that cover the weights, _PIECE of them each at most."""
+    for rows in _pieces(shape, shape[1]):
+        for start in range(0, shape[1], _PIECE):
+            yield rows, slice(start, start + _PIECE)
