@@ -12,7 +12,7 @@ Only stored tensors get a pair: what is inside an island (see find_islands) stay
 Values of fewer than 8 bits are clipped in the carrier: x_q = clip(quantize(x), 0, 2^bits - 1).
 What the plan grants a layer beyond its grids, and QDQ has no words for, is noted in attributes of main: "rsq.requantize" (layer ->
 arithmetic) and "rsq.accumulate16" (layer -> block length), both without the layers that have the default; and "rsq.codebook" (layer -> the
-2^b values that its integers may have), of layers with fewer than 8 bits.
+2^b values that its integers may have), of layers with 3, 4 or 6 bits and one book.
 This must run on the deploy form: a batch norm or an explicit padding between a layer and its activation would split the island.
 """
 

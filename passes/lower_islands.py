@@ -5,7 +5,8 @@ After   y_q = call_tir(conv2d_kernel, (x_q, packed weight, folded bias, multipli
 
 The kernels and the layout of their weights come from the target's KernelLibrary; nothing here knows a target. What is left in main
 besides kernels are the operators of float islands, for relax's own legalisation. After this pass no parameter is read: everything is a
-constant. The quantize of an image input and the permutation behind it become one kernel. Parts that concat_in_place has placed:
+constant, or a further parameter of main, which `expand_weights` makes (see lower_codebook). The quantize of an image input and the
+permutation behind it become one kernel. Parts that concat_in_place has placed:
 
 Before  a_q = conv2d_a(x_q, w); b_q = conv2d_b(x_q, v); y_q = concat_y(a_q, b_q)
 After   y_0 = call_tir(conv2d, (x_q, ...)); y_q = call_tir_inplace(conv2d_1, (x_q, ..., y_0), inplace_indices=[...])
@@ -59,7 +60,7 @@ class KernelCall:
 def lower_islands(
     mod: IRModule, params: Mapping[str, np.ndarray], library: KernelLibrary, evaluate: Evaluate
 ) -> tuple[IRModule, tuple[KernelCall, ...]]:
-    """The module with main(inputs) only, and what was called.   evaluate: see lower_movement.Evaluate."""
+    """The module with main(inputs, weights that `expand_weights` makes), and what was called.   evaluate: see lower_movement.Evaluate."""
     return _Lower(mod, params, library, evaluate).run()
 
 
@@ -130,7 +131,7 @@ class _Lower:
     def _bound(self, binding: relax.Binding, target: relax.Var) -> relax.Expr:
         value = binding.value
         if isinstance(value, relax.Call) and isinstance(value.op, GlobalVar):
-            island, lowered = self.ready[binding.var]
+            island, lowered = self.ready.pop(binding.var)  # with its packed weights, which are constants of the module from now on
             given = dict(zip((var.name for var in island.view.function.params), value.args, strict=True))
             return self._emit(lowered, given, island.tensor, island.layer)
         if operator_of(value) == "quantize":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,3 +138,30 @@ def test_hybrid_with_a_target_keeps_its_codebooks(tmp_path, monkeypatch):
     found = tvm_rsq.quantize(network(), config, target="llvm", example_inputs=example, calibration=noise(8, 3, 12, 12, seed=3))
     assert sum(bool(layer.codebook) for layer in found.plan.layers) >= 3
     check(found)
+
+
+def test_a_codebook_that_was_asked_for_is_kept_whatever_the_share():
+    found = made(eight_bit_share=1.0, overrides={"c.weight": "grid=codebook"})
+    assert {layer.name: (layer.weight_bits, bool(layer.codebook)) for layer in found.plan.layers}["c.weight"] == (4, True)
+
+
+def test_a_later_override_takes_a_codebook_back():
+    found = made(overrides={"*": "grid=codebook", "e.weight": "weight_bits=8"})
+    assert [bool(layer.codebook) for layer in found.plan.layers] == [True, True, True, True, False]
+
+
+def test_a_layer_whose_sums_might_overflow_gets_none():
+    torch.manual_seed(0)
+    wide = nn.Sequential(nn.Linear(40_000, 4), nn.ReLU(), nn.Linear(4, 3)).eval()
+    found = quantized(wide, [(1, 40_000)], tvm_rsq.QuantConfig(**FOUR, overrides={"*": "grid=codebook"}))
+    first, second = found.plan.layers
+    assert not first.codebook and "too many inputs for a codebook" in first.reason and second.codebook
+
+
+@pytest.mark.parametrize("book", [(0, 0, *range(1, 15)), tuple(range(1, 17)), tuple(range(8)), (*range(15), 128)])
+def test_odd_codebooks_are_refused(book):
+    layer = next(layer for layer in made(nonuniform=True).plan.layers if layer.codebook)
+    assert replace(layer, codebook=((*range(-3, 9), 8, 8, 8, 8),)).grid.levels(24).shape == (1, 16)
+    expected = "expected 16 ascending whole numbers from -127 to 127, one of them 0, and only the last repeated"
+    with pytest.raises(ConfigError, match=expected):
+        replace(layer, codebook=(book,))

@@ -53,8 +53,8 @@ def keep_eight_bits(
     trials = {}
     for layer in low:
         uniform = replace(base[layer.name], nonuniform=False)
-        ways = [(layer, fitted(layer, base[layer.name], tensors)[:2])]
-        ways += [(eight, fitted(eight, uniform, tensors)[:2]) for eight in (replace(layer, bits=EIGHT),)]
+        eight = replace(layer, bits=EIGHT)
+        ways = [(layer, fitted(layer, base[layer.name], tensors)[:2]), (eight, fitted(eight, uniform, tensors)[:2])]
         trials[layer.name] = [partial(way.real, way.integers(candidate, grid), grid) for way, (candidate, grid) in ways]
     found = measure(executor.model, calibration, tensors, trials, executor=executor, progress=progress)
     gains = _chosen({name: gain(*pair) for name, pair in found.items()}, sizes, room)

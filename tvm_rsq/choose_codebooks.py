@@ -4,8 +4,8 @@
 
 each with this layer alone quantized, in nats, see `sensitivity`. A codebook nearly always has the smaller error of weights, two thirds at 4
 bits; a few images tell less than that about a layer that costs little. (MobileNetV2 W4A8, all layers alike, KL on 500
-photos: 0.27 with codebooks wherever the layer alone diverged less, 0.25 with one in every layer, 0.49 with none.) Layers are tried with the
-rounding that they are to get: rounded to nearest, errors do not cancel, and others would be turned away.
+photos: 0.27 with codebooks wherever the layer alone diverged less, 0.25 with one in every layer, 0.49 with none.) Layers that will be
+rounded by squant are tried so: rounded to nearest, errors do not cancel, and others would be turned away.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def choose_codebooks(
 
     said      the user's word on some layers, which is obeyed
     base      how each layer is computed otherwise
-    wherever  whether the other layers are to have one where that is better
+    wherever  whether the other layers are to have one where that is not clearly worse
     squant    whether weights will be rounded so, and not to nearest
     ConfigError: a codebook for a layer of more than 6 bits.
     """

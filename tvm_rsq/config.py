@@ -98,7 +98,7 @@ class QuantConfig:
                   gain the most for their size, or the smallest where roundings are learned (see choose_bits)
     scheme        "per_tensor", "per_channel", or "hybrid": per-tensor where it costs next to nothing
     codebook_error  what a codebook is to make least: the squared error of the "weight", or of the layer's "output" (see weight_importance)
-    nonuniform    codebooks, for the layers of fewer than 8 bits that diverge less so (see choose_codebooks)
+    nonuniform    codebooks, for layers of fewer than 8 bits, but those clearly worse with one (see choose_codebooks)
     effort        "instant" spends seconds where "best" spends minutes
     budget        how much more the hybrid network may diverge from FP32 than all-per-channel would, as a fraction: 0.02 is 2 % more
     range_method  of activations: "min_max", "percentile" (99.99), "mse", "kl", or "sigma" (six deviations of every batch norm,

@@ -83,8 +83,12 @@ def decide(
         adopted = adopt_reconstruction(model, plan, learned)
         plan, adjusted = adopted.plan, dict(adopted.adjusted)
         notes += adopted.notes
-        if not learned.blocks:  # no bias was learned either: a correction is due
-            chosen = recipe(config.replace(rounding=start), calibration.source, bool(statistics))
+        late = recipe(config.replace(rounding=start), calibration.source, bool(statistics)).bias_correction
+        if not learned.blocks:
+            chosen = replace(chosen, rounding=start, bias_correction=late)
+        elif learned.unreached and late == "empirical":  # blocks that had no turn have no learned biases either
+            corrected = correct_biases(model, plan.tensors, adjusted, calibration)
+            adjusted |= {name: value for name, value in corrected.items() if name in learned.unreached}
     if chosen.bias_correction == "empirical":
         adjusted |= correct_biases(model, plan.tensors, adjusted, calibration)
         progress(Progress(stage="bias correction", done=1, total=1))

@@ -45,7 +45,10 @@ def timed_target(spec: TargetSpec, records: TimingRecords | None = None) -> Time
 
     @cache
     def say_busy() -> None:  # once, not for every layer
-        log.warning("kernels' times differ from call to call: this machine is busy, and a plan made by them may not be the fastest")
+        log.warning(
+            "kernels' times differ from call to call: this machine is busy, and a plan made by them may not be the fastest; remove %s "
+            "and quantize again when it is idle", kept.path,
+        )  # fmt: skip
 
     cost = partial(_times_us, *given, say_busy)
     return TimedTarget(name=spec.name, levers=spec.library.levers, cost=cost, prepare=partial(_prepare, *given))

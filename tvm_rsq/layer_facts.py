@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tvm_rsq.codebook.fit_codebook import GRID
 from tvm_rsq.executor import Executor
 from tvm_rsq.fit_codebook_grid import fit_codebook_grid
 from tvm_rsq.fit_scale import fit_scale
@@ -70,9 +71,17 @@ class LayerFacts:
             return False
         if candidate.requantize == "shift" and self.residual and tensors[self.residual].scale != tensors[self.output].scale:
             return False
-        if candidate.nonuniform and candidate.accumulate16:
+        if candidate.nonuniform and (candidate.accumulate16 or not self.fits_codebook):
             return False
         return not candidate.accumulate16 or fits_blocks(self.inner, candidate.accumulate16)
+
+    @property
+    def fits_codebook(self) -> bool:
+        """Whether sums fit int32 whatever entries the weights have: roundings move them by gaps, which no floor of scales allows for.
+
+        255 * 127 * run + 2^30 for the bias < 2^31
+        """
+        return 255 * GRID * (self.weight.size // self.weight.shape[self.axis]) < 2**30
 
     def fit(self, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> WeightGrid | None:
         """The weight's grid; None where no scale is allowed.   tensors: of its input and output, at least"""
@@ -115,8 +124,7 @@ class LayerFacts:
 
 
 def layer_facts(
-    model: Model, executor: Executor, view: Dataflow, islands: Islands, bits: Mapping[str, int], *, mse: bool = False,
-    importance: Mapping[str, np.ndarray] | None = None,
+    model: Model, executor: Executor, view: Dataflow, islands: Islands, bits: Mapping[str, int], *, mse: bool = False
 ) -> tuple[LayerFacts, ...]:
     """Of every layer in execution order.   bits: layer -> bits of its weight"""
     island_of = {island.layer: island for island in islands.islands if island.layer}
@@ -132,7 +140,7 @@ def layer_facts(
                 bias=None if bias is None else model.params[bias].reshape(-1),
                 input=layer.input, output=island.output, residual=_residual(view, island), stored=island.output in islands.quantized,
                 in_float=island.kind == "float_layer", bits=bits[layer.name], macs=int(np.prod(out[:-1], dtype=np.int64)) * weight.size,
-                mse=mse, importance=(importance or {}).get(layer.name),
+                mse=mse,
             )
         )  # fmt: skip
     return tuple(found)

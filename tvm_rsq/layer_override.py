@@ -53,7 +53,7 @@ class LayerOverride:
         require(not (self.scheme == "float" and granted), "an override leaves a layer in float and says how its integers are computed")
         if self.grid == "codebook":
             bits = self.weight_bits
-            require(bits in (None, *CODEBOOK_BITS), f"an override asks for a codebook of {bits} bits, expected 3, 4 or 6")
+            require(bits in (None, *CODEBOOK_BITS), f"an override asks for a codebook of {bits} bits, expected 3, 4, 6, or grid=uniform")
             require(not self.accumulate16, "an override asks for a codebook and for accumulate16, which exclude each other")
 
     @classmethod
@@ -72,6 +72,8 @@ class LayerOverride:
     def filled_by(self, before: LayerOverride) -> LayerOverride:
         """This override, and what `before` says where this one is silent."""
         found = {name: getattr(before if getattr(self, name) is None else self, name) for name in _ALLOWED}
+        if found["grid"] == "codebook" and self.grid is None and (self.accumulate16 or self.weight_bits in (7, 8)):
+            found["grid"] = None  # taken back by what has no codebook
         if self.scheme == "float":  # takes back what was said of its integers
             found |= {"requantize": None, "accumulate16": None, "grid": None}
         return LayerOverride(**found)

@@ -60,6 +60,9 @@ def permitted(layer: LayerFacts, candidate: Candidate, tensors: Mapping[str, Ten
     lost = []
     if candidate.requantize != "float" and not layer.stored:
         candidate = replace(candidate, requantize="float")  # nothing is requantized
+    if candidate.nonuniform and not layer.fits_codebook:
+        candidate = replace(candidate, nonuniform=False)
+        lost.append("too many inputs for a codebook, whose sums might overflow")
     if not layer.allows(replace(candidate, requantize="float"), tensors):
         candidate = replace(candidate, accumulate16=0)
         lost.append(f"{layer.inner} channels do not divide into its blocks")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ import numpy as np
 
 from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.errors import ConfigError
-from tvm_rsq.layer_override import ACCUMULATE16, REQUANTIZE, LayerScheme
+from tvm_rsq.layer_override import ACCUMULATE16, CODEBOOK_BITS, REQUANTIZE, LayerScheme
 from tvm_rsq.targets.workload import RequantizeArithmetic
 from tvm_rsq.tensor_quant import TensorQuant
 from tvm_rsq.weight_grid import WeightGrid
 
 SCHEMA = 1
-_MEASURED = ("kl", "kl_per_tensor", "kl_per_channel", "weight_nmse", "time_us")  # of these any may come out infinite
+_MEASURED = ("kl", "kl_per_tensor", "kl_per_channel", "weight_nmse", "time_us", "excess")  # of these any may come out infinite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +102,11 @@ class LayerPlan:
         if self.codebook and (self.scheme == "float" or self.accumulate16):
             raise ConfigError(f"layer {self.name} has a codebook, and is in float or has accumulate16, which rule it out")
         for book in self.codebook:
-            if len(book) != 2**self.weight_bits or list(book) != sorted(book) or not {0} <= set(book) <= set(range(-127, 128)):
-                what = f"{2**self.weight_bits} ascending whole numbers from -127 to 127, one of them 0"
-                raise ConfigError(f"layer {self.name} has the codebook {list(book)[:20]}, expected {what}")
+            ascending = sorted(set(book))
+            padded = ascending + ascending[-1:] * (len(book) - len(ascending))
+            if self.weight_bits not in CODEBOOK_BITS or len(book) != 2**self.weight_bits or list(book) != padded or not fits_grid(book):
+                what = f"{2**self.weight_bits} ascending whole numbers from -127 to 127, one of them 0, and only the last repeated"
+                raise ConfigError(f"layer {self.name} has the codebook {list(book)[:20]} of {self.weight_bits} bits, expected {what}")
 
     @property
     def grid(self) -> WeightGrid:
@@ -151,9 +153,13 @@ class QuantPlan:
                 return layer
         raise KeyError(f"the plan has no layer {name!r}; it has {[layer.name for layer in self.layers][:8]}...")
 
+    def as_record(self) -> dict[str, Any]:
+        """What `to_json` writes, numbers as they are."""
+        return {"schema": SCHEMA, **asdict(self)}
+
     def to_json(self) -> str:
         """The plan as JSON text; equal plans give equal text. Divergences that are not finite are the texts "inf" and "nan"."""
-        return json.dumps(_as_json({"schema": SCHEMA, **asdict(self)}), indent=1, sort_keys=True, allow_nan=False)
+        return json.dumps(_as_json(self.as_record()), indent=1, sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> QuantPlan:
@@ -166,7 +172,10 @@ class QuantPlan:
             layers = tuple(_layer(layer) for layer in record.pop("layers"))
             tensors = {name: TensorQuant(**value) for name, value in record.pop("tensors").items()}
             islands = tuple(FloatIsland(**island) for island in record.pop("float_islands"))
-            return cls(layers=layers, tensors=tensors, float_islands=islands, **record)
+            provenance = dict(record.pop("provenance", {}))
+            if "frontier" in provenance:
+                provenance["frontier"] = [_measured(point) for point in provenance["frontier"]]
+            return cls(layers=layers, tensors=tensors, float_islands=islands, provenance=provenance, **record)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(f"not a quantization plan ({error}); write one with plan.save") from error
 
@@ -191,6 +200,11 @@ def _layer(record: Mapping[str, Any]) -> LayerPlan:
     considered = tuple(Alternative(**_measured(alternative)) for alternative in record.get("considered", ()))
     codebook = tuple(tuple(book) for book in record.get("codebook", ()))
     return LayerPlan(**{**_measured(record), "weight_scale": tuple(record["weight_scale"]), "considered": considered, "codebook": codebook})
+
+
+def fits_grid(book: Sequence[int]) -> bool:
+    """Whether they are on the int8 grid, with 0 among them."""
+    return 0 in book and min(book) >= -127 and max(book) <= 127
 
 
 def _measured(record: Mapping[str, Any]) -> dict[str, Any]:

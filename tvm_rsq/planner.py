@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 
-import numpy as np
-
 from tvm_rsq.calibration import calibrate
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.candidates import usable_levers
@@ -72,7 +70,6 @@ class _Planner:
         self.own_bits = self._own_bits()
         self.origin = origins(self.view, self.islands, self.own_bits)
         self.kept: dict[str, str] = {}  # at 8 bits where the rest has fewer -> why
-        self.importance: dict[str, np.ndarray] = {}
         self.coded: dict[str, str] = {}  # with a codebook -> why
         self.facts = self._facts()
         instant = config.effort == "instant"
@@ -81,20 +78,21 @@ class _Planner:
     def run(self) -> QuantPlan:
         tensors = self._activations()
         base = {layer.name: self._fixed(layer).candidate for layer in self.facts}
-        if self.config.codebook_error == "output":
-            self.importance = weight_importance(self.executor, self.judged, self.facts)
-            self.facts = self._facts()
+        if self.config.codebook_error == "output" and (self.config.nonuniform or any(word.grid for word in self.said.values())):
+            importance = weight_importance(self.executor, self.judged, self.facts)
+            self.facts = tuple(replace(layer, importance=importance[layer.name]) for layer in self.facts)
         self.coded = choose_codebooks(
             self.facts, self.said, tensors, self.judged, executor=self.executor, base=base, wherever=self.config.nonuniform,
             squant=self.recipe.rounding == "squant", progress=self.progress,
         )  # fmt: skip
         if self.config.weight_bits < EIGHT and self.config.eight_bit_share > 0:
-            base = {layer.name: self._fixed(layer).candidate for layer in self.facts if self._word(layer.name).weight_bits is None}
+            silent_on = [layer for layer in self.facts if self._word(layer.name).weight_bits is None and not self._word(layer.name).grid]
+            base = {layer.name: self._fixed(layer).candidate for layer in silent_on}
             self.kept = keep_eight_bits(
                 self.facts, self.config.eight_bit_share, tensors, self.judged, executor=self.executor, base=base,
                 learned=self.recipe.rounding in LEARNED, progress=self.progress,
             )  # fmt: skip
-            self.facts = self._facts()
+            self.facts = tuple(replace(layer, bits=EIGHT) if layer.name in self.kept else layer for layer in self.facts)
             self.coded = {name: why for name, why in self.coded.items() if name not in self.kept}
         found: LeverPlan | None = None
         if self.config.scheme != "hybrid":
@@ -120,6 +118,7 @@ class _Planner:
             provenance={
                 "scheme": config.scheme, "weight_bits": config.weight_bits, "activation_bits": config.activation_bits,
                 "eight_bit_share": config.eight_bit_share, "nonuniform": config.nonuniform,
+                "codebook_error": config.codebook_error, "augment": config.augment,
                 "budget": config.budget, "levers": config.levers if isinstance(config.levers, str) else list(config.levers),
                 "requantize": config.requantize, "range_method": config.range_method, "effort": config.effort, "seed": config.seed,
                 **asdict(self.recipe),
@@ -130,10 +129,7 @@ class _Planner:
 
     def _facts(self) -> tuple[LayerFacts, ...]:
         bits = {layer.name: self._word(layer.name).weight_bits or self.config.weight_bits for layer in self.executor.layers}
-        bits |= dict.fromkeys(self.kept, EIGHT)
-        return layer_facts(
-            self.model, self.executor, self.view, self.islands, bits, mse=self.recipe.weight_range == "mse", importance=self.importance
-        )
+        return layer_facts(self.model, self.executor, self.view, self.islands, bits, mse=self.recipe.weight_range == "mse")
 
     def _with_bits(self, layer: LayerFacts, decision: Decision) -> Decision:
         reasons = [decision.reason, *(why[layer.name] for why in (self.coded, self.kept) if layer.name in why)]

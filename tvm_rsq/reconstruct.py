@@ -45,13 +45,15 @@ class Reconstruction:
     adjusted  weight or bias parameter -> float32 of its shape; weights are exactly scale * integer, for every quantized layer
     tensors   stored tensor -> its quantization: the plan's, or with a learned scale
     notes     one-line remarks for the report
-    blocks    how many were learned, or found best as they were, before the end
+    unreached biases of blocks that had no turn before the end
+    blocks    how many had one
     """
 
     adjusted: Mapping[str, np.ndarray]
     tensors: Mapping[str, TensorQuant]
     notes: tuple[str, ...]
     blocks: int
+    unreached: frozenset[str] = frozenset()
 
 
 def reconstruct(
@@ -126,7 +128,8 @@ class _Reconstruct:
         if kept:
             notes.append(f"{len(kept)} of {done} blocks were best as they were: {', '.join(kept[:4])}")
         learned = {name: np.ascontiguousarray(self.params[name].cpu().numpy()) for name in self.params if name in self.known}
-        return Reconstruction(adjusted=learned, tensors=self.tensors, notes=tuple(notes), blocks=done)
+        unreached = {self.biases[layer.name] for block in self.blocks[done:] for layer in block.layers if layer.name in self.biases}
+        return Reconstruction(adjusted=learned, tensors=self.tensors, notes=tuple(notes), blocks=done, unreached=frozenset(unreached))
 
     def _learn(self, index: int, block: NetworkBlock) -> bool | None:
         """Whether anything was gained; None when stopped. The block's outputs take the place of its inputs."""

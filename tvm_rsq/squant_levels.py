@@ -44,7 +44,7 @@ def _levels(rows: np.ndarray, levels: np.ndarray) -> np.ndarray:
     # Each kernel offers one weight, and only those whose own sum has the sign of the channel's.
     error = levels[at] - rows
     total, kernels = error.sum(axis=(-2, -1)), error.sum(axis=-1)
-    _, gap, cost = _flips(at, rows, levels, kernels)
+    *_, cost = _flips(at, rows, levels, kernels)
     offered = np.zeros(rows.shape, bool)
     np.put_along_axis(offered, cost.argmin(axis=-1)[..., None], True, axis=-1)
     offered &= np.isfinite(cost) & (kernels * total[:, None] > 0)[..., None]

@@ -69,7 +69,7 @@ def _layout(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, look
     if not w.code_bits:
         return PlainWeights(step=step, tile=tile, steps=g.steps(step))
     if lookup is None:
-        raise ValueError(f"weights of {w.code_bits} bits, expected a way to look codes up")
+        raise ValueError(f"weights of {w.code_bits} bits, expected a lookup; make the kernel by KernelLibrary.conv2d")
     return CodedWeights(step=step, tile=tile, steps=g.steps(step), codes=CodeRows(w.code_bits), lookup=lookup)
 
 

@@ -50,6 +50,8 @@ class GenericLibrary(ElementwiseKernels):
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
         if w.code_bits:
             return self._coded(w, choice or self.conv2d_space(w)[0])
+        if isinstance(choice, Tile) and choice.codes == "kernel":
+            raise ValueError(f"choice {choice} looks codes up, and the weights of {w} are none; take one of conv2d_space")
         if w.is_depthwise:
             _fits(w, choice, DepthwiseTile)
             return depthwise(w, self.form, vector_bytes=self.vector_bytes, narrow=self.narrow, tile=choice)
@@ -79,6 +81,7 @@ class GenericLibrary(ElementwiseKernels):
         """The kernel of a workload whose weights are codes: of codes, or the plain one with a note that they are to be expanded."""
         if isinstance(choice, WinogradTile):  # its weights are sums of many, which no codes are for
             return self.conv2d(replace(w, code_bits=0), choice)
+        check_choice(choice)
         if not isinstance(choice, Tile) or choice.codes == "load":
             return replace(self.conv2d(replace(w, code_bits=0), choice), expanded=w.code_bits)
         if joined := joined_groups(w):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -88,7 +87,7 @@ def quantize(
                 "notes": quantized.calibration.notes,
             },
             "seconds": progress.seconds,
-            "plan": json.loads(quantized.plan.to_json()),
+            "plan": quantized.plan.as_record(),
         },
         layer_table(quantized.plan.layers),
         Text(),

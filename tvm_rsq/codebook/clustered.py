@@ -9,7 +9,8 @@ every number of clusters up to eight. What the model leaves out, that weights ar
 
     every weight goes to its nearest level; every cluster's grid is the least-squares line through what its levels got
 
-which keeps the grids uniform. The least squared error over the numbers of clusters wins.
+which keeps the grids uniform, but for neighbours that would cross and the level that is moved to 0. The least squared error over the
+numbers of clusters wins.
 """
 
 from __future__ import annotations

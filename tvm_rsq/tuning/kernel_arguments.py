@@ -19,7 +19,8 @@ def kernel_arguments(w: Conv2DWorkload, kernel: Kernel, seed: int = 0) -> list[t
     data = _data(w, rng, (w.batch, w.height, w.width, w.in_channels))
     weight = _weight(w, rng, (w.out_channels, *w.kernel, depth))
     if w.code_bits:
-        book = np.linspace(-127, 127, 2**w.code_bits).round().astype(np.int8)
+        most = np.abs(weight).max()
+        book = np.linspace(-most, most, 2**w.code_bits).round().astype(np.int8)
         book[np.argmin(np.abs(book))] = 0
         weight = rng.choice(book, weight.shape)
     arrays = [data, kernel.pack_weight(weight)]

@@ -25,11 +25,11 @@ class TimingRecords:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
-        self._reader = LineReader(self._path, timing)
+        self.path = Path(path)
+        self._reader = LineReader(self.path, timing)
         self._times: dict[str, float] = {}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open_locked(self._path) as file:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open_locked(self.path) as file:
             self._take_in(file)
 
     def get(self, task: TuningTask, choice: Choice | None = None) -> float | None:
@@ -40,7 +40,7 @@ class TimingRecords:
         """Write a time, in microseconds, unless there is one by now; the one that counts.   ValueError: no number above 0."""
         line = timing({"task": task.key(), "choice": _knobs(choice), "us": us})
         key = _key(line["task"], line["choice"])
-        with open_locked(self._path) as file:
+        with open_locked(self.path) as file:
             self._take_in(file)
             if key not in self._times:
                 write_line(file, line)
