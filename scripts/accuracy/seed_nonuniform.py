@@ -1,15 +1,18 @@
-"""Non-uniform weights as the seed paper has them: a codebook for each layer, uniform inside each of a few clusters of its weights.
+"""Non-uniform weights as the seed paper has them, by its word: a codebook for each layer, uniform inside k-means clusters of its weights.
 
 clusters c of the weights by k-means, n_c weights over a range r_c each; cluster c has s_c levels, the middles of equal cells of r_c / s_c:
 
     error  sum_c n_c (r_c / s_c)^2 / 12    is least, for a given number of levels, where    s_c ~ (n_c r_c^2)^(1/3)
 
-Whole numbers of levels are handed out one by one to the cluster whose error that lessens most, which is the least error that there is.
+What tvm_rsq.codebook.clustered makes of the idea, clusters that are chosen for their steps, is a method of its own there.
 """
 
 from __future__ import annotations
 
 import numpy as np
+
+from tvm_rsq.codebook.clustered import share_steps
+from tvm_rsq.codebook.levels import nearest, with_zero
 
 CLUSTERS = (1, 2, 3, 4, 6, 8)  # tried; the least squared error wins
 _LLOYD_STEPS = 30
@@ -25,7 +28,7 @@ def quantize_nonuniform(weight: np.ndarray, bits: int, axis: int | None) -> np.n
         largest = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis % weight.ndim), keepdims=True)
         scale = np.where(largest > 0, largest, 1.0).astype(np.float64)
     values = weight.astype(np.float64) / scale
-    return (nearest(codebook(values.reshape(-1), 2**bits), values) * scale).astype(np.float32)
+    return (_closest(codebook(values.reshape(-1), 2**bits), values) * scale).astype(np.float32)
 
 
 def codebook(values: np.ndarray, levels: int) -> np.ndarray:
@@ -34,12 +37,11 @@ def codebook(values: np.ndarray, levels: int) -> np.ndarray:
         raise ValueError(f"{values.size} weights on {levels} levels, expected at least 1 and 2")
     ordered = np.sort(values)
     books = [_levels(clusters(ordered, count), levels) for count in CLUSTERS if count <= levels]
-    return min(books, key=lambda book: np.square(ordered - nearest(book, ordered)).sum())
+    return min(books, key=lambda book: np.square(ordered - _closest(book, ordered)).sum())
 
 
-def nearest(book: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The closest entry of `book` (ascending) to each value, of two the higher."""
-    return book[np.searchsorted((book[1:] + book[:-1]) / 2, values, side="right")]
+def _closest(book: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return book[nearest(book, values)]
 
 
 def clusters(ordered: np.ndarray, count: int) -> list[np.ndarray]:
@@ -56,21 +58,10 @@ def clusters(ordered: np.ndarray, count: int) -> list[np.ndarray]:
     return [part for part in np.split(ordered, np.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2)) if part.size]
 
 
-def share(counts: np.ndarray, ranges: np.ndarray, levels: int) -> np.ndarray:
-    """int (c,) that sum to `levels`, at least 1 each, with the least sum(counts * (ranges / shares)^2).   levels >= c"""
-    shares = np.ones(len(counts), np.int64)
-    weight = counts * np.square(ranges)
-    for _ in range(levels - len(counts)):
-        shares[np.argmax(weight / np.square(shares) - weight / np.square(shares + 1.0))] += 1
-    return shares
-
-
 def _levels(parts: list[np.ndarray], levels: int) -> np.ndarray:
     counts, ranges = np.array([part.size for part in parts]), np.array([part[-1] - part[0] for part in parts])
     grids = [
         part[0] + extent * (np.arange(cells) + 0.5) / cells
-        for part, extent, cells in zip(parts, ranges, share(counts, ranges, levels), strict=True)
+        for part, extent, cells in zip(parts, ranges, share_steps(counts, ranges, levels), strict=True)
     ]
-    book = np.concatenate(grids)
-    book[np.argmin(np.abs(book))] = 0.0  # zeros are many, and must stay what they are
-    return np.unique(book)
+    return with_zero(np.concatenate(grids))
