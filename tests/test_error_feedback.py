@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from tvm_rsq.error_feedback import round_with_feedback
+from tvm_rsq.layer_moments import covariance
 
 
 def case(groups: int, rows: int, size: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -57,3 +59,16 @@ def test_directions_that_no_image_had_do_not_matter():
     weight, moments, scale = case(1, 4, 40)
     moments[:, 20:] = moments[:, :, 20:] = 0
     assert np.isfinite(round_with_feedback(weight, moments, scale, 7).numpy()).all()
+
+
+@pytest.mark.parametrize("values", ["constant", "one position", "huge", "zero"])
+def test_inputs_that_hardly_vary_and_huge_ones_can_be_rounded_for(values):
+    """A dead layer behind, a single image, and the like."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 40, generator=generator)
+    x = {"constant": torch.full_like(x, 3.7), "one position": x[:1], "huge": x * 1e20, "zero": x * 0}[values]
+    moments = covariance(SimpleNamespace(op="relax.matmul"), None, x, (1, 1))
+    assert torch.isfinite(moments).all() and (moments.diagonal(dim1=1, dim2=2) >= 0).all()
+    weight = torch.randn(5, 40, generator=generator, dtype=torch.float64)
+    q = round_with_feedback(weight, moments, weight.abs().amax(1) / 7, 7)
+    assert torch.isfinite(q).all()

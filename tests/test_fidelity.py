@@ -83,3 +83,9 @@ def test_batches_cover_every_sample_once():
 def test_unequal_inputs_are_refused():
     with pytest.raises(InputError, match="same number"):
         in_batches(lambda *a: a[0], (np.zeros((2, 1)), np.zeros((3, 1))), 1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_outputs_that_are_no_numbers_are_infinitely_far(value):
+    reference = np.array([[1.0, 2.0, 3.0]])
+    assert compare(reference, np.array([[value, 2.0, 3.0]]), source="x").kl == np.inf

@@ -40,7 +40,7 @@ def compare(reference: np.ndarray, other: np.ndarray, *, source: str, labels: np
         source=source,
         samples=len(reference),
         agreement=float((expected == found).mean()),
-        kl=max(0.0, float((np.exp(log_reference) * (log_reference - log_other)).sum(1).mean())),  # below zero only by rounding
+        kl=_divergence(float((np.exp(log_reference) * (log_reference - log_other)).sum(1).mean())),
         cosine=cosine,
         top1_fp32=None if truth is None else float((expected.reshape(truth.shape) == truth).mean()),
         top1_quantized=None if truth is None else float((found.reshape(truth.shape) == truth).mean()),
@@ -62,6 +62,11 @@ def in_batches(run: Callable[..., object], inputs: Sequence[np.ndarray], batch: 
         made = run(*(array[rows] for array in inputs))
         outputs.append(np.asarray(made[0] if isinstance(made, tuple) else made)[: count - start])
     return np.concatenate(outputs)
+
+
+def _divergence(value: float) -> float:
+    """Below zero only by rounding; infinite where outputs are no numbers, which no answer is further from."""
+    return max(0.0, value) if math.isfinite(value) else math.inf
 
 
 def _labels(labels: np.ndarray, expected: np.ndarray) -> np.ndarray:

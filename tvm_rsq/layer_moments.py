@@ -38,12 +38,17 @@ def groups_of(layer: LayerStep, step: Step) -> int:
 def covariance(layer: LayerStep, step: Step, value: torch.Tensor, kernel: tuple[int, int]) -> torch.Tensor:
     """float64 (G, K, K), one matrix for each group.   value: what the layer reads, (N, H, W, C) or (..., K)"""
     groups = groups_of(layer, step)
-    count, total, squares = 0, 0.0, 0.0
+    count, total, squares, shift = 0, 0.0, 0.0, None
     size = max(1, _UNFOLDED_BYTES // (value[:1].numel() * value.element_size() * kernel[0] * kernel[1]))
     for part in value.split(size):
         columns = _columns(step, part, kernel, groups) if layer.op == "relax.nn.conv2d" else part.reshape(1, -1, part.shape[-1])
-        total = total + columns.sum(1).to(torch.float64)
-        squares = squares + (columns.transpose(1, 2) @ columns).to(torch.float64)
+        # About a value among them, in units of the largest: constant columns would leave roundings of squares, huge ones infinity.
+        shift = columns.mean(1, keepdim=True) if shift is None else shift
+        columns = columns - shift
+        unit = columns.abs().amax().clamp_min(torch.finfo(columns.dtype).tiny)
+        columns = columns / unit
+        total = total + columns.sum(1).to(torch.float64) * unit
+        squares = squares + (columns.transpose(1, 2) @ columns).to(torch.float64) * unit.to(torch.float64).square()
         count += columns.shape[1]
     mean = total / count
     return squares / count - mean.unsqueeze(2) * mean.unsqueeze(1)

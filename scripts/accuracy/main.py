@@ -43,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(text, end="")
         _write(options.json, json.dumps(document(facts, found), indent=1) + "\n")
         _write(options.markdown, text)
+        if found and all(row.unsupported for row in found):
+            print("error: none of the rows exists; the reasons are above", file=sys.stderr)
+            return 1
     except (tvm_rsq.Error, FetchError, LabelledFolderError, PeerError, SchemaError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -66,6 +69,8 @@ def _read(paths: Sequence[Path]) -> tuple[dict[str, Any], tuple[Row, ...]]:
 
 def _measured(options: Namespace, arguments: Sequence[str]) -> tuple[dict[str, Any], tuple[Row, ...]]:
     wanted = cases(options)
+    if not wanted:
+        raise tvm_rsq.ConfigError("no row has these networks, bits, methods, schemes and sources together; name others, or --table full")
     needed = {package for case in wanted for package in METHODS[case.method].packages}
     if missing := sorted(package for package in needed if importlib.util.find_spec(package) is None):
         install = "run: .venv/bin/pip install -c constraints.txt -e '.[peers]'"
