@@ -12,6 +12,7 @@ store the same values again. So the output must not share memory with an input (
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from tvm import tirx
@@ -70,7 +71,9 @@ def _layout(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, look
         return PlainWeights(step=step, tile=tile, steps=g.steps(step))
     if lookup is None:
         raise ValueError(f"weights of {w.code_bits} bits, expected a lookup; make the kernel by KernelLibrary.conv2d")
-    return CodedWeights(step=step, tile=tile, steps=g.steps(step), codes=CodeRows(w.code_bits), lookup=lookup)
+    layout = CodedWeights(step=step, tile=tile, steps=g.steps(step), codes=CodeRows(w.code_bits), lookup=lookup)
+    blocks = w.groups * -(-w.out_channels // w.groups // (tile.vecs * tile.lanes))
+    return replace(layout, streamed=g.pixels == 1, size=blocks * g.taps_h * g.taps_w * layout.tap_values)
 
 
 def step_geometry(w: Conv2DWorkload, step: ConvStep) -> ConvGeometry:

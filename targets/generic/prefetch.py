@@ -55,8 +55,7 @@ class Prefetch:
         """Emit what one iteration asks for; `start` counts values of `weight`, of value_bytes each."""
         for i in range(self.lines):
             at = start + (iteration * self.lines + i) * (_LINE_BYTES // value_bytes)
-            operands = [tirx.const(operand, "int32") for operand in _OPERANDS]
-            T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch.p0", tirx.address_of(weight[at]), *operands))
+            prefetch(weight, at)
 
     @property
     def _last_start(self) -> int:
@@ -72,3 +71,9 @@ class Prefetch:
     def _lines_of_block(self) -> int:
         """One more where blocks do not begin with a line: the last one may reach into it."""
         return -(-self.block_bytes // _LINE_BYTES) + (self.block_bytes % _LINE_BYTES > 0)
+
+
+def prefetch(buffer: Expr, index: Expr) -> None:
+    """Emit: the line of buffer[index] is asked for."""
+    operands = [tirx.const(operand, "int32") for operand in _OPERANDS]
+    T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch.p0", tirx.address_of(buffer[index]), *operands))
