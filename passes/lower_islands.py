@@ -86,7 +86,8 @@ class _Lower:
         bindings = [binding for block in main.body.blocks for binding in block.bindings]
         fused = self._input_permutations(bindings)
         for binding in bindings:
-            if isinstance(binding.value, relax.Call) and isinstance(binding.value.op, GlobalVar):
+            inside = binding.var in fused.values()
+            if isinstance(binding.value, relax.Call) and isinstance(binding.value.op, GlobalVar) and not inside:
                 island = IslandView(self.mod, binding.value.op.name_hint)
                 self.ready[binding.var] = island, self._lowered(island)
         made = self._expand()

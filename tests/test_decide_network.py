@@ -256,4 +256,5 @@ def test_what_has_no_effect_is_said():
     assert "eight_bit_share 0.2 has no effect: weight_bits is 8" in notes(eight_bit_share=0.2)
     assert "effort best has no effect: images are given, and rounding is squant" in notes(effort="best")
     assert "eight_bit_share 1e-05 has no effect: the smallest layer has" in notes(weight_bits=4, eight_bit_share=1e-5)
+    assert "codebook_error output has no effect: no layer has a codebook" in notes(codebook_error="output")
     assert "no effect" not in notes() + notes(weight_bits=6, eight_bit_share=0.2)

@@ -86,7 +86,7 @@ def decide(
         late = recipe(config.replace(rounding=start), calibration.source, bool(statistics)).bias_correction
         if not learned.blocks:
             chosen = replace(chosen, rounding=start, bias_correction=late)
-        elif learned.unreached and late == "empirical":  # blocks that had no turn have no learned biases either
+        elif learned.unreached and late == "empirical" != chosen.bias_correction:  # blocks that had no turn have no learned biases either
             corrected = correct_biases(model, plan.tensors, adjusted, calibration)
             adjusted |= {name: value for name, value in corrected.items() if name in learned.unreached}
     if chosen.bias_correction == "empirical":
@@ -126,6 +126,8 @@ def _without_effect(config: QuantConfig, calibration: CalibrationSet, chosen: Re
         found.append(f"eight_bit_share {share:g} has no effect: the smallest layer has {least:.2g} of all weights")
     if config.weight_bits == EIGHT and share != QuantConfig().eight_bit_share:
         found.append(f"eight_bit_share {share:g} has no effect: weight_bits is 8")
+    if config.codebook_error == "output" and not any(layer.codebook for layer in plan.layers):
+        found.append("codebook_error output has no effect: no layer has a codebook")
     if config.effort == "best" and calibration.source == "real" and chosen.rounding not in LEARNED:
         found.append(f"effort best has no effect: images are given, and rounding is {chosen.rounding}, which learns nothing")
     return found

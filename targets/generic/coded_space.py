@@ -1,7 +1,7 @@
 """What a convolution whose weights are codes may be computed with: any way that plain weights may, and kernels that look the codes up
 themselves.
 
-Untuned, that is where a layer has one pixel and more weights than caches hold: then it waits for memory, and half the bytes are half the
+Untuned, that is where a layer has one pixel and more weights than caches hold: then it waits for memory, and fewer bytes are less
 time. Elsewhere looking codes up costs what it saves, and a tuner has to find out.
 """
 

@@ -3,9 +3,9 @@
     cluster c: n_c weights over a range r_c, on the middles of s_c equal cells       error  sum_c n_c r_c^2 / (12 s_c^2)
     for a given number of levels that is least where                                 s_c ~ (n_c r_c^2)^(1/3)
 
-With k-means clusters this is worse than a uniform grid (1.5 times the squared error on MobileNetV2): k-means minimises n r^2 for one level
-in each cluster, not for s_c of them. So clusters are chosen together with their steps, by dynamic programming over the error above, for
-every number of clusters up to eight. What the model leaves out, that weights are not uniform in a cell, is made good by a fixed point:
+k-means would be the wrong way to the clusters: it minimises n r^2 for one level in each, not for s_c of them. So clusters are chosen
+together with their steps, by dynamic programming over the error above, for every number of clusters up to eight. What the model leaves out,
+that weights are not uniform in a cell, is made good by a fixed point:
 
     every weight goes to its nearest level; every cluster's grid is the least-squares line through what its levels got
 

@@ -7,9 +7,10 @@ Levels are found on weights in units of their channel's scale, then every channe
     levels   least sum_ok h_ok s_o^2 (w_ok / s_o - level)^2, by the method
     scale    of some ratios of the last one, each bettered to the least-squares scale of its own codes, that of the least error
 
-Scales that divide by the largest weight waste most of the gain: over the layers of MobileNetV2 the squared error at 4 bits
-is 0.90 of clipped uniform weights with one k-means codebook a layer so, and 0.66 with both fitted. What a weight's error counts, h, is 1,
-or the second moment of what it is multiplied with: then the error of the layer's output is least, but for correlations.
+Where the search stops matters: over the layers of MobileNetV2 the squared error at 4 bits is 0.75 of clipped uniform weights with scales by
+least squares from the channels' deviations alone, and 0.66 with ratios tried as well.
+What a weight's error counts, h, is 1, or the second moment of what it is multiplied with: then the error of the layer's output is least,
+but for correlations.
 """
 
 from __future__ import annotations
