@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tvm_rsq.targets.choice import Choice
+from tvm_rsq.targets.generic.streams import waits_for_memory
 from tvm_rsq.targets.generic.tiles import Tile
 from tvm_rsq.targets.workload import Conv2DWorkload
-
-_CACHED_BYTES = 1 << 20  # of plain weights that stay near from call to call
 
 
 def coded_choices(w: Conv2DWorkload, plain: Sequence[Choice]) -> tuple[Choice, ...]:
@@ -23,8 +22,3 @@ def coded_choices(w: Conv2DWorkload, plain: Sequence[Choice]) -> tuple[Choice, .
     both = (own, plain) if waits_for_memory(w) else (plain[:1], own, plain[1:])
     return tuple(choice for choices in both for choice in choices)
 
-
-def waits_for_memory(w: Conv2DWorkload) -> bool:
-    """Whether every weight is read once, and there are more than caches hold."""
-    weights = w.out_channels * w.kernel[0] * w.kernel[1] * w.in_channels // w.groups
-    return w.batch * w.out_height * w.out_width == 1 and weights > _CACHED_BYTES

@@ -12,7 +12,6 @@ store the same values again. So the output must not share memory with an input (
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from tvm import tirx
@@ -31,6 +30,7 @@ from tvm_rsq.targets.generic.pack import pack_conv
 from tvm_rsq.targets.generic.prefetch import Prefetch
 from tvm_rsq.targets.generic.staging import stage_input, stage_pixels, stages_own_pixels
 from tvm_rsq.targets.generic.steps import ConvStep, vector
+from tvm_rsq.targets.generic.streams import waits_for_memory
 from tvm_rsq.targets.generic.tiles import ConvShape, Tile
 from tvm_rsq.targets.generic.weight_layout import CodedWeights, PlainWeights, WeightLayout
 from tvm_rsq.targets.kernel import Kernel
@@ -56,8 +56,7 @@ def conv2d(
     layout = _layout(w, g, step, tile, lookup)
 
     def pack(weight):
-        packed = pack_conv(weight, groups=w.groups, geometry=g, tile=tile, step=step)
-        return layout.grouped(packed) if isinstance(layout, CodedWeights) else packed
+        return layout.arranged(pack_conv(weight, groups=w.groups, geometry=g, tile=tile, step=step))
 
     kind = "dense" if g.pixels == 1 and w.kernel == (1, 1) else "conv2d"
     coded = f"_codes{w.code_bits}" if w.code_bits else ""
@@ -67,13 +66,12 @@ def conv2d(
 
 
 def _layout(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, lookup: CodeLookup | None) -> WeightLayout:
+    common = {"step": step, "tile": tile, "steps": g.steps(step), "streamed": waits_for_memory(w)}
     if not w.code_bits:
-        return PlainWeights(step=step, tile=tile, steps=g.steps(step))
+        return PlainWeights(**common)
     if lookup is None:
         raise ValueError(f"weights of {w.code_bits} bits, expected a lookup; make the kernel by KernelLibrary.conv2d")
-    layout = CodedWeights(step=step, tile=tile, steps=g.steps(step), codes=CodeRows(w.code_bits), lookup=lookup)
-    blocks = w.groups * -(-w.out_channels // w.groups // (tile.vecs * tile.lanes))
-    return replace(layout, streamed=g.pixels == 1, size=blocks * g.taps_h * g.taps_w * layout.tap_values)
+    return CodedWeights(codes=CodeRows(w.code_bits), lookup=lookup, **common)
 
 
 def step_geometry(w: Conv2DWorkload, step: ConvStep) -> ConvGeometry:

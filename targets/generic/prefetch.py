@@ -14,8 +14,9 @@ from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
 _LINE_BYTES = 64
-# Operands of llvm.prefetch: to be read, kept in the second level, data.
-_OPERANDS = (0, 2, 1)
+# Levels of cache, as llvm.prefetch names them.
+FIRST_LEVEL, SECOND_LEVEL = 3, 2
+_READ, _DATA = 0, 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ class Prefetch:
         return -(-self.block_bytes // _LINE_BYTES) + (self.block_bytes % _LINE_BYTES > 0)
 
 
-def prefetch(buffer: Expr, index: Expr) -> None:
+def prefetch(buffer: Expr, index: Expr, level: int = SECOND_LEVEL) -> None:
     """Emit: the line of buffer[index] is asked for."""
-    operands = [tirx.const(operand, "int32") for operand in _OPERANDS]
+    operands = [tirx.const(operand, "int32") for operand in (_READ, level, _DATA)]
     T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch.p0", tirx.address_of(buffer[index]), *operands))

@@ -1,6 +1,7 @@
 """Where a convolution kernel finds the vectors of weights that a run of steps multiplies: as they are, or as codes.
 
-A run is `unroll` steps; a tap of the kernel is a number of whole runs, and the rest of its steps as one shorter run.
+A run is `unroll` steps; a tap of the kernel is a number of whole runs, and the rest of its steps as one shorter run. Whole runs lie one
+after the other, or in streams where all weights come from memory.
 """
 
 from __future__ import annotations
@@ -8,26 +9,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
 from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.generic.code_lookup import CodeLookup
-from tvm_rsq.targets.generic.prefetch import prefetch
 from tvm_rsq.targets.generic.steps import ConvStep, vector
+from tvm_rsq.targets.generic.streams import Streams
 from tvm_rsq.targets.generic.tiles import VALUE_BYTES, Tile
 
-_AHEAD = 2048  # bytes: of 512 to 8192 the fastest for 16 and 32 MB of codes, 1.8 times int8's speed where none gave 1.4
+_STREAMS = 4  # at least, of codes: with fewer, the same bytes take 3 to 10 % longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainWeights:
-    """steps: of one tap"""
+    """steps: of one tap; streamed: whether all weights come from memory"""
 
     step: ConvStep
     tile: Tile
     steps: int
+    streamed: bool = False
 
     @property
     def unroll(self) -> int:
@@ -41,7 +42,7 @@ class PlainWeights:
     @property
     def tap_values(self) -> int:
         """Packed values of one tap in one channel block."""
-        return self.steps * self._size
+        return self.steps * self._vectors * self._part
 
     @property
     def value_bytes(self) -> int:
@@ -49,21 +50,39 @@ class PlainWeights:
 
     def load(self, weight: Expr, _table: Expr | None, tap: Expr, run: Expr | int, count: int) -> list[list[Expr]]:
         """The vectors of each of `count` steps of the run-th run, vecs x parts of them.   tap: index of the tap's first value"""
-        part = self.tile.lanes * self.step.depth
-        kind = vector(self.step.weight, part)
-        starts = [tap + (run * self.unroll + u) * self._size for u in range(count)]
-        return [[weight.vload([start + i * part], kind) for i in range(self.tile.vecs * self.step.parts)] for start in starts]
+        kind, vectors = vector(self.step.weight, self._part), self._vectors
+        if count == self.unroll and self._streams.pay:
+            self._streams.ask_ahead(weight, tap, run)
+            starts = self._streams.starts(tap, run)
+        else:
+            first = tap + run * self.unroll * vectors * self._part
+            starts = [first + i * self._part for i in range(count * vectors)]
+        found = [weight.vload([start], kind) for start in starts]
+        return [found[u * vectors : (u + 1) * vectors] for u in range(count)]
+
+    def arranged(self, packed: np.ndarray) -> np.ndarray:
+        """Weights in pack_conv's order, flat, as the kernel reads them, flat."""
+        return self._streams.arranged(packed.reshape(-1, self.steps * self._vectors, self._part)).reshape(-1)
 
     @property
-    def _size(self) -> int:
-        return self.tile.vecs * self.step.parts * self.tile.lanes * self.step.depth
+    def _streams(self) -> Streams:
+        runs = self.steps // self.unroll if self.streamed else 0
+        return Streams(count=self.unroll * self._vectors, runs=runs, size=self._part, value_bytes=self.value_bytes)
+
+    @property
+    def _vectors(self) -> int:
+        """Of one step."""
+        return self.tile.vecs * self.step.parts
+
+    @property
+    def _part(self) -> int:
+        """Weights in a vector."""
+        return self.tile.lanes * self.step.depth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodedWeights:
-    """steps: of one tap; codes: how they are packed; lookup: how the CPU looks them up; size: of all packed weights, in bytes
-
-    streamed  whether every byte is read once, and asked for ahead: from memory the CPU's own prefetching keeps too few lines under way
+    """steps: of one tap; codes: how they are packed; lookup: how the CPU looks them up; streamed: whether all weights come from memory
 
     Packed are (taps, rows, lanes * depth) bytes for each channel block. The vectors of a run are filled up to whole groups of
     `codes.vectors`; a run is as many steps as fill them without a rest, where a tap has so many.
@@ -75,12 +94,11 @@ class CodedWeights:
     codes: CodeRows
     lookup: CodeLookup
     streamed: bool = False
-    size: int = 0
 
     @property
     def unroll(self) -> int:
         unroll = self.tile.unroll
-        while unroll * self._vectors % self.codes.vectors:
+        while unroll * self._vectors % self.codes.vectors or (self.streamed and unroll * self._vectors < _STREAMS * self.codes.vectors):
             unroll += self.tile.unroll
         return max(1, min(unroll, self.steps))
 
@@ -99,15 +117,16 @@ class CodedWeights:
 
     def load(self, weight: Expr, table: Expr, tap: Expr, run: Expr | int, count: int) -> list[list[Expr]]:
         """As PlainWeights.load.   table: of codes.entries int8"""
-        start = tap + run * (self._groups(self.unroll) * self.codes.rows * self._lanes)
-        kind, wanted = vector("uint8", self._lanes), count * self._vectors
+        kind, group, wanted = vector("uint8", self._lanes), self.codes.rows * self._lanes, count * self._vectors
+        if count == self.unroll and self._streams.pay:
+            self._streams.ask_ahead(weight, tap, run)
+            starts = self._streams.starts(tap, run)
+        else:
+            first = tap + run * self._groups(self.unroll) * group
+            starts = [first + i * group for i in range(self._groups(count))]
         found: list[Expr] = []
-        for group in range(self._groups(count)):
-            at = start + group * self.codes.rows * self._lanes
-            if self.streamed:
-                for row in range(self.codes.rows):
-                    prefetch(weight, tirx.min(at + row * self._lanes + _AHEAD, self.size - self._lanes))
-            rows = [T.bind(weight.vload([at + row * self._lanes], kind)) for row in range(self.codes.rows)]
+        for start in starts:
+            rows = [T.bind(weight.vload([start + row * self._lanes], kind)) for row in range(self.codes.rows)]
             for codes in self.codes.unpack(rows, self._lanes)[: wanted - len(found)]:
                 weights = self.lookup.apply(table, self.codes.entries, codes, self._lanes)
                 if self.step.weight != "int8":
@@ -115,8 +134,8 @@ class CodedWeights:
                 found.append(T.bind(weights))
         return [found[u * self._vectors : (u + 1) * self._vectors] for u in range(count)]
 
-    def grouped(self, packed: np.ndarray) -> np.ndarray:
-        """Weights in PlainWeights' order, flat, as (groups, codes.vectors, lanes), filled up with zeros."""
+    def arranged(self, packed: np.ndarray) -> np.ndarray:
+        """Weights in pack_conv's order, flat, as (groups, codes.vectors, lanes) in the order in which the kernel reads groups."""
         taps = packed.reshape(-1, self.steps, self._vectors, self._lanes)
         whole = self.steps // self.unroll * self.unroll
         runs = [taps[:, s : s + self.unroll] for s in range(0, whole, self.unroll)]
@@ -125,8 +144,15 @@ class CodedWeights:
         for part in runs:
             vectors = part.reshape(len(part), -1, self._lanes)
             missing = self._groups(part.shape[1]) * self.codes.vectors - vectors.shape[1]
-            filled.append(np.pad(vectors, [(0, 0), (0, missing), (0, 0)]))
-        return np.concatenate(filled, axis=1).reshape(-1, self.codes.vectors, self._lanes)
+            groups = np.pad(vectors, [(0, 0), (0, missing), (0, 0)])
+            filled.append(groups.reshape(len(part), -1, self.codes.vectors, self._lanes))
+        groups = np.concatenate(filled, axis=1)
+        return self._streams.arranged(groups).reshape(-1, self.codes.vectors, self._lanes)
+
+    @property
+    def _streams(self) -> Streams:
+        runs = self.steps // self.unroll if self.streamed else 0
+        return Streams(count=self._groups(self.unroll), runs=runs, size=self.codes.rows * self._lanes, value_bytes=1)
 
     def _groups(self, count: int) -> int:
         return -(-count * self._vectors // self.codes.vectors)

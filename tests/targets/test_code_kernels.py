@@ -15,8 +15,8 @@ from test_conv2d import workloads
 
 from tvm_rsq.codebook.encode import codes
 from tvm_rsq.targets.code_rows import CODE_BITS, CodeRows
-from tvm_rsq.targets.generic.coded_space import waits_for_memory
 from tvm_rsq.targets.generic.library import GenericLibrary
+from tvm_rsq.targets.generic.streams import waits_for_memory
 from tvm_rsq.targets.generic.tiles import Tile
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.spec import TargetSpec
@@ -79,6 +79,8 @@ CORNERS = {
     "one step a tap": dict(height=6, width=6, in_channels=3, out_channels=40, kernel=(3, 3), padding=(1, 1, 1, 1)),
     "three steps a tap": dict(height=5, width=9, in_channels=12, out_channels=16, kernel=(3, 3)),
     "dense": dict(height=1, width=1, in_channels=130, out_channels=1000, kernel=(1, 1)),
+    "in streams": dict(height=1, width=1, in_channels=1030, out_channels=1100, kernel=(1, 1)),
+    "in streams, of taps": dict(height=3, width=3, in_channels=150, out_channels=800, kernel=(3, 3)),
     "dense of five": dict(height=1, width=1, in_channels=64, out_channels=5, kernel=(1, 1)),
     "depthwise": dict(height=9, width=9, in_channels=24, out_channels=24, kernel=(3, 3), groups=24),
     "groups": dict(height=5, width=5, in_channels=24, out_channels=60, kernel=(3, 3), padding=(1, 1, 1, 1), groups=3),
