@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for done, layer in enumerate(wanted, start=1):
             found += rows(layer, options.bits, spec, repeat=options.repeat, cold_bytes=int(options.cold_mb * _MB))
             print(f"{done} of {len(wanted)}  {layer.shape}", file=sys.stderr, flush=True)
-        Console(width=140).print(table(found))
+        Console(width=160).print(table(found))
         if options.json is not None:
             _write(options, found)
     except (tvm_rsq.Error, OSError) as error:
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def table(found: Sequence[Row]) -> Table:
     """What is printed."""
-    made = Table("layer", "bits", "codes become weights", "int8, us", "codes, us", "int8 / codes", "of copy bandwidth", "kernel")
+    made = Table("layer", "bits", "codes become weights", "int8, us", "codes, us", "int8 / codes", "of a copy", "of reading", "kernel")
     for row in found:
-        fraction = "" if row.bandwidth_fraction is None else f"{row.bandwidth_fraction:.2f}"
+        fractions = ["" if each is None else f"{each:.2f}" for each in (row.bandwidth_fraction, row.read_fraction)]
         made.add_row(
             row.shape, str(row.bits), "at loading" if row.at == "load" else "in the kernel", f"{row.int8_us:.1f}", f"{row.codebook_us:.1f}",
-            f"{row.speedup_over_int8:.2f}", fraction, row.kernel,
+            f"{row.speedup_over_int8:.2f}", *fractions, row.kernel,
         )  # fmt: skip
     return made
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-import numpy as np
 import tvm
 from tvm.ir import IRModule
 
 from scripts.codebook_speed.layers import Layer
+from scripts.codebook_speed.memory import Copy, Read
 from scripts.turns import bound_in_turns
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.generic.tiles import Tile
@@ -23,7 +23,7 @@ from tvm_rsq.tuning.kernel_arguments import kernel_arguments
 
 _SLICE_S = 3e-3  # one sample takes so long, or one call
 _CHOICES = 4  # of each kernel: the best of so many counts, as tuning would find it
-_INT8, _COPY = "int8", "copy"
+_INT8, _COPY, _READ = "int8", "copy", "read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,9 @@ class Row:
     """One layer at so many bits.   speedup_over_int8: median of turns of int8's time / the codes'; the best choice of tiles for both
 
     at  "kernel": codes are looked up in the kernel; "load": they are expanded when the library is loaded, and the kernel is int8's own
-    bandwidth_fraction  bytes of weights read a second, over the bytes that a copy reads and writes a second; of memory-bound layers
+    bandwidth_fraction  of memory-bound layers: bytes of weights read a second, over the bytes that are copied a second. A copy moves each
+                        twice, to and fro: of what the memory moves for it, this is twice the fraction
+    read_fraction       over the bytes a second of a loop that reads and adds up, which is all that a core gets from memory
     """
 
     kind: str
@@ -42,6 +44,7 @@ class Row:
     codebook_us: float
     speedup_over_int8: float
     bandwidth_fraction: float | None
+    read_fraction: float | None
     kernel: str
 
 
@@ -53,17 +56,19 @@ def rows(layer: Layer, bits: Sequence[int], spec: TargetSpec, *, repeat: int, co
     calls |= {f"kernel {n}": made.sample_us for n, made in coded.items()}
     calls["load"] = plain.sample_us  # expanded weights are int8 weights, for the same kernel
     if layer.kind == "dense_memory_bound":
-        calls[_COPY] = _Copy(cold_bytes).sample_us
+        size = cold_bytes // 512 * 512
+        calls |= {_COPY: Copy(size).sample_us, _READ: Read(size, spec).sample_us}
     times = bound_in_turns(calls, repeat)
     found = []
     for n in bits:
         for at, name, made in (("kernel", f"kernel {n}", coded[n]), ("load", "load", plain)):
             read = made.weight_bytes / median(times[name])
-            fraction = read / (2 * cold_bytes / median(times[_COPY])) if _COPY in times else None
+            of_copy, of_reading = (read / (cold_bytes / median(times[by])) if by in times else None for by in (_COPY, _READ))
             found.append(
                 Row(
                     kind=layer.kind, shape=layer.shape, bits=n, at=at, int8_us=median(times[_INT8]), codebook_us=median(times[name]),
-                    speedup_over_int8=_speedup(times, name), bandwidth_fraction=fraction, kernel=made.kernel.name,
+                    speedup_over_int8=_speedup(times, name), bandwidth_fraction=of_copy,
+                    read_fraction=of_reading, kernel=made.kernel.name,
                 )
             )  # fmt: skip
     return found
@@ -75,7 +80,7 @@ def _speedup(times: Mapping[str, Sequence[float]], name: str) -> float:
 
 def _looked_up(w: Conv2DWorkload, bits: int, spec: TargetSpec, cold_bytes: int) -> _Cold:
     coded = replace(w, code_bits=bits)
-    own = [choice for choice in spec.library.conv2d_space(coded) if isinstance(choice, Tile) and choice.codes == "kernel"]
+    own = [choice for choice in spec.library.conv2d_space(coded) if isinstance(choice, Tile) and choice.codes != "load"]
     return _fastest(coded, spec, own[:_CHOICES], cold_bytes)
 
 
@@ -110,14 +115,3 @@ class _Cold:
             self._function(*arguments)
         return (time.perf_counter_ns() - begun) / 1e3 / self._number
 
-
-class _Copy:
-    """`size` bytes from here to there."""
-
-    def __init__(self, size: int) -> None:
-        self._source, self._target = np.ones(size, np.uint8), np.zeros(size, np.uint8)
-
-    def sample_us(self) -> float:
-        begun = time.perf_counter_ns()
-        np.copyto(self._target, self._source)
-        return (time.perf_counter_ns() - begun) / 1e3

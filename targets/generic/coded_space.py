@@ -1,5 +1,5 @@
 """What a convolution whose weights are codes may be computed with: any way that plain weights may, and kernels that look the codes up
-themselves.
+themselves, in registers or a channel block at a time.
 
 Untuned, that is where a layer has one pixel and more weights than caches hold: then it waits for memory, and fewer bytes are less
 time. Elsewhere looking codes up costs what it saves, and a tuner has to find out.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.generic.streams import waits_for_memory
@@ -18,7 +19,11 @@ from tvm_rsq.targets.workload import Conv2DWorkload
 
 def coded_choices(w: Conv2DWorkload, plain: Sequence[Choice]) -> tuple[Choice, ...]:
     """The untuned one first.   plain: of the same workload with plain weights"""
-    own = [replace(choice, codes="kernel") for choice in plain if isinstance(choice, Tile)]
-    both = (own, plain) if waits_for_memory(w) else (plain[:1], own, plain[1:])
-    return tuple(choice for choices in both for choice in choices)
-
+    tiles = [choice for choice in plain if isinstance(choice, Tile)]
+    in_registers = [replace(tile, codes="kernel") for tile in tiles]
+    if waits_for_memory(w):
+        return (*in_registers, *plain)
+    several = w.batch * w.out_height * w.out_width > 1
+    by_block = [replace(tile, codes="block", outer="channels") for tile in tiles if several]
+    own = [choice for pair in zip_longest(by_block, in_registers) for choice in pair if choice]
+    return tuple(dict.fromkeys([*plain[:1], *own, *plain[1:]]))

@@ -50,7 +50,7 @@ class GenericLibrary(ElementwiseKernels):
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
         if w.code_bits:
             return self._coded(w, choice or self.conv2d_space(w)[0])
-        if isinstance(choice, Tile) and choice.codes == "kernel":
+        if isinstance(choice, Tile) and choice.codes != "load":
             raise ValueError(f"choice {choice} looks codes up, and the weights of {w} are none; take one of conv2d_space")
         if w.is_depthwise:
             _fits(w, choice, DepthwiseTile)

@@ -45,7 +45,8 @@ class Tile:
     span     what the pixels of a tile are cut from: one "row", or the whole "image" (all rows of all images, one after the other)
     unroll   steps that the innermost loop takes at a time
     prefetch  whether the loop asks for the weights of the next channel block (generic/prefetch.py)
-    codes    where weights that are codes become weights: when the library is loaded ("load"), or in the loop ("kernel")
+    codes    where weights that are codes become weights: when the library is loaded ("load"), in the kernel's registers ("kernel"), or a
+             channel block of them at a time ("block")
     """
 
     step: str
@@ -57,7 +58,7 @@ class Tile:
     span: Literal["row", "image"] = "row"
     unroll: int = 1
     prefetch: bool = False
-    codes: Literal["load", "kernel"] = "load"
+    codes: Literal["load", "kernel", "block"] = "load"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,9 +40,14 @@ class PlainWeights:
         return self.step.weight
 
     @property
+    def lanes(self) -> int:
+        """Weights in a vector."""
+        return self.tile.lanes * self.step.depth
+
+    @property
     def tap_values(self) -> int:
         """Packed values of one tap in one channel block."""
-        return self.steps * self._vectors * self._part
+        return self.steps * self._vectors * self.lanes
 
     @property
     def value_bytes(self) -> int:
@@ -50,34 +55,29 @@ class PlainWeights:
 
     def load(self, weight: Expr, _table: Expr | None, tap: Expr, run: Expr | int, count: int) -> list[list[Expr]]:
         """The vectors of each of `count` steps of the run-th run, vecs x parts of them.   tap: index of the tap's first value"""
-        kind, vectors = vector(self.step.weight, self._part), self._vectors
+        kind, vectors = vector(self.step.weight, self.lanes), self._vectors
         if count == self.unroll and self._streams.pay:
             self._streams.ask_ahead(weight, tap, run)
             starts = self._streams.starts(tap, run)
         else:
-            first = tap + run * self.unroll * vectors * self._part
-            starts = [first + i * self._part for i in range(count * vectors)]
+            first = tap + run * self.unroll * vectors * self.lanes
+            starts = [first + i * self.lanes for i in range(count * vectors)]
         found = [weight.vload([start], kind) for start in starts]
         return [found[u * vectors : (u + 1) * vectors] for u in range(count)]
 
     def arranged(self, packed: np.ndarray) -> np.ndarray:
         """Weights in pack_conv's order, flat, as the kernel reads them, flat."""
-        return self._streams.arranged(packed.reshape(-1, self.steps * self._vectors, self._part)).reshape(-1)
+        return self._streams.arranged(packed.reshape(-1, self.steps * self._vectors, self.lanes)).reshape(-1)
 
     @property
     def _streams(self) -> Streams:
         runs = self.steps // self.unroll if self.streamed else 0
-        return Streams(count=self.unroll * self._vectors, runs=runs, size=self._part, value_bytes=self.value_bytes)
+        return Streams(count=self.unroll * self._vectors, runs=runs, size=self.lanes, value_bytes=self.value_bytes)
 
     @property
     def _vectors(self) -> int:
         """Of one step."""
         return self.tile.vecs * self.step.parts
-
-    @property
-    def _part(self) -> int:
-        """Weights in a vector."""
-        return self.tile.lanes * self.step.depth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,8 +96,8 @@ def test_corners(target, bits, corner):
     w = Conv2DWorkload(batch=1, input_zero_point=7, code_bits=bits, epilogue=Epilogue(per_channel=True), **CORNERS[corner])
     a, book = coded_arguments(w, np.random.default_rng(1))
     space = spec.library.conv2d_space(w)
-    looked_up = [choice for choice in space if isinstance(choice, Tile) and choice.codes == "kernel"]
-    for choice in [space[0], *looked_up[:1], *(replace(c, unroll=3) for c in looked_up[:1])]:
+    looked_up = list({choice.codes: choice for choice in reversed(space) if isinstance(choice, Tile) and choice.codes != "load"}.values())
+    for choice in [space[0], *looked_up, *(replace(c, unroll=3) for c in looked_up)]:
         np.testing.assert_array_equal(run_coded(spec, w, a, book, spec.library.conv2d(w, choice)), expected(w, a))
 
 
@@ -126,6 +126,17 @@ def test_untuned_kernels_look_codes_up_where_they_wait_for_memory():
     assert waits_for_memory(dense) and library.conv2d(dense).codes and library.conv2d(dense).name.endswith("_codes4")
     for other in (replace(dense, batch=4), replace(dense, out_channels=64), replace(dense, height=7, width=7)):
         assert not waits_for_memory(other) and library.conv2d(other).expanded == 4
+
+
+def test_a_block_of_weights_is_in_memory_of_its_own_and_codes_of_the_next_are_asked_for():
+    library = spec_that_runs_here("llvm").library
+    w = Conv2DWorkload(batch=1, height=14, width=14, in_channels=256, out_channels=256, kernel=(3, 3), padding=(1,) * 4, code_bits=4)
+    choice = next(c for c in library.conv2d_space(w) if isinstance(c, Tile) and c.codes == "block")
+    kernel = library.conv2d(w, choice)
+    script = kernel.prim_func.script()
+    block = choice.vecs * choice.lanes * 9 * 256
+    assert kernel.name.endswith("_blocks4") and f"alloc_buffer(({block},), \"int8\"" in script and "llvm.prefetch" in script
+    assert not any(c.codes == "block" for c in library.conv2d_space(replace(w, height=1, width=1)) if isinstance(c, Tile))
 
 
 def test_a_cpu_that_is_not_known_gathers_bytes():
