@@ -16,49 +16,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 
-from tvm_rsq.calibration_set import CalibrationSet
-from tvm_rsq.executor import Executor
-from tvm_rsq.layer_facts import Candidate, LayerFacts
-from tvm_rsq.layer_plans import fitted
-from tvm_rsq.plan import TensorQuant
-from tvm_rsq.progress import ProgressCallback, silent
-from tvm_rsq.sensitivity import measure
+from tvm_rsq.plan import GridTrial
 
 EIGHT = 8
 
 
-def keep_eight_bits(
-    facts: Sequence[LayerFacts], share: float, tensors: Mapping[str, TensorQuant], calibration: CalibrationSet, *, executor: Executor,
-    base: Mapping[str, Candidate], learned: bool = False, progress: ProgressCallback = silent,
-) -> dict[str, str]:  # fmt: skip
-    """Layer -> why, a phrase for the report, of the layers that are to keep 8 bits, in execution order.
+def most_gained(trials: Mapping[str, Sequence[GridTrial]], sizes: Mapping[str, int], room: float) -> dict[str, str]:
+    """Layer -> why, a phrase for the report, of the layers that are to keep 8 bits.
 
-    facts  of all layers, with the few bits
-    share  of all weights of quantized layers, from 0 to 1
-    base   how the layers that may be chosen are computed otherwise
-    learned  whether their roundings will be
+    trials  of each layer, at the few bits and at 8
+    sizes   weights of each layer; room: for so many of them
     """
-    quantized = [layer for layer in facts if not layer.in_float]
-    room = share * sum(layer.weight.size for layer in quantized)
-    low = [layer for layer in quantized if layer.name in base and layer.bits < EIGHT and layer.weight.size <= room]
-    if not low:
-        return {}
-    sizes = {layer.name: layer.weight.size for layer in low}
-    if learned:
-        taken = _chosen(dict.fromkeys(sizes, 1.0), sizes, room)
-        return {layer.name: f"8 bits, not {layer.bits}: one of the smallest layers" for layer in low if layer.name in taken}
-    trials = {}
-    for layer in low:
-        uniform = replace(base[layer.name], nonuniform=False)
-        eight = replace(layer, bits=EIGHT)
-        ways = [(layer, fitted(layer, base[layer.name], tensors)[:2]), (eight, fitted(eight, uniform, tensors)[:2])]
-        trials[layer.name] = [partial(way.real, way.integers(candidate, grid), grid) for way, (candidate, grid) in ways]
-    found = measure(executor.model, calibration, tensors, trials, executor=executor, progress=progress)
-    gains = _chosen({name: gain(*pair) for name, pair in found.items()}, sizes, room)
-    return {layer.name: why(layer.bits, gains[layer.name]) for layer in low if layer.name in gains}
+    gains = {name: gain(few.kl, eight.kl) for name, (few, eight) in trials.items()}
+    chosen = _chosen(gains, sizes, room)
+    return {name: why(trials[name][0].bits, chosen[name]) for name in trials if name in chosen}
+
+
+def smallest(bits: Mapping[str, int], sizes: Mapping[str, int], room: float) -> dict[str, str]:
+    """As `most_gained`, of layers whose roundings will be learned.   bits: of each layer, few"""
+    chosen = _chosen(dict.fromkeys(sizes, 1.0), sizes, room)
+    return {name: f"8 bits, not {bits[name]}: one of the smallest layers" for name in bits if name in chosen}
 
 
 def gain(few: float, eight: float) -> float:

@@ -94,6 +94,9 @@ class QuantConfig:
     """What to quantize to.
 
     weight_bits, activation_bits  4, 6 or 8; weights 3, too
+    average_bits, most_divergence  instead of weight_bits, each layer has 3, 4, 6 or 8: so many in the mean over all weights, codebooks
+                  counted, with the least divergence; or as few as possible while the network diverges by so many nats at most on the
+                  calibration data (see mixed_bits)
     eight_bit_share  of all weights, 0 to 1: layers that hold no more than that together keep 8 bits where weight_bits is less, those that
                   gain the most for their size, or the smallest where roundings are learned (see choose_bits)
     scheme        "per_tensor", "per_channel", or "hybrid": per-tensor where it costs next to nothing
@@ -120,6 +123,8 @@ class QuantConfig:
     """
 
     weight_bits: int = 8
+    average_bits: float | None = None
+    most_divergence: float | None = None
     activation_bits: int = 8
     eight_bit_share: float = 0.05
     scheme: Scheme = "hybrid"
@@ -153,7 +158,8 @@ class QuantConfig:
         least = self.codebook_error
         _require(least in ("weight", "output"), f"codebook_error is {least!r}, expected weight or output")
         few = "codebooks are of 3, 4 or 6 bits; use weight_bits=4"
-        _require(not self.nonuniform or self.weight_bits < 8, f"nonuniform=True with weight_bits=8, and {few}")
+        _require(not self.nonuniform or self.low, f"nonuniform=True with weight_bits=8, and {few}")
+        self._check_mixed()
         check_effort(self.effort)
         _require(_number(self.budget) and self.budget >= 0, f"budget is {self.budget!r}, expected a fraction of at least 0, such as 0.02")
         for name, choices in _CHOICES.items():
@@ -177,6 +183,24 @@ class QuantConfig:
             _require(fits, f"override {key!r} is {value!r}, expected layer name -> LayerOverride or its text such as 'per_channel'")
         parsed = {k: LayerOverride.parse(v) if isinstance(v, str) else v for k, v in self.overrides.items()}
         object.__setattr__(self, "overrides", parsed)
+
+    def _check_mixed(self) -> None:
+        average, most = self.average_bits, self.most_divergence
+        _require(average is None or (_number(average) and 3 <= average <= 8), f"average_bits is {average!r}, expected a number from 3 to 8")
+        positive = most is None or (_number(most) and most > 0)
+        _require(positive, f"most_divergence is {most!r}, expected a positive number of nats, such as 0.05")
+        _require(average is None or most is None, "average_bits and most_divergence are both given, expected one of them")
+        _require(not self.mixed or self.weight_bits == 8, f"weight_bits={self.weight_bits} with bits that differ by layer; leave it out")
+
+    @property
+    def mixed(self) -> bool:
+        """Whether layers have different bits."""
+        return self.average_bits is not None or self.most_divergence is not None
+
+    @property
+    def low(self) -> bool:
+        """Whether weights have fewer than 8 bits, or may have."""
+        return self.mixed or self.weight_bits < 8
 
     def replace(self, **changes: object) -> QuantConfig:
         """This configuration with some fields changed."""

@@ -20,7 +20,6 @@ from tvm_rsq.bias_correction import correct_biases
 from tvm_rsq.bias_correction_analytic import CorrectedBiases, correct_biases_analytically
 from tvm_rsq.calibration_doubts import calibration_doubts
 from tvm_rsq.calibration_set import CalibrationSet
-from tvm_rsq.choose_bits import EIGHT
 from tvm_rsq.config import QuantConfig
 from tvm_rsq.equalize import equalize
 from tvm_rsq.errors import ConfigError
@@ -70,7 +69,7 @@ def decide(
     ready = equalize(deploy, statistics, calibration, chosen.equalization)
     model = ready.model
     plan = make_plan(model, calibration, config, progress, timed=timed, statistics=ready.statistics)
-    notes = [*calibration_doubts(calibration), *ready.notes, *_without_effect(config, calibration, chosen, model, plan)]
+    notes = [*calibration_doubts(calibration), *ready.notes, *plan.notes, *_without_effect(config, calibration, chosen, model, plan)]
     start = _start(plan, calibration) if chosen.rounding in LEARNED else chosen.rounding
     adjusted = _rounded(model, plan, calibration, start)
     progress(Progress(stage="rounding", done=1, total=1))
@@ -121,11 +120,12 @@ def _without_effect(config: QuantConfig, calibration: CalibrationSet, chosen: Re
     found = []
     quantized = {layer.name: model.params[layer.name].size for layer in plan.layers if layer.scheme != "float"}
     share = config.eight_bit_share
-    if config.weight_bits < EIGHT and quantized and 0 < share * sum(quantized.values()) < min(quantized.values()):
+    if not config.mixed and config.low and quantized and 0 < share * sum(quantized.values()) < min(quantized.values()):
         least = min(quantized.values()) / sum(quantized.values())
         found.append(f"eight_bit_share {share:g} has no effect: the smallest layer has {least:.2g} of all weights")
-    if config.weight_bits == EIGHT and share != QuantConfig().eight_bit_share:
-        found.append(f"eight_bit_share {share:g} has no effect: weight_bits is 8")
+    if (config.mixed or not config.low) and share != QuantConfig().eight_bit_share:
+        why = "every layer has bits of its own" if config.mixed else "weight_bits is 8"
+        found.append(f"eight_bit_share {share:g} has no effect: {why}")
     if config.codebook_error == "output" and not any(layer.codebook for layer in plan.layers):
         found.append("codebook_error output has no effect: no layer has a codebook")
     if config.effort == "best" and calibration.source == "real" and chosen.rounding not in LEARNED:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tvm_rsq.layer_facts import Candidate, LayerFacts
-from tvm_rsq.plan import Alternative, LayerPlan, TensorQuant
+from tvm_rsq.plan import Alternative, GridTrial, LayerPlan, TensorQuant
 from tvm_rsq.uniform import nmse
 from tvm_rsq.weight_grid import WeightGrid
 
@@ -23,6 +23,7 @@ class Decision:
     kl_per_channel: float | None = None
     time_us: float | None = None
     considered: tuple[Alternative, ...] = ()
+    grids: tuple[GridTrial, ...] = ()
 
 
 def layer_plan(layer: LayerFacts, decision: Decision, tensors: Mapping[str, TensorQuant]) -> LayerPlan:
@@ -40,7 +41,8 @@ def layer_plan(layer: LayerFacts, decision: Decision, tensors: Mapping[str, Tens
         scheme=candidate.scheme, weight_scale=tuple(float(s) for s in grid.scale), weight_bits=layer.bits, weight_nmse=error,
         codebook=() if grid.books is None else tuple(tuple(book) for book in grid.books.tolist()),
         weight_bytes=-(-layer.weight.size * layer.bits // 8), requantize=candidate.requantize, accumulate16=candidate.accumulate16,
-        time_us=decision.time_us, considered=decision.considered, reason=", ".join(filter(None, (decision.reason, lost))), **common,
+        time_us=decision.time_us, considered=decision.considered, grids=decision.grids,
+        reason=", ".join(filter(None, (decision.reason, lost))), **common,
     )  # type: ignore[arg-type]  # fmt: skip
 
 

@@ -46,6 +46,23 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GridTrial:
+    """One grid that a layer's weights might be stored on.
+
+    bits, codebook  of its 2^bits levels, whether they are a codebook's
+    weight_nmse     mean((w - w_q)^2) / mean(w^2), rounded to nearest
+    weight_bytes    of the codes and the codebook
+    kl              KL(FP32 || this layer alone quantized so) in nats
+    """
+
+    bits: int
+    codebook: bool
+    weight_nmse: float
+    weight_bytes: int
+    kl: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerPlan:
     """What one convolution or dense layer became, and why.
 
@@ -66,6 +83,7 @@ class LayerPlan:
     accumulate16         0, or the block length 1, 2, 4 for which the weights keep the promise of Conv2DWorkload.accumulate16
     time_us              of its kernel on the target as measured for this decision, None without a target
     considered           what it was chosen from
+    grids                what its weights' grid was chosen from, where it was
     reason               one phrase
     """
 
@@ -85,6 +103,7 @@ class LayerPlan:
     codebook: tuple[tuple[int, ...], ...] = ()
     time_us: float | None = None
     considered: tuple[Alternative, ...] = ()
+    grids: tuple[GridTrial, ...] = ()
     reason: str = ""
 
     def __post_init__(self) -> None:
@@ -199,7 +218,9 @@ class QuantPlan:
 def _layer(record: Mapping[str, Any]) -> LayerPlan:
     considered = tuple(Alternative(**_measured(alternative)) for alternative in record.get("considered", ()))
     codebook = tuple(tuple(book) for book in record.get("codebook", ()))
-    return LayerPlan(**{**_measured(record), "weight_scale": tuple(record["weight_scale"]), "considered": considered, "codebook": codebook})
+    grids = tuple(GridTrial(**_measured(trial)) for trial in record.get("grids", ()))
+    made = {"weight_scale": tuple(record["weight_scale"]), "considered": considered, "codebook": codebook, "grids": grids}
+    return LayerPlan(**{**_measured(record), **made})
 
 
 def fits_grid(book: Sequence[int]) -> bool:

@@ -14,8 +14,7 @@ from functools import partial
 from tvm_rsq.calibration import calibrate
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.candidates import usable_levers
-from tvm_rsq.choose_bits import EIGHT, keep_eight_bits
-from tvm_rsq.choose_codebooks import choose_codebooks
+from tvm_rsq.choose_grids import GridChoice, Grids
 from tvm_rsq.choose_schemes import allowance, choose
 from tvm_rsq.config import QuantConfig
 from tvm_rsq.layer_facts import Candidate, LayerFacts, layer_facts
@@ -69,9 +68,8 @@ class _Planner:
         self.islands = find_islands(self.view, {name for name, override in self.said.items() if override.scheme == "float"})
         self.own_bits = self._own_bits()
         self.origin = origins(self.view, self.islands, self.own_bits)
-        self.kept: dict[str, str] = {}  # at 8 bits where the rest has fewer -> why
-        self.coded: dict[str, str] = {}  # with a codebook -> why
         self.facts = self._facts()
+        self.grids = Grids(bits={layer.name: layer.bits for layer in self.facts})
         instant = config.effort == "instant"
         self.judged = affordable(calibration, sum(layer.macs for layer in self.facts)) if instant else calibration
 
@@ -81,19 +79,11 @@ class _Planner:
         if self.config.codebook_error == "output" and (self.config.nonuniform or any(word.grid for word in self.said.values())):
             importance = weight_importance(self.executor, self.judged, self.facts)
             self.facts = tuple(replace(layer, importance=importance[layer.name]) for layer in self.facts)
-        self.coded = choose_codebooks(
-            self.facts, self.said, tensors, self.judged, executor=self.executor, base=base, wherever=self.config.nonuniform,
-            squant=self.recipe.rounding == "squant", progress=self.progress,
-        )  # fmt: skip
-        if self.config.weight_bits < EIGHT and self.config.eight_bit_share > 0:
-            silent_on = [layer for layer in self.facts if self._word(layer.name).weight_bits is None and not self._word(layer.name).grid]
-            base = {layer.name: self._fixed(layer).candidate for layer in silent_on}
-            self.kept = keep_eight_bits(
-                self.facts, self.config.eight_bit_share, tensors, self.judged, executor=self.executor, base=base,
-                learned=self.recipe.rounding in LEARNED, progress=self.progress,
-            )  # fmt: skip
-            self.facts = tuple(replace(layer, bits=EIGHT) if layer.name in self.kept else layer for layer in self.facts)
-            self.coded = {name: why for name, why in self.coded.items() if name not in self.kept}
+        self.grids = GridChoice(
+            facts=self.facts, said=self.said, base=base, tensors=tensors, calibration=self.judged, executor=self.executor,
+            config=self.config, squant=self.recipe.rounding == "squant", learned=self.recipe.rounding in LEARNED, progress=self.progress,
+        ).made()  # fmt: skip
+        self.facts = tuple(replace(layer, bits=self.grids.bits[layer.name]) for layer in self.facts)
         found: LeverPlan | None = None
         if self.config.scheme != "hybrid":
             decisions = {layer.name: self._fixed(layer) for layer in self.facts}
@@ -106,7 +96,7 @@ class _Planner:
         return self._plan(tensors, decisions, found)
 
     def _plan(self, tensors: Mapping[str, TensorQuant], decisions: Mapping[str, Decision], found: LeverPlan | None) -> QuantPlan:
-        layers = tuple(layer_plan(layer, self._with_bits(layer, decisions[layer.name]), tensors) for layer in self.facts)
+        layers = tuple(layer_plan(layer, self._with_grid(layer, decisions[layer.name]), tensors) for layer in self.facts)
         log.info("%d layers: %s", len(layers), {scheme: sum(layer.scheme == scheme for layer in layers) for scheme in LAYER_SCHEMES})
         config, calibration = self.config, self.calibration
         frontier = {"target": self.timed.name, "frontier": [asdict(point) for point in found.frontier]} if found and self.timed else {}
@@ -116,14 +106,15 @@ class _Planner:
             tensors=tensors,
             float_islands=_float_islands(self.view, self.islands),
             provenance={
-                "scheme": config.scheme, "weight_bits": config.weight_bits, "activation_bits": config.activation_bits,
+                "scheme": config.scheme, "weight_bits": None if config.mixed else config.weight_bits, "average_bits": config.average_bits,
+                "most_divergence": config.most_divergence, "activation_bits": config.activation_bits,
                 "eight_bit_share": config.eight_bit_share, "nonuniform": config.nonuniform,
                 "codebook_error": config.codebook_error, "augment": config.augment,
                 "budget": config.budget, "levers": config.levers if isinstance(config.levers, str) else list(config.levers),
                 "requantize": config.requantize, "range_method": config.range_method, "effort": config.effort, "seed": config.seed,
                 **asdict(self.recipe),
                 "calibration_source": calibration.source, "calibration_samples": len(calibration), "judged_samples": len(self.judged),
-                "calibration_notes": list(calibration.notes), **frontier,
+                "calibration_notes": list(calibration.notes), "notes": list(self.grids.notes), **frontier,
             },
         )  # fmt: skip
 
@@ -131,9 +122,9 @@ class _Planner:
         bits = {layer.name: self._word(layer.name).weight_bits or self.config.weight_bits for layer in self.executor.layers}
         return layer_facts(self.model, self.executor, self.view, self.islands, bits, mse=self.recipe.weight_range == "mse")
 
-    def _with_bits(self, layer: LayerFacts, decision: Decision) -> Decision:
-        reasons = [decision.reason, *(why[layer.name] for why in (self.coded, self.kept) if layer.name in why)]
-        return replace(decision, reason="; ".join(reasons))
+    def _with_grid(self, layer: LayerFacts, decision: Decision) -> Decision:
+        why = self.grids.why.get(layer.name, ())
+        return replace(decision, reason="; ".join((decision.reason, *why)), grids=self.grids.trials.get(layer.name, ()))
 
     def _word(self, layer: str) -> LayerOverride:
         return self.said.get(layer, LayerOverride())
@@ -145,7 +136,7 @@ class _Planner:
             scheme=said.scheme or scheme,  # type: ignore[arg-type]
             requantize=said.requantize or self.config.requantize,
             accumulate16=said.accumulate16 or 0,
-            nonuniform=layer.name in self.coded and layer.bits < EIGHT,
+            nonuniform=layer.name in self.grids.codebooks,
         )
 
     def _fixed(self, layer: LayerFacts) -> Decision:

@@ -33,7 +33,7 @@ class Recipe:
 def recipe(config: QuantConfig, source: str, batch_norms: bool = True) -> Recipe:
     """source: of the calibration set; batch_norms: whether the network has any"""
     analytic = source == "statistics" and batch_norms
-    low, noise = config.weight_bits < 8, is_noise(source, batch_norms)
+    low, noise = config.low, is_noise(source, batch_norms)
     weight_range: WeightRange = "mse" if low else "min_max"
     equalization: Equalization = "none" if noise else "outlying" if low else "activations"
     rounding: Rounding = "squant"
