@@ -8,7 +8,7 @@ bits  vectors  rows    byte i of each row holds, the lowest bits first, code i o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -70,11 +70,29 @@ class CodeRows:
         def const(value: int) -> Expr:
             return tirx.const(value, dtype)
 
+        def field(row: Expr, at: int, count: int) -> Expr:
+            part = row >> const(at) if at else row
+            return part if at + count == 8 else part & const(2**count - 1)
+
+        return self._joined(rows, field, const)
+
+    def unpack_words(self, rows: Sequence[Expr]) -> list[Expr]:
+        """As `unpack`, four lanes side by side in the bytes of a uint32, for machines whose registers have no lanes."""
+
+        def const(value: int) -> Expr:
+            return tirx.const(value, "uint32")
+
+        def field(row: Expr, at: int, count: int) -> Expr:
+            # What a byte's neighbour shifted into it is masked off, also above its highest field.
+            return (row >> const(at) if at else row) & const((2**count - 1) * 0x01010101)
+
+        return self._joined(rows, field, const)
+
+    def _joined(self, rows: Sequence[Expr], field: Callable[[Expr, int, int], Expr], const: Callable[[int], Expr]) -> list[Expr]:
+        """The codes of every vector.   field(row, at, count): `count` bits of a row, from bit `at` on, moved to the lowest ones"""
         found: list[Expr | None] = [None] * self.vectors
         for place, low, count, row, at in _FIELDS[self.bits]:
-            part = rows[row] >> const(at) if at else rows[row]
-            if at + count < 8:
-                part = part & const(2**count - 1)
+            part = field(rows[row], at, count)
             if low:
                 part = part << const(low)
             found[place] = part if found[place] is None else found[place] | part
