@@ -54,15 +54,17 @@ def within_divergence(
         return best, reached
     nats = math.fsum(max(value for value in values if math.isfinite(value)) for values in cost.values())
     cheapest = math.fsum(min(values) for values in cost.values())
-    low, high = math.log(_LEAST), 0.0
-    for _ in range(_STEPS if nats > 0 else 0):
-        middle = (low + high) / 2
+    low, high, middle = math.log(_LEAST), 0.0, 0.0  # the largest room first: it may be enough
+    for _ in range(_STEPS if nats > 0 else 1):
         chosen = _least(trials, _bytes(trials), cost, cheapest + math.exp(middle) * nats)
         found = divergence(chosen)
         if found <= most:
             best, reached, low = chosen, found, middle
         else:
             high = middle
+        if low == high:
+            break
+        middle = (low + high) / 2
     return best, reached
 
 

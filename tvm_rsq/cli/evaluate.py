@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from tvm_rsq.model import Model
 
 _OF_QUANTIZATION = (
-    "batch", "weight_bits", "activation_bits", "scheme", "budget", "range_method", "rounding", "augment", "weight_range", "equalization",
-    "eight_bit_share", "nonuniform", "bias_correction", "override", "calibration", "source", "seed", "effort", "time_limit",
+    "batch", "weight_bits", "average_bits", "most_divergence", "activation_bits", "scheme", "budget", "range_method", "rounding",
+    "augment", "weight_range", "equalization", "eight_bit_share", "nonuniform", "codebook_error", "bias_correction", "override",
+    "calibration", "source", "seed", "effort", "time_limit",
 )  # fmt: skip
 
 
@@ -39,6 +40,8 @@ def evaluate(
     ] = None,
     batch: options.Batch = None,
     weight_bits: options.WeightBits = options.DEFAULTS.weight_bits,
+    average_bits: options.AverageBits = None,
+    most_divergence: options.MostDivergence = None,
     activation_bits: options.ActivationBits = options.DEFAULTS.activation_bits,
     scheme: options.SchemeOption = options.DEFAULTS.scheme,
     budget: options.Budget = options.DEFAULTS.budget,
@@ -48,6 +51,7 @@ def evaluate(
     weight_range: options.WeightRangeOption = options.DEFAULTS.weight_range,
     eight_bit_share: options.EightBitShare = options.DEFAULTS.eight_bit_share,
     nonuniform: options.Nonuniform = options.DEFAULTS.nonuniform,
+    codebook_error: options.CodebookError = options.DEFAULTS.codebook_error,
     equalization: options.EqualizationOption = options.DEFAULTS.equalization,
     bias_correction: options.BiasCorrectionOption = options.DEFAULTS.bias_correction,
     override: options.Overrides = None,
@@ -67,7 +71,8 @@ def evaluate(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
         rounding=rounding, augment=augment, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
-        eight_bit_share=eight_bit_share, nonuniform=nonuniform, calibration=calibration, source=source,
+        eight_bit_share=eight_bit_share, nonuniform=nonuniform, average_bits=average_bits, most_divergence=most_divergence,
+        codebook_error=codebook_error, calibration=calibration, source=source,
     )  # fmt: skip
     network = read_model(model)
     inputs = read_inputs(input_)

@@ -30,6 +30,19 @@ ReportOption = Annotated[
 ]
 
 WeightBits = Annotated[int, typer.Option(metavar="3|4|6|8", rich_help_panel=_QUANTIZATION, help="Bits of the weights.")]
+AverageBits = Annotated[
+    float | None,
+    typer.Option(
+        metavar="BITS", rich_help_panel=_QUANTIZATION,
+        help="Instead: 3, 4, 6 or 8 bits a layer, so many a weight in the mean, codebooks counted.",
+    ),
+]  # fmt: skip
+MostDivergence = Annotated[
+    float | None,
+    typer.Option(
+        metavar="NATS", rich_help_panel=_QUANTIZATION, help="Instead: as few bits as keep the network's divergence within so many nats."
+    ),
+]
 ActivationBits = Annotated[int, typer.Option(metavar="4|6|8", rich_help_panel=_QUANTIZATION, help="Bits of the activations.")]
 SchemeOption = Annotated[
     Scheme,
@@ -83,6 +96,10 @@ Nonuniform = Annotated[
         help="With 3-, 4- or 6-bit weights: a codebook for every layer that is not clearly better on a uniform grid.",
     ),
 ]  # fmt: skip
+CodebookError = Annotated[
+    Literal["weight", "output"],
+    typer.Option(rich_help_panel=_QUANTIZATION, help="What a codebook makes least: the error of the weights, or of what the layer gives."),
+]
 EqualizationOption = Annotated[
     Equalization,
     typer.Option("--equalization", rich_help_panel=_QUANTIZATION, help="Of channels' ranges. weights: across layers, as DFQ does."),
@@ -136,7 +153,9 @@ def quant_config(
     levers: str = "auto", requantize: Literal["float", "fixed_point"] = "float", rounding: Rounding = "auto",
     augment: bool = DEFAULTS.augment,
     weight_range: WeightRange = "auto", equalization: Equalization = "auto", bias_correction: BiasCorrection = "auto",
-    eight_bit_share: float = DEFAULTS.eight_bit_share, nonuniform: bool = DEFAULTS.nonuniform, calibration: Path | None = None,
+    eight_bit_share: float = DEFAULTS.eight_bit_share, nonuniform: bool = DEFAULTS.nonuniform, average_bits: float | None = None,
+    most_divergence: float | None = None, codebook_error: Literal["weight", "output"] = DEFAULTS.codebook_error,
+    calibration: Path | None = None,
     source: Source = DEFAULTS.synthesis.source, seed: int = DEFAULTS.seed,
     effort: Literal["instant", "best"] = DEFAULTS.effort, **synthesis: object,
 ) -> QuantConfig:  # fmt: skip
@@ -151,7 +170,8 @@ def quant_config(
             weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
             overrides=dict(_override(text) for text in overrides or ()), seed=seed, effort=effort, requantize=requantize,
             rounding=rounding, augment=augment, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
-            eight_bit_share=eight_bit_share, nonuniform=nonuniform,
+            eight_bit_share=eight_bit_share, nonuniform=nonuniform, average_bits=average_bits, most_divergence=most_divergence,
+            codebook_error=codebook_error,
             levers=levers if levers in ("auto", "none") else tuple(name.strip() for name in levers.split(",")),  # type: ignore[arg-type]
             synthesis=SynthesisConfig(source=source, **synthesis),  # type: ignore[arg-type]
         )  # fmt: skip

@@ -32,6 +32,8 @@ def quantize(
     ] = None,
     batch: options.Batch = None,
     weight_bits: options.WeightBits = options.DEFAULTS.weight_bits,
+    average_bits: options.AverageBits = None,
+    most_divergence: options.MostDivergence = None,
     activation_bits: options.ActivationBits = options.DEFAULTS.activation_bits,
     scheme: options.SchemeOption = options.DEFAULTS.scheme,
     budget: options.Budget = options.DEFAULTS.budget,
@@ -43,6 +45,7 @@ def quantize(
     weight_range: options.WeightRangeOption = options.DEFAULTS.weight_range,
     eight_bit_share: options.EightBitShare = options.DEFAULTS.eight_bit_share,
     nonuniform: options.Nonuniform = options.DEFAULTS.nonuniform,
+    codebook_error: options.CodebookError = options.DEFAULTS.codebook_error,
     equalization: options.EqualizationOption = options.DEFAULTS.equalization,
     bias_correction: options.BiasCorrectionOption = options.DEFAULTS.bias_correction,
     override: options.Overrides = None,
@@ -60,7 +63,8 @@ def quantize(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
         overrides=override, levers=levers, requantize=requantize, seed=seed, effort=effort, time_limit_s=time_limit,
         rounding=rounding, augment=augment, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
-        eight_bit_share=eight_bit_share, nonuniform=nonuniform, calibration=calibration, source=source,
+        eight_bit_share=eight_bit_share, nonuniform=nonuniform, average_bits=average_bits, most_divergence=most_divergence,
+        codebook_error=codebook_error, calibration=calibration, source=source,
     )  # fmt: skip
     refuse_overwriting(output, model)
     network = read_model(model)
