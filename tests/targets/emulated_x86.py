@@ -1,31 +1,32 @@
-"""Run kernels of x86 CPUs that this machine is not: AVX-512 and VNNI instructions replaced by plain vector arithmetic that does the same.
+"""Run kernels of CPUs that this machine is not: instructions of AVX-512, VNNI and aarch64 replaced by vector arithmetic that does the same.
 
 LLVM cuts vectors of any width into what the CPU has, so only instructions that are asked for by name stand in the way. What each does is
-written down here from its description in the Intel 64 and IA-32 manual, volume 2, and knows nothing of the kernels.
+written down here from its description in the Intel 64 and IA-32 manual, volume 2 (emulated_aarch64.py has the others), and knows nothing
+of the kernels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import emulated_aarch64
 import pytest
 import tvm
-import tvm_ffi
+from replaced_intrinsics import replaced_intrinsics
 from tvm import tirx
-from tvm.ir import Call, Expr
+from tvm.ir import Expr
 from tvm.tirx import PrimFunc
 
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.spec import TargetSpec, host_supports
 
-_NAME = tvm_ffi.get_global_func("target.llvm_get_intrinsic_name")
-_CALLS = ("tirx.call_llvm_pure_intrin", "tirx.call_llvm_intrin")
+_FAMILIES = ("llvm.x86.avx512.", "llvm.aarch64.")
 
 
 def spec_that_runs_here(target: str) -> TargetSpec:
-    """The target's; skips the test where this machine can neither run nor emulate it: another architecture, or less than AVX2 with FMA."""
+    """The target's; skips the test where this machine can neither run nor emulate it, for which it has to have AVX2 with FMA."""
     spec = parse_target(target)
-    if (missing := host_supports(spec)) and (spec.arch != parse_target("llvm").arch or host_supports(parse_target("haswell"))):
+    if (missing := host_supports(spec)) and host_supports(parse_target("haswell")):
         pytest.skip(f"this machine cannot run {target}: it lacks {', '.join(missing)}")
     return spec
 
@@ -38,15 +39,8 @@ def compile_here(prim_func: PrimFunc, spec: TargetSpec) -> Callable[..., None]:
 
 
 def emulated(prim_func: PrimFunc) -> PrimFunc:
-    """`prim_func` without AVX-512 and VNNI instructions.   KeyError: one that is not known here."""
-
-    def replace(call: Call) -> Expr:
-        if getattr(call.op, "name", "") not in _CALLS:
-            return call
-        name, *operands = _NAME(int(call.args[0])), *call.args[1:]
-        return call if "avx512" not in name else _MEANING[name.rsplit(".", 1)[0]](*operands)
-
-    return prim_func.with_body(tvm_ffi.structural_map(prim_func.body, (Call, replace)))
+    """`prim_func` without instructions of AVX-512, VNNI and aarch64.   KeyError: one that is not known here."""
+    return replaced_intrinsics(prim_func, _MEANING | emulated_aarch64.MEANING, _FAMILIES)
 
 
 def _lanes(value: Expr) -> int:

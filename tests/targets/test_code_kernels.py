@@ -22,8 +22,8 @@ from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue, ExpandWorkload
 
-# AVX-512 with VNNI and VBMI where this machine has it, with VNNI and without VBMI, AVX2, and SSE2, which has no byte shuffle.
-TARGETS = ["llvm", "x86-64-vnni", "skylake-avx512", "haswell", "x86-64"]
+# AVX-512 with VNNI and VBMI where this machine has it, with VNNI and without VBMI, AVX2, SSE2, which has no byte shuffle, and NEON.
+TARGETS = ["llvm", "x86-64-vnni", "skylake-avx512", "haswell", "x86-64", "aarch64"]
 
 
 def drawn_book(bits: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,57 @@
+"""Kernels for aarch64, called on a machine of another kind: compiled, linked, and run by qemu, one process a call."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tvm.tirx import PrimFunc
+from tvm_ffi import libinfo
+
+from scripts.instructions.build_library import build_library
+from tvm_rsq.targets.spec import TargetSpec
+
+_RUNNER = Path(__file__).parents[2] / "scripts" / "instructions" / "runner.c"
+_QEMU, _COMPILER = "qemu-aarch64", "aarch64-linux-gnu-gcc"
+_NEEDS = {_QEMU: "qemu-user", _COMPILER: "g++-aarch64-linux-gnu"}
+
+
+def skip_without_qemu() -> None:
+    """Skips the test where something is missing that runs code for aarch64."""
+    for command, package in _NEEDS.items():
+        if shutil.which(command) is None:
+            pytest.skip(f"{command} is not installed; run: apt install {package}")
+
+
+class QemuLibrary:
+    """Kernels in a library of their own, in `folder`."""
+
+    def __init__(self, kernels: Mapping[str, PrimFunc], spec: TargetSpec, folder: Path) -> None:
+        self._library, self._runner, self._data = folder / "kernels.so", folder / "runner", folder / "data"
+        self._calls = dict(zip(kernels, build_library(kernels, spec, self._library).splitlines(keepends=True), strict=True))
+        includes = [f"-I{path}" for path in libinfo.include_paths()]
+        subprocess.run([_COMPILER, "-O1", *includes, "-rdynamic", "-o", str(self._runner), str(_RUNNER), "-ldl"], check=True)
+        # No newer a CPU than the code was compiled for, which ends the process at the first instruction that it lacks.
+        cpu = "cortex-a76" if "dotprod" in spec.features else "cortex-a72"
+        self._command = [_QEMU, "-cpu", cpu, "-L", str(_sysroot()), str(self._runner), str(self._library), str(self._data)]
+
+    def call(self, kernel: str, *arrays: np.ndarray) -> list[np.ndarray]:
+        """What the kernel leaves of its arguments, in order; the arrays stay as they are."""
+        self._data.write_bytes(b"".join(array.tobytes() for array in arrays))
+        done = subprocess.run(self._command, input=self._calls[kernel], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{kernel} ended with {done.returncode}: {done.stderr}"
+        left, found = self._data.read_bytes(), []
+        for array in arrays:
+            found.append(np.frombuffer(left[: array.nbytes], array.dtype).reshape(array.shape))
+            left = left[array.nbytes :]
+        return found
+
+
+def _sysroot() -> Path:
+    """Where the cross compiler's libc is installed."""
+    libc = subprocess.run([_COMPILER, "-print-file-name=libc.so.6"], check=True, capture_output=True, text=True).stdout.strip()
+    return Path(libc).resolve().parents[1]
