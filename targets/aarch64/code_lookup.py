@@ -26,6 +26,9 @@ class TableLookup:
         pieces = [_found(registers, tirx.Shuffle([index], list(range(at, at + 16))), 16) for at in range(0, lanes, 16)]
         return tirx.Shuffle(pieces, list(range(lanes)))
 
+    def is_quick(self, entries: int, lanes: int) -> bool:
+        return lanes == 8 or lanes % 16 == 0
+
 
 def code_lookup(features: frozenset[str]) -> CodeLookup:
     """For a CPU with these LLVM features."""

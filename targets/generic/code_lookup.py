@@ -17,6 +17,10 @@ class CodeLookup(Protocol):
         """int8 x lanes: table[codes].   table: a buffer of `entries` int8; codes: uint8 x lanes, each below entries"""
         ...
 
+    def is_quick(self, entries: int, lanes: int) -> bool:
+        """Whether that takes a few instructions, less time than as many bytes take from memory."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class GatherLookup:
@@ -24,3 +28,6 @@ class GatherLookup:
 
     def apply(self, table: Expr, entries: int, codes: Expr, lanes: int) -> Expr:
         return table[codes.astype(vector("int32", lanes))]
+
+    def is_quick(self, entries: int, lanes: int) -> bool:
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tvm_rsq.targets.choice import Choice
+from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.generic.choice_checks import check_choice
 from tvm_rsq.targets.generic.code_lookup import CodeLookup, GatherLookup
 from tvm_rsq.targets.generic.coded_space import coded_choices
@@ -89,12 +90,16 @@ class GenericLibrary(ElementwiseKernels):
             return replace(kernel, pack_weight=lambda weight: kernel.pack_weight(join_weight(weight, w.groups, count)))
         return conv2d(w, self._step(w, choice), self.form, choice, self.narrow, self.code_lookup)
 
+    def _looks_up_quickly(self, w: Conv2DWorkload, tile: Tile) -> bool:
+        return self.code_lookup.is_quick(CodeRows(w.code_bits).entries, tile.lanes * self._step(w, tile).depth)
+
     def expand(self, w: ExpandWorkload) -> Kernel:
         return make_expand(w, self.code_lookup)
 
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
         if w.code_bits:
-            return coded_choices(w, self.conv2d_space(replace(w, code_bits=0)))
+            plain = self.conv2d_space(replace(w, code_bits=0))
+            return coded_choices(w, plain, lambda tile: self._looks_up_quickly(joined_groups(w) or w, tile))
         if w.is_depthwise:
             return (default_depthwise_tile(w, self.vector_bytes),)
         if joined := joined_groups(w):

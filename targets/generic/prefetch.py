@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
-_LINE_BYTES = 64
+LINE_BYTES = 64
 # Levels of cache, as llvm.prefetch names them.
 FIRST_LEVEL, SECOND_LEVEL = 3, 2
 _READ, _DATA = 0, 1
@@ -55,23 +55,23 @@ class Prefetch:
     def emit(self, weight: Expr, value_bytes: int, start: Expr, iteration: Expr) -> None:
         """Emit what one iteration asks for; `start` counts values of `weight`, of value_bytes each."""
         for i in range(self.lines):
-            at = start + (iteration * self.lines + i) * (_LINE_BYTES // value_bytes)
+            at = start + (iteration * self.lines + i) * (LINE_BYTES // value_bytes)
             prefetch(weight, at)
 
     @property
     def _last_start(self) -> int:
         """From where on the last line that is asked for is that of the last four bytes."""
-        return self.blocks * self.block_bytes - 4 - (self._run - _LINE_BYTES)
+        return self.blocks * self.block_bytes - 4 - (self._run - LINE_BYTES)
 
     @property
     def _run(self) -> int:
         """Bytes that one tile asks for."""
-        return self.iterations * self.lines * _LINE_BYTES
+        return self.iterations * self.lines * LINE_BYTES
 
     @property
     def _lines_of_block(self) -> int:
         """One more where blocks do not begin with a line: the last one may reach into it."""
-        return -(-self.block_bytes // _LINE_BYTES) + (self.block_bytes % _LINE_BYTES > 0)
+        return -(-self.block_bytes // LINE_BYTES) + (self.block_bytes % LINE_BYTES > 0)
 
 
 def prefetch(buffer: Expr, index: Expr, level: int = SECOND_LEVEL) -> None:

@@ -16,12 +16,11 @@ import numpy as np
 from tvm import tirx
 from tvm.ir import Expr
 
-from tvm_rsq.targets.generic.prefetch import FIRST_LEVEL, prefetch
+from tvm_rsq.targets.generic.prefetch import FIRST_LEVEL, LINE_BYTES, prefetch
 from tvm_rsq.targets.workload import Conv2DWorkload
 
 _CACHED_BYTES = 1 << 20  # of weights that stay near from call to call
 _AHEAD_BYTES = 4096  # of all streams together; 3072 to 6144 are as fast
-_LINE_BYTES = 64
 _MOST = 8  # streams a multiple of a page apart share a set of the first-level cache, of which a line each has to stay
 
 
@@ -42,8 +41,8 @@ class Streams:
 
     @property
     def pay(self) -> bool:
-        """Whether there is something to ask for ahead, and no more streams than a cache can hold lines of."""
-        return 1 <= self.count <= _MOST and self.runs > self._ahead
+        """Whether there is something to ask for ahead, no line of it twice, and no more streams than a cache can hold lines of."""
+        return 1 <= self.count <= _MOST and self.runs > self._ahead and self.size * self.value_bytes >= LINE_BYTES
 
     def starts(self, tap: Expr, run: Expr | int) -> list[Expr]:
         """Where the pieces of a run are.   tap: index of the tap's first value"""
@@ -51,7 +50,7 @@ class Streams:
 
     def ask_ahead(self, weight: Expr, tap: Expr, run: Expr | int) -> None:
         """Emit: what a later run will read; near the end, what is there already."""
-        line = _LINE_BYTES // self.value_bytes
+        line = LINE_BYTES // self.value_bytes
         for start in self.starts(tap, tirx.min(run + self._ahead, self.runs - 1)):
             for at in range(0, self.size, line):
                 prefetch(weight, start + at, FIRST_LEVEL)

@@ -14,11 +14,12 @@ from tvm.script.ir_builder import tirx as T
 
 from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.generic.code_lookup import CodeLookup
+from tvm_rsq.targets.generic.prefetch import LINE_BYTES
 from tvm_rsq.targets.generic.steps import ConvStep, vector
 from tvm_rsq.targets.generic.streams import Streams
 from tvm_rsq.targets.generic.tiles import VALUE_BYTES, Tile
 
-_STREAMS = 4  # at least, of codes: with fewer, the same bytes take 3 to 10 % longer
+_STREAMS = 4  # at least, of codes: with fewer, the same bytes took 3 to 10 % longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +98,8 @@ class CodedWeights:
 
     @property
     def unroll(self) -> int:
-        unroll = self.tile.unroll
-        while unroll * self._vectors % self.codes.vectors or (self.streamed and unroll * self._vectors < _STREAMS * self.codes.vectors):
+        unroll, least = self.tile.unroll, _STREAMS * self._piece if self.streamed else 1
+        while unroll * self._vectors % (self._piece * self.codes.vectors) or unroll * self._vectors < least * self.codes.vectors:
             unroll += self.tile.unroll
         return max(1, min(unroll, self.steps))
 
@@ -120,7 +121,7 @@ class CodedWeights:
         kind, group, wanted = vector("uint8", self._lanes), self.codes.rows * self._lanes, count * self._vectors
         if count == self.unroll and self._streams.pay:
             self._streams.ask_ahead(weight, tap, run)
-            starts = self._streams.starts(tap, run)
+            starts = [start + i * group for start in self._streams.starts(tap, run) for i in range(self._piece)]
         else:
             first = tap + run * self._groups(self.unroll) * group
             starts = [first + i * group for i in range(self._groups(count))]
@@ -147,12 +148,22 @@ class CodedWeights:
             groups = np.pad(vectors, [(0, 0), (0, missing), (0, 0)])
             filled.append(groups.reshape(len(part), -1, self.codes.vectors, self._lanes))
         groups = np.concatenate(filled, axis=1)
-        return self._streams.arranged(groups).reshape(-1, self.codes.vectors, self._lanes)
+        if self._streams.pay:
+            size = self._groups(self.unroll) * (self.steps // self.unroll)
+            pieces = groups[:, :size].reshape(len(groups), -1, self._piece * self.codes.vectors, self._lanes)
+            groups = np.concatenate([self._streams.arranged(pieces).reshape(groups[:, :size].shape), groups[:, size:]], axis=1)
+        return groups.reshape(-1, self.codes.vectors, self._lanes)
 
     @property
     def _streams(self) -> Streams:
         runs = self.steps // self.unroll if self.streamed else 0
-        return Streams(count=self._groups(self.unroll), runs=runs, size=self.codes.rows * self._lanes, value_bytes=1)
+        size = self._piece * self.codes.rows * self._lanes
+        return Streams(count=self._groups(self.unroll) // self._piece, runs=runs, size=size, value_bytes=1)
+
+    @property
+    def _piece(self) -> int:
+        """Groups that lie together: where all come from memory, a line of them."""
+        return -(-LINE_BYTES // (self.codes.rows * self._lanes)) if self.streamed else 1
 
     def _groups(self, count: int) -> int:
         return -(-count * self._vectors // self.codes.vectors)

@@ -22,6 +22,9 @@ class ShuffleLookup:
     permutes: bool = False
 
     def apply(self, table: Expr, entries: int, codes: Expr, lanes: int) -> Expr:
+        if lanes == 8 and 16 in self.widths:  # half of a register
+            twice = tirx.Shuffle([codes, codes], list(range(16)))
+            return tirx.Shuffle([self.apply(table, entries, twice, 16)], list(range(8)))
         if lanes not in self.widths:
             return GatherLookup().apply(table, entries, codes, lanes)
         index = tirx.reinterpret(vector("int8", lanes), codes)
@@ -37,6 +40,9 @@ class ShuffleLookup:
 
         low, high = (tirx.Select(bit(16), quarters[at + 1], quarters[at]) for at in (0, 2))
         return tirx.Select(bit(32), high, low)
+
+    def is_quick(self, entries: int, lanes: int) -> bool:
+        return (lanes in self.widths or (lanes == 8 and 16 in self.widths)) and (entries == 16 or (self.permutes and lanes == 64))
 
     @staticmethod
     def _among_16(table: Expr, start: int, index: Expr, lanes: int) -> Expr:
