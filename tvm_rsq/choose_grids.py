@@ -26,6 +26,7 @@ from tvm_rsq.report.formats import nats
 from tvm_rsq.sensitivity import NetworkDivergence
 
 MIXED_BITS = (3, 4, 6, 8)
+_FEWEST = 8  # samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,10 @@ class GridChoice:
         return most_gained(_trials(tried), sizes, room), tried
 
     def _mixed(self) -> Grids:
-        tried = self._tried({layer.name: self._ways(layer) for layer in self.facts}, self.squant)
+        ways = {layer.name: self._ways(layer) for layer in self.facts}
+        # As many runs of the network as two ways take on all samples: a cost is told by all of a layer's ways together.
+        fewer = self.calibration.spaced(max(_FEWEST, 2 * len(self.calibration) // max(map(len, ways.values()), default=1)))
+        tried = self._tried(ways, self.squant, fewer)
         trials, sizes = _trials(tried), {layer.name: layer.weight.size for layer in self.facts if layer.name in tried}
         if not trials:
             return Grids(bits={layer.name: layer.bits for layer in self.facts})
@@ -133,9 +137,12 @@ class GridChoice:
         allowed = self.config.nonuniform and not self._word(layer).grid and not self.base[layer.name].accumulate16
         return allowed and layer.bits in CODEBOOK_BITS and not layer.in_float
 
-    def _tried(self, ways: Mapping[str, Sequence[Way]], squant: bool) -> dict[str, tuple[Tried, ...]]:
+    def _tried(
+        self, ways: Mapping[str, Sequence[Way]], squant: bool, calibration: CalibrationSet | None = None
+    ) -> dict[str, tuple[Tried, ...]]:
         return try_grids(
-            self.facts, ways, self.base, self.tensors, self.calibration, executor=self.executor, squant=squant, progress=self.progress
+            self.facts, ways, self.base, self.tensors, calibration or self.calibration, executor=self.executor, squant=squant,
+            progress=self.progress,
         )  # fmt: skip
 
     def _word(self, layer: LayerFacts) -> LayerOverride:

@@ -1,4 +1,4 @@
-"""What must hold, checked against the summaries, most of it at any bits; see claims_low_bits.py for the rest."""
+"""What must hold, checked against the summaries, most of it at any bits; see claims_low_bits.py and claims_codebooks.py for the rest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import product
 
 from scripts.accuracy.claim import ALL_BITS, W8A8, Check, Claim, Lines, at_least, at_most, better, measure, networks, percent, points
+from scripts.accuracy.claims_codebooks import closer, mixed, six_bits
 from scripts.accuracy.claims_low_bits import four_bit_weights, four_bits, near_real, nonuniform
 from scripts.accuracy.methods import EVEN, HYBRID, OURS, OURS_BEST, RIVALS
 from scripts.accuracy.summary import Summary
@@ -21,7 +22,7 @@ def claims(summaries: Iterable[Summary]) -> tuple[Claim, ...]:
     lines = Lines(summaries)
     return (
         _eight_bits(lines), _against_rivals(lines), _sources(lines), _dfq(lines), four_bit_weights(lines), four_bits(lines),
-        near_real(lines), nonuniform(lines), _cost(lines), _hybrid(lines),
+        near_real(lines), nonuniform(lines), closer(lines), mixed(lines), six_bits(lines), _cost(lines), _hybrid(lines),
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from scripts.accuracy.claim import W4A4, W4A8, Check, Claim, Lines, drop_within, networks, percent
-from scripts.accuracy.methods import CODEBOOKS_BEST, CODEBOOKS_EVEN, METHODS, NONUNIFORM, OURS_BEST
+from scripts.accuracy.methods import CODEBOOKS_BEST, CODEBOOKS_EVEN, METHODS, MIXED_BEST, NONUNIFORM, OURS_BEST
 from scripts.accuracy.table import REAL, SYNTHETIC
 from scripts.accuracy.traits import TRAITS
 
@@ -15,7 +15,8 @@ def four_bit_weights(lines: Lines) -> Claim:
     checks = []
     for name in networks(lambda t: t.labels):
         most = 0.02 if TRAITS[name].depthwise else 0.01
-        checks += [drop_within(f"{name}, {method}", lines.get(name, W4A8, method), most) for method in (OURS_BEST, CODEBOOKS_BEST)]
+        methods = (OURS_BEST, CODEBOOKS_BEST, MIXED_BEST)
+        checks += [drop_within(f"{name}, {method}", lines.get(name, W4A8, method), most) for method in methods]
     text = 'W4A8 from no data with effort="best" stays within a point of FP32, within two where layers are depthwise.'
     return Claim(text=text, checks=tuple(checks))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from scripts.accuracy.claim import Claim, percent, points
 from scripts.accuracy.claims import claims
-from scripts.accuracy.methods import CODEBOOKS_EVEN, EVEN, EVEN_BEST
+from scripts.accuracy.methods import CODEBOOKS_EVEN, EVEN, EVEN_BEST, MIXED, MIXED_BEST
 from scripts.accuracy.row import FAKE_QUANT, Row
 from scripts.accuracy.summary import Mean, Summary, summarize
 
@@ -51,7 +51,8 @@ def _head(facts: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         "- Data: images made from the network alone (retro-synthesis, zeroq, generator), drawn images whose values are set right at every",
         "  layer (statistics: effort instant), noise (gaussian, uniform), or real images, which are none of those evaluated.",
         "- Below 8 bits, methods that are called 'ours' keep layers with 5 % of the weights at 8 bits, 4.2 bits a weight where others",
-        f"  have 4; {EVEN!r}, {EVEN_BEST!r}, {CODEBOOKS_EVEN!r} and all other methods keep none.",
+        f"  have 4; {MIXED!r} and {MIXED_BEST!r} have as many in the mean, 3, 4, 6 or 8 a layer; {EVEN!r}, {EVEN_BEST!r},",
+        f"  {CODEBOOKS_EVEN!r} and all other methods keep none.",
         "",
     ]
 

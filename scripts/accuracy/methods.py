@@ -29,6 +29,7 @@ class Method:
     effort   of the images, "instant" or "best"; of the quantization too where `fields` says so
     seeded   whether the same images give another network with another seed
     kind     "ours", or the rival's or control's own way to run: see measure.py
+    mixed    whether layers have bits of their own, as many in the mean as where the usual share of the weights keeps 8
     bits     weight bits that it is for
     packages that it needs and the project does not
     """
@@ -39,15 +40,16 @@ class Method:
     effort: str = "instant"
     seeded: bool = False
     kind: str = "ours"
+    mixed: bool = False
     bits: tuple[int, ...] = (4, 6, 8)
     packages: tuple[str, ...] = ()
 
     def config(self, bits: Bits, scheme: str, seed: int) -> QuantConfig:
         """ConfigError: no such bits or scheme."""
         changed = self.below_8 if bits.weights < 8 else {}
-        return QuantConfig(
-            weight_bits=bits.weights, activation_bits=bits.activations, seed=seed, **{"scheme": scheme, **self.fields, **changed}
-        )
+        share = QuantConfig().eight_bit_share
+        weights = {"average_bits": (1 - share) * bits.weights + 8 * share} if self.mixed else {"weight_bits": bits.weights}
+        return QuantConfig(**weights, activation_bits=bits.activations, seed=seed, **{"scheme": scheme, **self.fields, **changed})
 
 
 def _plain(**fields: Any) -> Mapping[str, Any]:
@@ -58,6 +60,7 @@ _CLIPPED: Mapping[str, Any] = {"weight_range": "mse"}
 OURS, OURS_BEST, EVEN = "ours", "ours, best", "ours, all layers alike"
 EVEN_BEST = "ours, best, all layers alike"
 CODEBOOKS, CODEBOOKS_EVEN, CODEBOOKS_BEST = "ours, codebooks", "ours, codebooks, all layers alike", "ours, best, codebooks"
+MIXED, MIXED_BEST = "ours, mixed bits", "ours, best, mixed bits"
 SIGMA = "sigma rule"
 ONNXRUNTIME, NNCF = "ONNX Runtime", "NNCF"
 NONUNIFORM, HYBRID = "non-uniform, seed", "hybrid, seed"
@@ -83,6 +86,8 @@ METHODS: Mapping[str, Method] = {
     CODEBOOKS: Method(fields={"nonuniform": True}, bits=(4, 6)),
     CODEBOOKS_EVEN: Method(fields={"nonuniform": True, "eight_bit_share": 0.0}, bits=(4, 6)),
     CODEBOOKS_BEST: Method(fields={"nonuniform": True, "effort": "best"}, effort="best", seeded=True, bits=(4, 6)),
+    MIXED: Method(fields={"nonuniform": True}, mixed=True, bits=(4, 6)),
+    MIXED_BEST: Method(fields={"nonuniform": True, "effort": "best"}, mixed=True, effort="best", seeded=True, bits=(4, 6)),
     NONUNIFORM: Method(fields=_plain(), schemes=("per_channel", "per_tensor"), kind="non-uniform", bits=(4, 6)),
     ONNXRUNTIME: Method(schemes=("per_channel", "per_tensor"), kind="onnxruntime", bits=(8,), packages=("onnxruntime",)),
     NNCF: Method(schemes=("per_channel",), kind="nncf", bits=(8,), packages=("nncf", "openvino")),

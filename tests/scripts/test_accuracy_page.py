@@ -8,7 +8,7 @@ import pytest
 
 from scripts.accuracy.claims import claims
 from scripts.accuracy.markdown import page
-from scripts.accuracy.methods import EVEN, NONUNIFORM
+from scripts.accuracy.methods import CODEBOOKS_EVEN, EVEN, MIXED, NONUNIFORM
 from scripts.accuracy.row import FAKE_QUANT, Row
 from scripts.accuracy.summary import summarize
 from tests.scripts.accuracy_rows import row
@@ -18,7 +18,8 @@ FACTS = {"command": "scripts/reproduce_accuracy --seeds 1", "date": "2026-11-26"
 TEXTS = {
     "eight bits": "W8A8 from no data", "rivals": "From no data, the integer library", "sources": "Retro-synthesis is", "dfq": "What retro",
     "W4A8": "W4A8 from", "W4A4": "W4A4 from", "real": "Below 8 bits",
-    "non-uniform": "Non-uniform", "cost": "A network of", "hybrid": "Hybrid",
+    "non-uniform": "Non-uniform", "closer": "W4A8 with codebooks", "mixed": "Bits that differ",
+    "six bits": "6-bit codebooks", "cost": "A network of", "hybrid": "Hybrid",
 }  # fmt: skip
 
 
@@ -56,6 +57,14 @@ def test_nothing_is_claimed_without_rows() -> None:
         ("W4A4", [row(bits="W4A4", method="ours, best", top1=0.896)], [row(bits="W4A4", method="ours, best", top1=0.894)]),
         ("real", [row(bits="W4A4", method="ours, best", top1=0.82), row(bits="W4A4", method="ours, best", source="real", top1=0.9)],
          [row(bits="W4A4", method="ours, best", top1=0.80), row(bits="W4A4", method="ours, best", source="real", top1=0.9)]),
+        ("closer", [row(bits="W4A8", method=m, top1=t, kl=kl) for m, t, kl in ((EVEN, 0.89, 0.2), (CODEBOOKS_EVEN, 0.9, 0.1))],
+         [row(bits="W4A8", method=m, top1=t, kl=kl) for m, t, kl in ((EVEN, 0.89, 0.1), (CODEBOOKS_EVEN, 0.9, 0.2))]),
+        ("closer", [row(bits="W4A8", method=m, top1=t, kl=kl) for m, t, kl in ((EVEN, 0.89, 0.2), (CODEBOOKS_EVEN, 0.9, 0.1))],
+         [row(bits="W4A8", method=m, top1=t, kl=kl) for m, t, kl in ((EVEN, 0.9, 0.2), (CODEBOOKS_EVEN, 0.89, 0.1))]),
+        ("mixed", [row(bits="W4A8", method=m, top1=t, kl=kl) for m, t, kl in (("ours", 0.89, 0.2), (MIXED, 0.9, 0.1))],
+         [row(bits="W4A8", method=m, top1=t, kl=kl) for m, t, kl in (("ours", 0.89, 0.1), (MIXED, 0.9, 0.2))]),
+        ("six bits", [row(bits="W6A8", method=CODEBOOKS_EVEN, top1=0.908), row(top1=0.91)],
+         [row(bits="W6A8", method=CODEBOOKS_EVEN, top1=0.906), row(top1=0.91)]),
         ("non-uniform", [row(bits="W4A8", method=m, top1=t) for m, t in ((EVEN, 0.89), (NONUNIFORM, 0.905), ("ours", 0.92))],
          [row(bits="W4A8", method=m, top1=t) for m, t in ((EVEN, 0.9), (NONUNIFORM, 0.905))]),
         ("cost", [row("resnet18-cifar", synthesis_s=24.0)], [row("resnet18-cifar", synthesis_s=26.0)]),

@@ -50,7 +50,7 @@ def layer_table(layers: Sequence[LayerPlan]) -> Table:
         ("layer", lambda layer: layer.name),
         ("op", lambda layer: layer.op),
         ("scheme", lambda layer: Text(layer.scheme.replace("_", "-"), STYLES[layer.scheme])),
-        ("bits", lambda layer: "32" if layer.scheme == "float" else str(layer.weight_bits)),
+        ("bits", _bits),
         ("scale", lambda layer: formats.scales(layer.weight_scale)),
         ("KL per tensor", lambda layer: formats.nats(layer.kl_per_tensor)),
         ("KL per channel", lambda layer: formats.nats(layer.kl_per_channel)),
@@ -66,6 +66,12 @@ def layer_table(layers: Sequence[LayerPlan]) -> Table:
     made = table([name for name, _ in columns], ([cell(layer) for _, cell in columns] for layer in layers), left=3)
     made.columns[-1].justify = "left"
     return made
+
+
+def _bits(layer: LayerPlan) -> str:
+    if layer.scheme == "float" and not layer.codebook:
+        return "32"
+    return f"{layer.weight_bits}, book" if layer.codebook else str(layer.weight_bits)
 
 
 def frontier_table(plan: QuantPlan) -> list[RenderableType]:

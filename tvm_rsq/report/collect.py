@@ -28,7 +28,12 @@ def collect_report(quantized: QuantizedModel, target: str, calls: Sequence[Kerne
         images=pictures(calibration.inputs[0]),
         image_source=calibration.source,
         loss_curve=calibration.loss_curve,
-        histograms={layer.name: histogram.build(weights[layer.name], layer.weight_scale, layer.weight_bits) for layer in plan.layers},
+        histograms={
+            layer.name: histogram.build(
+                weights[layer.name], layer.weight_scale, layer.weight_bits, book=layer.codebook[0] if layer.codebook else ()
+            )
+            for layer in plan.layers
+        },
         weight_bytes_before=sum(weight.nbytes for weight in weights.values()),
         weight_bytes_after=sum(layer.weight_bytes for layer in plan.layers),
         facts={

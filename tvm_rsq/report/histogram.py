@@ -11,8 +11,8 @@ from tvm_rsq.report.data import Histogram
 BINS = 64  # enough to see a shape at the width of a small multiple, about 250 px
 
 
-def build(weight: np.ndarray, scale: Sequence[float], bits: int, *, bins: int = BINS) -> Histogram:
-    """Histogram of float `weight` (any shape) and the levels k * scale[0], |k| <= 2^(bits-1) - 1.
+def build(weight: np.ndarray, scale: Sequence[float], bits: int, *, book: Sequence[float] = (), bins: int = BINS) -> Histogram:
+    """Histogram of float `weight` (any shape) and the levels k * scale[0], |k| <= 2^(bits-1) - 1, or k in `book` if there is one.
 
     scale  one value per output channel or a single one; per channel, the levels are those of the first live channel, since
            the levels of all channels together fill the axis. Empty (a float layer): no levels.
@@ -23,7 +23,8 @@ def build(weight: np.ndarray, scale: Sequence[float], bits: int, *, bins: int = 
         raise ValueError(f"weight of shape {np.shape(weight)} is empty or not finite, expected at least one finite value")
     live = [float(s) for s in scale if s > 0]
     top = 2 ** (bits - 1) - 1
-    levels = np.arange(-top, top + 1) * live[0] if live else np.zeros(0)
+    steps = np.unique(book) if len(book) else np.arange(-top, top + 1)
+    levels = steps * live[0] if live else np.zeros(0)
     limit = max(float(np.abs(values).max()), float(np.abs(levels).max(initial=0.0))) or 1.0
     counts, edges = np.histogram(values, bins=bins, range=(-limit, limit))
     return Histogram(counts=tuple(int(c) for c in counts), edges=tuple(float(e) for e in edges), levels=tuple(float(v) for v in levels))

@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.report import charts, formats, png, summary
 from tvm_rsq.report.data import ReportData
+from tvm_rsq.report.grids import grid_table
 
 MOST_PICTURES = 64  # a picture of 224 x 224 noise is about 150 kB of PNG
 
@@ -46,6 +47,7 @@ def render(data: ReportData) -> str:
         speed=summary.speed(data),
         chosen_kl=sum(summary.chosen_kl(layer) or 0.0 for layer in data.plan.layers),
         measured_kl=any(layer.kl_per_tensor is not None for layer in data.plan.layers),
+        grids=grid_table(data.plan.layers),
         sensitivity=charts.sensitivity(data.plan.layers),
         loss=charts.loss_curve(data),
         histograms={name: charts.histogram(found) for name, found in data.histograms.items()},
