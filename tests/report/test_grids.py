@@ -9,7 +9,7 @@ import pytest
 from report_sample import plan, report_data
 
 from tvm_rsq.plan import GridTrial
-from tvm_rsq.report import histogram, page
+from tvm_rsq.report import formats, histogram, page
 from tvm_rsq.report.grids import grid_table
 
 
@@ -52,7 +52,7 @@ def test_the_page_has_the_table():
     data = report_data(4)
     text = page.render(replace(data, plan=replace(data.plan, layers=(*layers(3), data.plan.layers[3]))))
     assert "Weights on each grid" in text and text.count('<td class="n nowrap chosen">') == 3 and "4 bits, codebook" in text
-    assert "As chosen: 0.62 nats summed over layers, 1.2 kB." in text
+    assert f"As chosen: 0.62 nats summed over layers, {formats.size(1200)}." in text
 
 
 def test_a_histogram_shows_the_entries_of_a_codebook():
