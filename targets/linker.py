@@ -17,6 +17,7 @@ from tvm.support import tar, utils
 from tvm_rsq.errors import TargetError
 from tvm_rsq.targets.spec import TargetSpec
 
+_SMALL = "--strip-debug"  # a tenth of a small network's library, of no use to anyone who has not its IR
 _EMULATION = {"aarch64": "aarch64linux", "x86_64": "elf_x86_64"}
 
 
@@ -43,8 +44,8 @@ def find_linker(spec: TargetSpec) -> list[str]:
     compilers = [f"{prefix}g++", f"{prefix}gcc"] if spec.is_cross else ["cc", "gcc", "g++", "clang"]
     for compiler in compilers:
         if shutil.which(compiler):
-            return [compiler, "-shared", "-fPIC", "-lm"]
-    linker = ["-m", _EMULATION[spec.arch], "-shared"]
+            return [compiler, "-shared", "-fPIC", "-lm", f"-Wl,{_SMALL}"]
+    linker = ["-m", _EMULATION[spec.arch], "-shared", _SMALL]
     if shutil.which("ld.lld"):
         return ["ld.lld", *linker]
     if importlib.util.find_spec("ziglang"):

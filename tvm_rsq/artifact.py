@@ -3,7 +3,7 @@
     manifest.json   schema, versions, target, inputs, kernel calls, and name -> sha256 and size of the parts below
     lib.so          the shared library
     plan.json       the plan (absent for an FP32 build)
-    report.json     what the report shows (absent where there is none)
+    report.json     what the report shows beside the plan (absent where there is none)
     sha256          of manifest.json
 
 Nothing in it is unpickled, and the library is not loaded before its checksum was found right.
@@ -31,6 +31,7 @@ from tvm_rsq.model import InputSpec
 from tvm_rsq.passes.lower_islands import KernelCall
 from tvm_rsq.plan import QuantPlan
 from tvm_rsq.report import serialise
+from tvm_rsq.report.data import ReportData
 
 SCHEMA = 1
 _LARGEST_PART = 4 * 2**30  # bytes; a declared size beyond it is no library of ours
@@ -43,7 +44,10 @@ def save(contents: Contents, path: Path) -> None:
     if contents.plan is not None:
         parts["plan.json"] = contents.plan.to_json().encode()
     if contents.report is not None:
-        parts["report.json"] = json.dumps(serialise.to_dict(contents.report)).encode()
+        record = serialise.to_dict(contents.report)
+        if contents.report.plan == contents.plan:
+            del record["plan"]
+        parts["report.json"] = json.dumps(record).encode()
     manifest = {
         "schema": SCHEMA,
         "name": contents.name,
@@ -132,10 +136,19 @@ def _contents(manifest: dict[str, Any], parts: dict[str, bytes], path: Path) -> 
             arch=manifest["arch"],
             features=tuple(manifest["features"]),
             plan=QuantPlan.from_json(parts["plan.json"].decode()) if "plan.json" in parts else None,
-            report=serialise.from_dict(json.loads(parts["report.json"])) if "report.json" in parts else None,
+            report=_report(parts),
         )
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise ArtifactError(f"{path} holds parts that cannot be read ({error}); compile the network again") from error
+
+
+def _report(parts: dict[str, bytes]) -> ReportData | None:
+    if "report.json" not in parts:
+        return None
+    record = json.loads(parts["report.json"])
+    if isinstance(record, dict) and "plan" not in record and "plan.json" in parts:
+        record["plan"] = json.loads(parts["plan.json"])
+    return serialise.from_dict(record)
 
 
 def _check_runs_here(manifest: dict[str, Any], contents: Contents, path: Path) -> None:

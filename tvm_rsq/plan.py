@@ -69,7 +69,7 @@ class LayerPlan:
     name                 the layer: its weight parameter
     op                   "conv2d", "depthwise_conv2d" or "dense"
     scheme               "per_tensor", "per_channel" or "float"
-    weight_scale         one float32 per output channel, or a single one
+    weight_scale         one float32 per output channel, or a single one; other numbers become the nearest float32
     weight_bits          of the weight's grid
     output               the tensor its result is stored as
     kl_per_tensor        KL(FP32 || this layer alone quantized per tensor) in nats, None where it was not measured
@@ -116,6 +116,7 @@ class LayerPlan:
             raise ConfigError(f"layer {self.name} is left in float and has neither requantize nor accumulate16")
         if self.scheme == "per_tensor" and len(self.weight_scale) != 1:
             raise ConfigError(f"layer {self.name} is per tensor and has {len(self.weight_scale)} weight scales, expected 1")
+        object.__setattr__(self, "weight_scale", tuple(np.asarray(self.weight_scale, np.float32).astype(np.float64).tolist()))
         if self.scheme != "float" and not all(scale > 0 for scale in self.weight_scale):
             raise ConfigError(f"layer {self.name} has a weight scale of {min(self.weight_scale)}, expected positive ones")
         if self.codebook and (self.scheme == "float" or self.accumulate16):
@@ -237,5 +238,10 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
-        return {key: _as_json(each) for key, each in value.items()}
+        return {key: [_short(scale) for scale in each] if key == "weight_scale" else _as_json(each) for key, each in value.items()}
     return [_as_json(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _short(scale: float) -> float:
+    """The number of fewest digits that is the same float32."""
+    return float(str(np.float32(scale)))

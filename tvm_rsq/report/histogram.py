@@ -23,8 +23,9 @@ def build(weight: np.ndarray, scale: Sequence[float], bits: int, *, book: Sequen
         raise ValueError(f"weight of shape {np.shape(weight)} is empty or not finite, expected at least one finite value")
     live = [float(s) for s in scale if s > 0]
     top = 2 ** (bits - 1) - 1
-    steps = np.unique(book) if len(book) else np.arange(-top, top + 1)
+    steps = np.unique(book) if len(book) else np.arange(-top, top + 1) if live else np.zeros(0)
     levels = steps * live[0] if live else np.zeros(0)
     limit = max(float(np.abs(values).max()), float(np.abs(levels).max(initial=0.0))) or 1.0
-    counts, edges = np.histogram(values, bins=bins, range=(-limit, limit))
+    edges = np.linspace(-limit, limit, bins + 1)
+    counts, _ = np.histogram(values, bins=edges)
     return Histogram(counts=tuple(int(c) for c in counts), edges=tuple(float(e) for e in edges), levels=tuple(float(v) for v in levels))

@@ -1,6 +1,7 @@
 """ReportData as a JSON-able dict and back, so that a report travels inside an artifact without pickles.
 
-Pictures are base64 PNG text (lossless), the plan is the dict of QuantPlan.to_json, tuples are lists.
+Pictures are base64 PNG text (lossless), the plan is the dict of QuantPlan.to_json, tuples are lists, and of edges, which are evenly
+spaced, there are the first and the last.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def to_dict(data: ReportData) -> dict[str, Any]:
         "images": [png.encode(picture) for picture in data.images],
         "image_source": data.image_source,
         "loss_curve": [{key: float(value) for key, value in step.items()} for step in data.loss_curve],
-        "histograms": {name: asdict(histogram) for name, histogram in data.histograms.items()},
+        "histograms": {name: {**asdict(shape), "edges": [shape.edges[0], shape.edges[-1]]} for name, shape in data.histograms.items()},
         "layer_times": [asdict(entry) for entry in data.layer_times],
         "latencies": [asdict(row) for row in data.latencies],
         "fidelity": [asdict(entry) for entry in data.fidelity],
@@ -55,7 +56,7 @@ def from_dict(record: dict[str, Any]) -> ReportData:
             image_source=record["image_source"],
             loss_curve=tuple(record["loss_curve"]),
             histograms={
-                name: Histogram(counts=tuple(h["counts"]), edges=tuple(h["edges"]), levels=tuple(h["levels"]))
+                name: Histogram(counts=tuple(h["counts"]), edges=_edges(*h["edges"], len(h["counts"])), levels=tuple(h["levels"]))
                 for name, h in record["histograms"].items()
             },
             layer_times=tuple(LayerTime(**entry) for entry in record["layer_times"]),
@@ -68,3 +69,7 @@ def from_dict(record: dict[str, Any]) -> ReportData:
         )
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise ArtifactError(f"report data is damaged ({error!r}); compile the network again") from error
+
+
+def _edges(low: float, high: float, bins: int) -> tuple[float, ...]:
+    return tuple(float(edge) for edge in np.linspace(low, high, bins + 1))
