@@ -28,6 +28,7 @@ from tvm_rsq.targets.linker import find_linker
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.torch_device import torch_device
 from tvm_rsq.tune_config import TuneConfig
+from tvm_rsq.tuning.placed_codes import Codes, check_codes
 from tvm_rsq.tuning.tune_network import check_tuning
 
 Calibration = CalibrationSet | np.ndarray | Sequence[np.ndarray] | str | Path | None
@@ -80,6 +81,7 @@ def compile(  # noqa: A001 (the name is the library's)
     batch: int | None = None,
     name: str | None = None,
     tuning: TuneConfig | None = None,
+    codes: Codes = "auto",
     progress: ProgressCallback | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> CompiledModule:
@@ -87,6 +89,8 @@ def compile(  # noqa: A001 (the name is the library's)
     Target or a preset's name. The other arguments are those of `quantize`; a QuantizedModel takes none of them, as its decisions are made.
 
     tuning  tune the convolutions that lack records first, and use what was found; None: untuned kernels
+    codes   where codes of weights below 8 bits become weights: once at loading ("load"), in the kernels, which keeps memory as small as the
+            file ("kernel"), or whichever is faster ("auto")
     TargetError: unknown target, no linker for it, or to be tuned and not this machine's. ConfigError: arguments that a QuantizedModel
     cannot honour, or tuning=TuneConfig(trials=0) without such a folder.
     """
@@ -94,7 +98,8 @@ def compile(  # noqa: A001 (the name is the library's)
         arguments = {"config": config, "example_inputs": example_inputs, "calibration": calibration, "batch": batch, "name": name}
         if given := [key for key, value in arguments.items() if value is not None]:
             raise ConfigError(f"compile got {', '.join(given)} with a QuantizedModel, which is quantized already; give them to quantize")
-        return compile_quantized(model, target, tuning=tuning, progress=progress or silent)
+        return compile_quantized(model, target, tuning=tuning, codes=codes, progress=progress or silent)
+    check_codes(codes)
     spec = parse_target(target)  # before the long work, as is the linker: neither should cost minutes
     find_linker(spec)
     if tuning is not None:
@@ -103,7 +108,7 @@ def compile(  # noqa: A001 (the name is the library's)
         model, config, target=spec, example_inputs=example_inputs, calibration=calibration, batch=batch, name=name,
         progress=progress, should_stop=should_stop,
     )  # fmt: skip
-    return compile_quantized(quantized, spec, tuning=tuning, progress=progress or silent)
+    return compile_quantized(quantized, spec, tuning=tuning, codes=codes, progress=progress or silent)
 
 
 def synthesize(

@@ -28,6 +28,7 @@ from tvm_rsq.targets.linker import link_function
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.tune_config import TuneConfig
+from tvm_rsq.tuning.placed_codes import Codes, PlacedCodes, check_codes
 from tvm_rsq.tuning.runner import Runner
 from tvm_rsq.tuning.tune import TaskResult
 from tvm_rsq.tuning.tune_network import tune_network, tuned_spec
@@ -36,16 +37,22 @@ log = logging.getLogger(__name__)
 
 
 def compile_quantized(
-    quantized: QuantizedModel, target: object = "llvm", *, tuning: TuneConfig | None = None, progress: ProgressCallback = silent
-) -> CompiledModule:
+    quantized: QuantizedModel, target: object = "llvm", *, tuning: TuneConfig | None = None, codes: Codes = "auto",
+    progress: ProgressCallback = silent,
+) -> CompiledModule:  # fmt: skip
     """An integer library of the plan for a target, with tuned kernels where `tuning` says so (see tuning.tune_network.tuned_spec).
 
+    codes  where codes of weights become weights: once at loading ("load"), in the kernels, so that memory holds codes ("kernel"), or where
+           that is faster, as a rule or as it was tuned ("auto")
     A plan that was decided for another target is built all the same, with a note in the log and in the report.
-    TargetError: unknown target, or no linker for it.
+    TargetError: unknown target, or no linker for it. ConfigError: another word for codes.
     """
+    check_codes(codes)
     spec = parse_target(target)  # type: ignore[arg-type]
     if tuning is not None:
         spec = tuned_spec(quantized.annotated, spec, tuning, evaluate_elementwise, progress=progress)
+    if codes != "auto":
+        spec = replace(spec, library=PlacedCodes(spec.library, codes))
     library, calls = build(quantized.annotated, spec, progress=progress)
     report = collect_report(quantized, spec.name, calls, len(library))
     if note := note_of_another_target(quantized.plan, spec):

@@ -24,6 +24,7 @@ from tvm_rsq.quantize_layers import quantize_layers
 if TYPE_CHECKING:
     from tvm_rsq.compiled_module import CompiledModule
     from tvm_rsq.tune_config import TuneConfig
+    from tvm_rsq.tuning.placed_codes import Codes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,12 +76,13 @@ class QuantizedModel:
         return [output.to(torch.float32).numpy() for output in outputs], reference
 
     def compile(
-        self, target: object = "llvm", *, tuning: TuneConfig | None = None, progress: ProgressCallback = silent
+        self, target: object = "llvm", *, tuning: TuneConfig | None = None, codes: Codes = "auto", progress: ProgressCallback = silent
     ) -> CompiledModule:
         """An integer library for a target: a string, a dict, a tvm Target, a preset's name or a TargetSpec.
 
         tuning  tune the convolutions that lack records first, and use what was found; None: untuned kernels
+        codes   where codes of weights become weights, see tvm_rsq.compile
         """
         from tvm_rsq.compiler import compile_quantized
 
-        return compile_quantized(self, target, tuning=tuning, progress=progress)
+        return compile_quantized(self, target, tuning=tuning, codes=codes, progress=progress)

@@ -7,7 +7,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.text import Text
@@ -56,6 +56,10 @@ def compile_(
     tuning: Annotated[
         Path | None, typer.Option("--tuning", metavar="DIR", help="Make kernels as `tvm-rsq tune --work-dir DIR` found best.")
     ] = None,
+    codes: Annotated[
+        Literal["auto", "load", "kernel"],
+        typer.Option(help="Where weights of fewer than 8 bits are made of their codes: at loading, or in the kernels, which saves memory."),
+    ] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="That the network will run on, as given to tune. Default: TVM_NUM_THREADS, or every core.")
     ] = None,
@@ -82,7 +86,7 @@ def compile_(
         module = tvm_rsq.compile(
             network.model, target, config, example_inputs=network.example_inputs, calibration=data, batch=batch,
             tuning=None if tuning is None else tvm_rsq.TuneConfig(trials=0, work_dir=tuning, threads=threads),
-            progress=progress.event, should_stop=session.interrupts.should_stop,
+            codes=codes, progress=progress.event, should_stop=session.interrupts.should_stop,
         )  # fmt: skip
     found = module.report
     with ExitStack() as files:  # both or neither
