@@ -1,0 +1,1 @@
+"""Weights on uniform grids and on codebooks, layer by layer: `scripts/compare_codebooks`."""
