@@ -29,6 +29,8 @@ class Kernel:
     codes        not None: pack_weight gives int8 (groups, codes.vectors, n), of which the kernel takes the codes, `codes.pack` of them, and
                  behind them the table of the codebook
     expanded     the weight is stored as codes of so many bits, and what the kernel takes is made of them when the library is loaded; 0: not
+    spread       (A, R, P, D): of the packed weight, flat. Values that have their places in A and in P in common, a slot, are all of one
+                 output channel, or fill up. None: the layout has no such form
     """
 
     name: str
@@ -36,3 +38,4 @@ class Kernel:
     pack_weight: Callable[[np.ndarray], np.ndarray] = field(default=_as_is)
     codes: CodeRows | None = None
     expanded: int = 0
+    spread: tuple[int, int, int, int] | None = None

@@ -48,7 +48,9 @@ class KernelLibrary(Protocol):
         ...
 
     def expand(self, w: ExpandWorkload) -> Kernel:
-        """Weights out of codes, when a library is loaded: (codes uint8, table int8, weight); pack_weight takes the codes."""
+        """Weights out of codes, when a library is loaded: (codes uint8, table, weight), or (codes, table, of_slot, weight) where values
+        depend on slots, see ExpandWorkload and make_expand; pack_weight takes the codes.
+        """
         ...
 
     # The others: arguments as the `make_` function behind the method of ElementwiseKernels says.

@@ -114,8 +114,17 @@ class Conv2DWorkload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpandWorkload:
-    """Weights of `shape` out of codes of so many bits:   weight[i] = table[code of i]"""
+    """Weights of `shape` out of codes of so many bits.   What a slot is, and spread: see Kernel.
+
+    one book       weight[i] = table[code of i]
+    several books  weight[i] = table[offset of i's slot + code of i]
+    float32        weight[i] = scale of i's slot * table[code of i]
+
+    books   in the table, of 2^bits entries each; more than one has an offset for each slot, and so a spread
+    """
 
     bits: Literal[3, 4, 6]
     shape: tuple[int, ...]
-    dtype: Literal["int8", "int16"] = "int8"
+    dtype: Literal["int8", "int16", "float32"] = "int8"
+    books: int = 1
+    spread: tuple[int, int, int, int] | None = None

@@ -10,6 +10,8 @@ store the same values again. So the output must not share memory with an input (
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
@@ -64,8 +66,10 @@ def conv2d(
     kind = "dense" if g.pixels == 1 and w.kernel == (1, 1) else "conv2d"
     coded = f"_{'blocks' if tile.codes == 'block' else 'codes'}{w.code_bits}" if w.code_bits else ""
     name = f"{kind}_{step.name}_{tile.cols}x{tile.vecs}x{tile.lanes}{coded}"
-    codes = None if isinstance(packed, PlainWeights) else packed.codes
-    return Kernel(name=name, prim_func=_prim_func(segments, packed, form, narrow), pack_weight=pack, codes=codes)
+    made = Kernel(name=name, prim_func=_prim_func(segments, packed, form, narrow), pack_weight=pack)
+    if isinstance(packed, PlainWeights):
+        return replace(made, spread=packed.spread(segments.blocks, g.taps_h * g.taps_w))
+    return replace(made, codes=packed.codes)
 
 
 def _layout(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, lookup: CodeLookup | None) -> WeightLayout | BlockCodes:

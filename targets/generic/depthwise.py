@@ -61,7 +61,8 @@ def depthwise(w: Conv2DWorkload, form: RequantizeForm, *, vector_bytes: int, nar
         raise ValueError(f"{tile} is larger than the {w.in_channels} channels or {w.out_width} columns; take one of conv2d_space")
     kind = "float" if w.in_dtype == "float32" else "widen"
     name = f"depthwise_{kind}_{tile.cols}x{tile.lanes}"
-    return Kernel(name=name, prim_func=_prim_func(w, tile, form, narrow), pack_weight=pack_depthwise)
+    spread = 1, w.kernel[0] * w.kernel[1], w.in_channels, 1
+    return Kernel(name=name, prim_func=_prim_func(w, tile, form, narrow), pack_weight=pack_depthwise, spread=spread)
 
 
 def default_depthwise_tile(w: Conv2DWorkload, vector_bytes: int) -> DepthwiseTile:

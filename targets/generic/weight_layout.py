@@ -66,6 +66,16 @@ class PlainWeights:
         found = [weight.vload([start], kind) for start in starts]
         return [found[u * vectors : (u + 1) * vectors] for u in range(count)]
 
+    def spread(self, blocks: int, taps: int) -> tuple[int, int, int, int] | None:
+        """Of all packed weights, as Kernel says; None where the runs of a tap lie in streams and the rest of it behind them.
+
+        blocks: channel blocks of all groups; taps: of each
+        """
+        streams, depth = self._streams, self.step.depth
+        if not streams.pay:
+            return blocks, taps * self.steps, self._vectors * self.tile.lanes, depth
+        return None if self.steps % self.unroll else (blocks * taps * streams.count, streams.runs, self.tile.lanes, depth)
+
     def arranged(self, packed: np.ndarray) -> np.ndarray:
         """Weights in pack_conv's order, flat, as the kernel reads them, flat."""
         return self._streams.arranged(packed.reshape(-1, self.steps * self._vectors, self.lanes)).reshape(-1)

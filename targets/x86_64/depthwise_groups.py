@@ -52,7 +52,10 @@ def depthwise_groups(w: Conv2DWorkload, form: RequantizeForm, tile: DepthwiseTil
     if tile.cols % 2 or tile.lanes > w.in_channels or tile.lanes not in (16, 32, 64) or tile.lanes > 4 * step.lanes or not in_range:
         raise ValueError(f"choice {tile} does not fit {w}; take one of conv2d_space")
     name = f"depthwise_{tile.method}_{tile.cols}x{tile.lanes}_{tile.strip}x{tile.segment}"
-    return Kernel(name=name, prim_func=_prim_func(w, groups, tile, form, step), pack_weight=lambda weight: _pack(weight, groups, tile))
+    return Kernel(
+        name=name, prim_func=_prim_func(w, groups, tile, form, step), pack_weight=lambda weight: _pack(weight, groups, tile),
+        spread=(groups.blocks * 4, groups.parities * groups.planes * w.kernel[1], tile.lanes // 4, groups.depth),
+    )  # fmt: skip
 
 
 def _pack(weight: np.ndarray, groups: RowGroups, tile: DepthwiseTile) -> np.ndarray:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tvm_rsq.codebook.encode import codes, encode
-from tvm_rsq.codebook.fit_codebook import _sample, fit_codebook
+from tvm_rsq.codebook.fit_codebook import fit_codebook, levels_for_scale
+from tvm_rsq.codebook.levels_and_scales import sample
 from tvm_rsq.codebook.methods import METHODS
 from tvm_rsq.errors import ConfigError, ModelError
 from tvm_rsq.uniform import fake_quantize_weight, mse_weight_scale
@@ -71,8 +72,19 @@ def test_levels_are_found_on_every_column():
     generator = np.random.default_rng(0)
     weights, worth = generator.standard_normal((512, 4608)), np.ones((512, 4608))
     weights[:, 7] = 50
-    values, _ = _sample(weights, worth, np.ones(512))
+    values, _ = sample(weights, worth, np.ones(512))
     assert len(values) > 2**17 and (values == 50).sum() > 10
+
+
+@pytest.mark.parametrize("channels", [None, 5, 24])
+def test_books_for_given_scales_are_those_of_each_ones_channels(channels):
+    weights, scale = layer(24, 300), np.geomspace(0.01, 1, 24).astype(np.float32) / 20
+    books = levels_for_scale(weights, scale, 16, KMEANS, channels=channels)
+    size = channels or 24
+    assert books.shape == (-(-24 // size), 16) and books.dtype == np.int8
+    for book, start in zip(books, range(0, 24, size), strict=True):
+        span = slice(start, start + size)
+        np.testing.assert_array_equal(levels_for_scale(weights[span], scale[span], 16, KMEANS)[0], book)
 
 
 def test_importance_moves_the_error_to_where_it_counts_less():

@@ -1,39 +1,20 @@
-"""A layer's codebooks and scales, found together.
+"""A layer's codebooks on the int8 grid and its scales, found together; see levels_and_scales for the search.
 
-    w_ok ~ s_o * book[code_ok]        entries of books on the int8 grid; one book for all output channels, or one for each few
-
-Levels are found on weights in units of their channel's scale, then every channel's scale on the levels, and so on in turns:
-
-    levels   least sum_ok h_ok s_o^2 (w_ok / s_o - level)^2, by the method
-    scale    of some ratios of the last one, each bettered to the least-squares scale of its own codes, that of the least error
-
-Where the search stops matters: over the layers of MobileNetV2 the squared error at 4 bits is 0.75 of clipped uniform weights with scales by
-least squares from the channels' deviations alone, and 0.66 with ratios tried as well.
-What a weight's error counts, h, is 1, or the second moment of what it is multiplied with: then the error of the layer's output is least,
-but for correlations.
+    w_ok ~ s_o * book[code_ok]        one book for all output channels, or one for each few
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from tvm_rsq.codebook.encode import channels_of, encode
-from tvm_rsq.codebook.levels import nearest
+from tvm_rsq.codebook.levels_and_scales import LAST_RATIOS, checked, levels_and_scales, rescaled, sample, worth_of
 from tvm_rsq.codebook.methods import LevelMethod
-from tvm_rsq.errors import ConfigError, ModelError
 from tvm_rsq.uniform import SCALE_OF_ZEROS, SMALLEST_RATIO
 
 GRID = 127
-_ROUNDS = 3
-_RATIOS, _LAST_RATIOS = np.geomspace(0.7, 1.4, 5), np.geomspace(0.65, 1.5, 13)
-_FIRST_RATIOS = np.geomspace(0.05, 1.0, 48)  # of a channel's largest weight, for levels that are not found on the weights
-_SAMPLE = 2**18  # weights that levels are found on
-_COLUMNS = 512  # of each row, that a scale is searched on
-_PIECE = 2**18  # weights that are worked on at a time, so that they stay in cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,17 +40,16 @@ def fit_codebook(
     floor       (O,), the smallest scales that are allowed; per tensor its largest
     ModelError: NaN or infinity. ConfigError: no weights, or an importance of another shape or below 0.
     """
-    weights, worth = _checked(rows), _worth(importance, rows.shape)
-    size = channels_of(-(-len(rows) // (channels or len(rows))), len(rows))
-    spans = [slice(start, start + size) for start in range(0, len(rows), size)]
+    weights, worth = checked(rows), worth_of(importance, rows.shape)
+    spans = _spans(len(rows), channels)
     shape = (-1, rows.shape[1]) if per_channel else (1, -1)
-    found = [_levels(weights[span].reshape(shape), worth[span].reshape(shape), count, method) for span in spans]
+    found = [levels_and_scales(weights[span].reshape(shape), worth[span].reshape(shape), count, method) for span in spans]
     if per_channel:
         peaks = [float(np.abs(levels).max()) or 1.0 for _, levels in found]
         books = np.stack([_on_grid(levels / peak, count) for (_, levels), peak in zip(found, peaks, strict=True)])
         scale = np.concatenate([of * peak / GRID for (of, _), peak in zip(found, peaks, strict=True)])
         for span, book in zip(spans, books, strict=True):
-            scale[span] = _rescaled(weights[span], worth[span], book.astype(np.float64), scale[span], _LAST_RATIOS)
+            scale[span] = rescaled(weights[span], worth[span], book.astype(np.float64), scale[span], LAST_RATIOS)
     else:
         peak = max(float(of[0] * np.abs(levels).max()) for of, levels in found) or 1.0
         books = np.stack([_on_grid(of[0] * levels / peak, count) for of, levels in found])
@@ -80,91 +60,23 @@ def fit_codebook(
 
 
 def levels_for_scale(
-    rows: np.ndarray, scale: np.ndarray, count: int, method: LevelMethod, *, importance: np.ndarray | None = None
-) -> np.ndarray:
-    """int8 (1, count): one book for scales that are given.   scale: (O,) or (1,), positive; the rest as of fit_codebook"""
-    weights, worth = _checked(rows), _worth(importance, rows.shape)
+    rows: np.ndarray, scale: np.ndarray, count: int, method: LevelMethod, *, channels: int | None = None,
+    importance: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """int8 (B, count): books for scales that are given.   scale: (O,) or (1,), positive; the rest as of fit_codebook"""
+    weights, worth = checked(rows), worth_of(importance, rows.shape)
     unit = np.broadcast_to(np.asarray(scale, np.float64), len(rows))
-    levels = method.find(*_sample(weights, worth, unit), count) if weights.any() else np.zeros(1)
-    if method.fixed:
-        levels = levels * GRID
-    return _on_grid(np.clip(levels / GRID, -1.0, 1.0), count)[None]
+    books = []
+    for span in _spans(len(rows), channels):
+        levels = method.find(*sample(weights[span], worth[span], unit[span]), count) if weights[span].any() else np.zeros(1)
+        books.append(_on_grid(np.clip(levels if method.fixed else levels / GRID, -1.0, 1.0), count))
+    return np.stack(books)
 
 
-def _levels(weights: np.ndarray, worth: np.ndarray, count: int, method: LevelMethod) -> tuple[np.ndarray, np.ndarray]:
-    """float64 (O,) scales, 0 for rows of zeros, and the levels in their units."""
-    scale = np.sqrt(np.square(weights).mean(axis=1))
-    if not weights.any():
-        return scale, np.array([-1.0, 0.0, 1.0])
-    if method.fixed:
-        levels = method.find(*_sample(weights, worth, scale), count)
-        return _rescaled(weights, worth, levels, np.abs(weights).max(axis=1), _FIRST_RATIOS), levels
-    best = (np.inf, scale, np.array([-1.0, 0.0, 1.0]))
-    for _ in range(_ROUNDS):
-        levels = method.find(*_sample(weights, worth, scale), count)
-        scale = _rescaled(weights, worth, levels, scale, _RATIOS)
-        error = _error(weights, worth, levels, scale)
-        best = min(best, (error, scale, levels), key=lambda each: each[0])
-    return best[1], best[2]
-
-
-def _sample(weights: np.ndarray, worth: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(values, weights) as of Levels."""
-    live = np.flatnonzero(scale > 0)
-    step = max(1, live.size * weights.shape[1] // _SAMPLE)
-    while math.gcd(step, weights.shape[1]) > 1:  # else some columns would be passed over in every row
-        step += 1
-    row, column = np.divmod(np.arange(0, live.size * weights.shape[1], step), weights.shape[1])
-    unit = scale[live[row]]
-    values, counts = weights[live[row], column] / unit, worth[live[row], column] * np.square(unit)
-    order = np.argsort(values, kind="stable")
-    return values[order], counts[order]
-
-
-def _rescaled(weights: np.ndarray, worth: np.ndarray, levels: np.ndarray, scale: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-    """float64 (O,): the best scale of each row near `scale`; rows of zeros keep theirs.
-
-    With codes as they are under a ratio, entries e, the best scale is sum h e w / sum h e^2, and what it leaves the rest of
-    sum h w^2 - (sum h e w)^2 / sum h e^2.
-    """
-    columns = max(_COLUMNS, _SAMPLE // len(weights))
-    step = -(-weights.shape[1] // columns)
-    found = scale.astype(np.float64)
-    for rows in _pieces(weights.shape, columns):
-        some, count, base = weights[rows, ::step], worth[rows, ::step], found[rows].copy()
-        gained = np.zeros(len(base))
-        for ratio in ratios:
-            product, power = _fit(some, count, levels, base * ratio)
-            gain = np.divide(np.square(product), power, out=np.zeros_like(power), where=power > 0)
-            better = (gain > gained) & (product > 0) & (base > 0)
-            gained = np.where(better, gain, gained)
-            found[rows] = np.where(better, product / np.where(power > 0, power, 1.0), found[rows])
-    return found if step == 1 else _bettered(weights, worth, levels, found)
-
-
-def _bettered(weights: np.ndarray, worth: np.ndarray, levels: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """float64 (O,): the least-squares scale of the codes that each row has now, all columns counted."""
-    product, power = np.zeros(len(scale)), np.zeros(len(scale))
-    for rows, columns in _blocks(weights.shape):
-        of = _fit(weights[rows, columns], worth[rows, columns], levels, scale[rows])
-        product[rows] += of[0]
-        power[rows] += of[1]
-    return np.where((product > 0) & (power > 0) & (scale > 0), product / np.where(power > 0, power, 1.0), scale)
-
-
-def _fit(weights: np.ndarray, worth: np.ndarray, levels: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(sum h e w, sum h e^2) of each row, float64 (O,) each."""
-    entries = levels[nearest(levels, weights / np.where(scale > 0, scale, 1.0)[:, None])]
-    return (worth * entries * weights).sum(axis=1), (worth * np.square(entries)).sum(axis=1)
-
-
-def _error(weights: np.ndarray, worth: np.ndarray, levels: np.ndarray, scale: np.ndarray) -> float:
-    """Squared error of all weights, each counted as it is worth."""
-    unit, total = np.where(scale > 0, scale, 1.0)[:, None], 0.0
-    for rows, columns in _blocks(weights.shape):
-        some = weights[rows, columns]
-        total += float((worth[rows, columns] * np.square(some - levels[nearest(levels, some / unit[rows])] * unit[rows])).sum())
-    return total
+def _spans(outputs: int, channels: int | None) -> list[slice]:
+    """Of the output channels that share a book: as many as `encode` finds for so many books."""
+    size = channels_of(-(-outputs // (channels or outputs)), outputs)
+    return [slice(start, start + size) for start in range(0, outputs, size)]
 
 
 def _on_grid(levels: np.ndarray, count: int) -> np.ndarray:
@@ -181,33 +93,3 @@ def _allowed(scale: np.ndarray, weights: np.ndarray, floor: np.ndarray | None, p
     largest = float(scale.max(initial=0.0)) or SCALE_OF_ZEROS
     found = np.where(weights.any(axis=1) & (scale > 0), scale, largest)
     return np.maximum(np.maximum(found, largest * SMALLEST_RATIO), least).astype(np.float32)
-
-
-def _checked(rows: np.ndarray) -> np.ndarray:
-    if rows.ndim != 2 or not rows.size:
-        raise ConfigError(f"weights of shape {rows.shape}, expected a row of at least one weight for each output channel")
-    if not np.isfinite(rows).all():
-        raise ModelError("weights contain NaN or infinity; repair the network before quantizing it")
-    return rows.astype(np.float64)
-
-
-def _worth(importance: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    if importance is None:
-        return np.broadcast_to(np.float64(1), shape)
-    found = np.asarray(importance, np.float64)
-    if found.shape not in (shape, shape[1:]) or not np.isfinite(found).all() or (found < 0).any() or not found.any():
-        raise ConfigError(f"importance of shape {found.shape} for weights of shape {shape}, expected finite ones of at least 0, some above")
-    return np.broadcast_to(found, shape)
-
-
-def _pieces(shape: tuple[int, ...], columns: int) -> Iterator[slice]:
-    """Rows, as many as have _PIECE weights in so many columns."""
-    step = max(1, _PIECE // min(columns, shape[1]))
-    return (slice(start, start + step) for start in range(0, shape[0], step))
-
-
-def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns that cover the weights, _PIECE of them each at most."""
-    for rows in _pieces(shape, shape[1]):
-        for start in range(0, shape[1], _PIECE):
-            yield rows, slice(start, start + _PIECE)
