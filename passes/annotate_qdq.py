@@ -11,8 +11,9 @@ After   main(x, w: Tensor((O, KH, KW, I), "int8"), b: Tensor((O,), "int32")):
 Only stored tensors get a pair: what is inside an island (see find_islands) stays as it is, so that a kernel requantizes once.
 Values of fewer than 8 bits are clipped in the carrier: x_q = clip(quantize(x), 0, 2^bits - 1).
 What the plan grants a layer beyond its grids, and QDQ has no words for, is noted in attributes of main: "rsq.requantize" (layer ->
-arithmetic) and "rsq.accumulate16" (layer -> block length), both without the layers that have the default; and "rsq.codebook" (layer -> the
-2^b values that its integers may have), of layers with 3, 4 or 6 bits and one book.
+arithmetic) and "rsq.accumulate16" (layer -> block length), both without the layers that have the default; "rsq.codebook" (layer -> books
+of the 2^b values that its integers may have), of layers with 3, 4 or 6 bits; and "rsq.levels" (layer -> levels and scales), of layers in
+float whose weights are their products.
 This must run on the deploy form: a batch norm or an explicit padding between a layer and its activation would split the island.
 """
 
@@ -20,11 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from tvm import relax
 from tvm.ir import IRModule
 
+from tvm_rsq.codebook.scaled_levels import ScaledLevels
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.drop_copies import drop_copies
 from tvm_rsq.passes.find_islands import Island, Islands, find_islands
@@ -40,7 +43,8 @@ class LayerQuant:
     weight  int8, the shape of the parameter; scale float32 (O,) or (1,); axis of the output channels
     bias    int32, the shape of the bias parameter, or None; its scale is input_scale * scale
     requantize, accumulate16  as LayerPlan says
-    codebook  what the integers of the weight may be, 2^bits of them, ascending; none where a byte each is as good
+    books   what the integers of the weight may be, 2^bits of them, ascending, in each; several as of WeightGrid; none where a byte each is
+            as good
     """
 
     weight: np.ndarray
@@ -50,25 +54,36 @@ class LayerQuant:
     bias: np.ndarray | None = None
     requantize: RequantizeArithmetic = "float"
     accumulate16: int = 0
-    codebook: tuple[int, ...] = ()
+    books: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloatCodes:
+    """Of a layer that is left in float.   weight: float32, the shape of the parameter, products of the levels"""
+
+    weight: np.ndarray
+    levels: ScaledLevels
 
 
 def annotate_qdq(
-    mod: IRModule, params: Mapping[str, np.ndarray], layers: Mapping[str, LayerQuant], tensors: Mapping[str, TensorQuant]
-) -> tuple[IRModule, dict[str, np.ndarray]]:
+    mod: IRModule, params: Mapping[str, np.ndarray], layers: Mapping[str, LayerQuant], tensors: Mapping[str, TensorQuant],
+    coded: Mapping[str, FloatCodes] = MappingProxyType({}),
+) -> tuple[IRModule, dict[str, np.ndarray]]:  # fmt: skip
     """The annotated module and its parameters (int8 weights, int32 biases, the rest as they were).
 
     layers   weight name -> LayerQuant; a layer that is missing is left in float
     tensors  activation name -> TensorQuant
+    coded    weight name -> FloatCodes, of layers that are left in float
     KeyError: a name that main does not have.
     """
     view = Dataflow(mod)
-    unknown = (layers.keys() - view.params) | (tensors.keys() - view.types.keys())
+    unknown = ((layers.keys() | coded.keys()) - view.params) | (tensors.keys() - view.types.keys())
     if unknown:
         raise KeyError(f"main has no layer or tensor called {sorted(unknown)}")
     weights = {view.operand(n.name, 1) for n in view.nodes.values() if n.op in ("nn.conv2d", "matmul")}
     islands = find_islands(view, {w for w in weights if w is not None} - layers.keys())
-    return _Annotate(view, islands, dict(params), layers, tensors).run()
+    given = {**params, **{name: of.weight for name, of in coded.items()}}
+    return _Annotate(view, islands, given, layers, tensors, coded).run()
 
 
 @dataclass
@@ -78,6 +93,7 @@ class _Annotate:
     params: dict[str, np.ndarray]
     layers: Mapping[str, LayerQuant]
     tensors: Mapping[str, TensorQuant]
+    coded: Mapping[str, FloatCodes]
     builder: relax.BlockBuilder = field(default_factory=relax.BlockBuilder)
     raw: dict[relax.Var, relax.Expr] = field(default_factory=dict)
     stored: dict[str, relax.Expr] = field(default_factory=dict)
@@ -106,8 +122,9 @@ class _Annotate:
     def _attributes(self) -> dict[str, object]:
         requantize = {name: layer.requantize for name, layer in self.layers.items() if layer.requantize != "float"}
         accumulate16 = {name: layer.accumulate16 for name, layer in self.layers.items() if layer.accumulate16}
-        codebook = {name: list(layer.codebook) for name, layer in self.layers.items() if layer.codebook}
-        granted = {"rsq.requantize": requantize, "rsq.accumulate16": accumulate16, "rsq.codebook": codebook}
+        books = {name: [list(book) for book in layer.books] for name, layer in self.layers.items() if layer.books}
+        levels = {name: [of.levels.levels.tolist(), of.levels.scale.tolist()] for name, of in self.coded.items()}
+        granted = {"rsq.requantize": requantize, "rsq.accumulate16": accumulate16, "rsq.codebook": books, "rsq.levels": levels}
         return {**dict(self.view.function.attrs or {}), **{key: value for key, value in granted.items() if value}}
 
     def _biases(self) -> dict[str, LayerQuant]:

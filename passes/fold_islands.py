@@ -6,7 +6,7 @@ Before  x_dq = dequantize(x_q, s_x, z_x);  w_dq = dequantize(w, s_w, 0)
 After   y_q = conv2d_y(x_q, w)
 
         conv2d_y(x_q: uint8, w: int8) -> uint8, private, attributes rsq.kind = "conv2d", rsq.layer = "w", rsq.tensor = "y", and what
-        main's rsq.requantize, rsq.accumulate16 and rsq.codebook say of the layer:
+        main's rsq.requantize, rsq.accumulate16, rsq.codebook and rsq.levels say of the layer:
             the same five operations
 
 An island whose result is wanted in float ends without the quantize. A layer that is left in float is folded as "float_layer",
@@ -26,6 +26,8 @@ from tvm_rsq.passes.dataflow import Dataflow, operator_of, variables_of
 from tvm_rsq.passes.drop_copies import drop_copies
 from tvm_rsq.passes.find_islands import Island, find_islands
 from tvm_rsq.passes.rewrite_bindings import substitute
+
+_GRANTED = ("rsq.requantize", "rsq.accumulate16", "rsq.codebook", "rsq.levels")
 
 
 def fold_islands(mod: IRModule) -> IRModule:
@@ -102,7 +104,7 @@ class _Fold:
 
     def _granted(self, island: Island) -> dict[str, object]:
         attrs = dict(self.mod["main"].attrs or {})
-        noted = {key: attrs.get(key, {}) for key in ("rsq.requantize", "rsq.accumulate16", "rsq.codebook")}
+        noted = {key: attrs.get(key, {}) for key in _GRANTED}
         return {key: layers[island.layer] for key, layers in noted.items() if island.layer in layers}
 
     def _body(self, island: Island, end: relax.Var) -> tuple[list[tuple[relax.Var, relax.Expr]], list[relax.Var]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from tvm.ir import IRModule
 
+from tvm_rsq.codebook.scaled_levels import ScaledLevels
 from tvm_rsq.passes.dataflow import Dataflow, Node
 from tvm_rsq.targets.kernel import Kernel
 
@@ -30,13 +32,18 @@ class Affine(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Expanded:
-    """A weight that kernel(codes, table) makes when the library is loaded.   shape, dtype: of the weight"""
+    """A weight that kernel(codes, table, [of_slot]) makes when the library is loaded.   shape, dtype: of the weight"""
 
     kernel: Kernel
     codes: np.ndarray
     table: np.ndarray
+    of_slot: np.ndarray | None = None
     shape: tuple[int, ...]
     dtype: str
+
+    @property
+    def arguments(self) -> list[np.ndarray]:
+        return [array for array in (self.codes, self.table, self.of_slot) if array is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +67,9 @@ class LoweredCall:
 
 
 class IslandView:
-    """kind, layer, tensor, requantize, accumulate16 and codebook as fold_islands noted them; ops: operations but quantize and dequantize.
+    """kind, layer, tensor, requantize, accumulate16, books and levels as fold_islands noted them.
 
+    ops       operations but quantize and dequantize
     part      where concat_in_place wants the result stored, None for a tensor of its own
     in_place  of a concatenation: the parameters that are in their places already
     """
@@ -74,7 +82,9 @@ class IslandView:
         self.tensor = str(function.attrs["rsq.tensor"])
         self.requantize = str(function.attrs.get("rsq.requantize", "float"))
         self.accumulate16 = int(function.attrs.get("rsq.accumulate16", 0))
-        self.codebook = tuple(int(entry) for entry in function.attrs.get("rsq.codebook", ()))
+        self.books = tuple(tuple(int(entry) for entry in book) for book in function.attrs.get("rsq.codebook", ()))
+        levels = function.attrs.get("rsq.levels")
+        self.levels = levels if levels is None else ScaledLevels(levels=_floats(levels[0]), scale=_floats(levels[1]))
         part = function.attrs.get("rsq.part")
         self.part = Part(str(part["whole"]), int(part["offset"]), int(part["pitch"])) if part is not None else None
         self.in_place = frozenset(str(name) for name in function.attrs.get("rsq.in_place", ()))
@@ -105,6 +115,10 @@ class IslandView:
         """The same bounds on the result's quantized values: rounding is monotone, so clipping after it is the same."""
         low, high = self.clamp()
         return level(low, self.output), level(high, self.output)
+
+
+def _floats(values: Sequence[float]) -> np.ndarray:
+    return np.array([float(value) for value in values], np.float32)
 
 
 def clamp_bounds(node: Node) -> tuple[float, float]:

@@ -118,7 +118,7 @@ class _Lower:
                 made = [
                     self.builder.emit(
                         relax.op.call_tir(
-                            self._function(weight.kernel), [relax.const(weight.codes), relax.const(weight.table)],
+                            self._function(weight.kernel), [relax.const(array) for array in weight.arguments],
                             out_ty=relax.TensorType(weight.shape, weight.dtype),
                         ),
                         name_hint=layer,

@@ -14,7 +14,7 @@ import numpy as np
 
 from tvm_rsq.passes.dataflow import Node
 from tvm_rsq.passes.island_view import Expanded, IslandView, LoweredCall, sides, static_attr
-from tvm_rsq.passes.lower_codebook import code_bits, lower_codebook
+from tvm_rsq.passes.lower_codebook import code_bits, lower_codebook, lower_levels
 from tvm_rsq.passes.requantization import fixed_point, folded_bias, is_bounded, largest_total, multiplier
 from tvm_rsq.safe_weights import fits_blocks, keeps_promise
 from tvm_rsq.targets.kernel_library import KernelLibrary
@@ -30,7 +30,10 @@ def lower_layer(island: IslandView, params: Mapping[str, np.ndarray], library: K
     workload = layer.workload()
     kernel = library.conv2d(workload)
     shape = workload.out_shape
-    weight = lower_codebook(kernel, kernel.pack_weight(layer.ohwi), island.codebook, library)
+    if island.levels is None:
+        weight = lower_codebook(kernel, layer.ohwi, island.books, library)
+    else:
+        weight = lower_levels(kernel, layer.ohwi, island.levels, library)
     arguments: list[str | np.ndarray | Expanded] = [layer.data, *weight, *layer.constants(workload.epilogue)]
     shapes = {layer.data: layer.image}
     if layer.residual:
@@ -72,7 +75,8 @@ class _Layer:
             **common,
             input_zero_point=self.island.affine(self.data).zero_point,
             accumulate16=self._promised(),
-            code_bits=code_bits(self.island.codebook),
+            # Kernels that look codes up themselves have one table.
+            code_bits=code_bits(self.island.books[0]) if len(self.island.books) == 1 else 0,
             epilogue=self._epilogue() if self.island.output else self._float_epilogue(),
             out_pitch=self.island.part.pitch if self.island.part else 0,
             out_offset=self.island.part.offset if self.island.part else 0,

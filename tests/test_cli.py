@@ -154,14 +154,15 @@ def test_compile_passes_every_option_on(library, here):
     invoke(
         "compile", "net.onnx", "-o", "o.rsq", "--target", "llvm -mcpu=haswell", "--weight-bits", 4, "--activation-bits", 6,
         "--scheme", "per_channel", "--budget", 0.5, "--range-method", "mse", "--seed", 7, "--effort", "best",
-        "--override", "a.*=float", "--override", "b=weight_bits=8",
+        "--override", "a.*=float", "--override", "b=weight_bits=8", "--override", "c=float,grid=codebook", "--codebook-channels", 16,
         "--calibration", "real.npy", "--time-limit", 9, "--batch", 3,
     )  # fmt: skip
     ((_, (model, target, config), keywords),) = library
     assert (str(model), target) == ("net.onnx", "llvm -mcpu=haswell")
     assert (config.weight_bits, config.activation_bits, config.scheme, config.budget) == (4, 6, "per_channel", 0.5)
     assert (config.range_method, config.seed, config.effort, config.synthesis.time_limit_s) == ("mse", 7, "best", 9)
-    assert list(config.overrides) == ["a.*", "b"]
+    assert list(config.overrides) == ["a.*", "b", "c"] and config.codebook_channels == 16
+    assert (config.overrides["c"].scheme, config.overrides["c"].grid) == ("float", "codebook")
     assert config.overrides["a.*"].scheme == "float" and config.overrides["b"].weight_bits == 8
     assert keywords["batch"] == 3 and keywords["example_inputs"] is None
     np.testing.assert_array_equal(keywords["calibration"], np.ones((2, 3, 2, 2)))
@@ -292,7 +293,7 @@ def test_evaluate_refuses_the_artifact_of_another_network(library, here, monkeyp
     [
         ("--weight-bits", 8), ("--scheme", "hybrid"), ("--override", "a=float"), ("--calibration", "x.npy"), ("--batch", 2),
         ("--rounding", "squant"), ("--weight-range", "mse"), ("--equalization", "none"), ("--bias-correction", "none"),
-        ("--source", "zeroq"),
+        ("--source", "zeroq"), ("--codebook-channels", 4),
     ],
 )  # fmt: skip
 def test_evaluate_refuses_options_that_an_artifact_cannot_follow(library, here, option):

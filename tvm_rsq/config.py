@@ -101,6 +101,8 @@ class QuantConfig:
                   gain the most for their size, or the smallest where roundings are learned (see choose_bits)
     scheme        "per_tensor", "per_channel", or "hybrid": per-tensor where it costs next to nothing
     codebook_error  what a codebook is to make least: the squared error of the "weight", or of the layer's "output" (see weight_importance)
+    codebook_channels  output channels that share a codebook, at most; None: all of a layer. Depthwise layers, of few weights a channel,
+                  and layers in float have one all the same
     nonuniform    codebooks, for layers of fewer than 8 bits, but those clearly worse with one (see choose_codebooks)
     effort        "instant" spends seconds where "best" spends minutes
     budget        how much more the hybrid network may diverge from FP32 than all-per-channel would, as a fraction: 0.02 is 2 % more
@@ -130,6 +132,7 @@ class QuantConfig:
     scheme: Scheme = "hybrid"
     nonuniform: bool = False
     codebook_error: Literal["weight", "output"] = "weight"
+    codebook_channels: int | None = None
     effort: Literal["instant", "best"] = "instant"
     budget: float = 0.02
     range_method: RangeMethod = "mse"
@@ -157,6 +160,9 @@ class QuantConfig:
         _require(isinstance(self.nonuniform, bool), f"nonuniform is {self.nonuniform!r}, expected True or False")
         least = self.codebook_error
         _require(least in ("weight", "output"), f"codebook_error is {least!r}, expected weight or output")
+        shared = self.codebook_channels
+        fits = shared is None or (_whole(shared) and shared >= 1)
+        _require(fits, f"codebook_channels is {shared!r}, expected a whole number of at least 1")
         few = "codebooks are of 3, 4 or 6 bits; use weight_bits=4"
         _require(not self.nonuniform or self.low, f"nonuniform=True with weight_bits=8, and {few}")
         self._check_mixed()

@@ -128,6 +128,8 @@ def _without_effect(config: QuantConfig, calibration: CalibrationSet, chosen: Re
         found.append(f"eight_bit_share {share:g} has no effect: {why}")
     if config.codebook_error == "output" and not any(layer.codebook for layer in plan.layers):
         found.append("codebook_error output has no effect: no layer has a codebook")
+    if config.codebook_channels is not None and all(len(layer.codebook) < 2 for layer in plan.layers):
+        found.append(f"codebook_channels {config.codebook_channels} has no effect: no layer has several codebooks")
     if config.effort == "best" and calibration.source == "real" and chosen.rounding not in LEARNED:
         found.append(f"effort best has no effect: images are given, and rounding is {chosen.rounding}, which learns nothing")
     return found

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tvm_rsq.codebook.fit_codebook import GRID
+from tvm_rsq.codebook.fit_levels import fit_levels
+from tvm_rsq.codebook.scaled_levels import ScaledLevels
 from tvm_rsq.executor import Executor
-from tvm_rsq.fit_codebook_grid import fit_codebook_grid
+from tvm_rsq.fit_codebook_grid import METHOD, fit_codebook_grid
 from tvm_rsq.fit_scale import fit_scale
 from tvm_rsq.layer_override import LayerScheme
 from tvm_rsq.model import Model
@@ -45,7 +47,8 @@ class LayerFacts:
     bits      of the weight's grid
     mse       whether its scale is found by squared error (see fit_scale)
     importance  of its weights for a codebook, as of fit_codebook; None: all count the same
-    fitted    grids that were found already
+    book_channels  output channels that share a codebook; None: all
+    fitted    grids and levels that were found already
     """
 
     name: str
@@ -63,7 +66,8 @@ class LayerFacts:
     macs: int
     mse: bool = False
     importance: np.ndarray | None = None
-    fitted: dict[tuple[object, ...], WeightGrid | None] = field(default_factory=dict, repr=False)
+    book_channels: int | None = None
+    fitted: dict[tuple[object, ...], WeightGrid | ScaledLevels | None] = field(default_factory=dict, repr=False)
 
     def allows(self, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> bool:
         """Whether the layer's shape and its tensors permit it; what the weights permit is told by `fit`."""
@@ -98,13 +102,21 @@ class LayerFacts:
             key = (self.bits, per_channel, unit, floor.tobytes())
             if key not in self.fitted:  # seconds, where scales are milliseconds
                 self.fitted[key] = fit_codebook_grid(
-                    rows, per_channel=per_channel, bits=self.bits, floor=floor, unit=unit, importance=self.importance
-                )
-            return self.fitted[key]
+                    rows, per_channel=per_channel, bits=self.bits, floor=floor, unit=unit, channels=self.book_channels,
+                    importance=self.importance,
+                )  # fmt: skip
+            return self.fitted[key]  # type: ignore[return-value]
         scale = fit_scale(
             rows, per_channel=per_channel, bits=self.bits, floor=floor, unit=unit, accumulate16=candidate.accumulate16, mse=self.mse
         )
         return None if scale is None else WeightGrid(scale=scale, bits=self.bits)
+
+    def levels(self) -> ScaledLevels:
+        """Of a layer in float that has a codebook."""
+        key = (self.bits, "float")
+        if key not in self.fitted:
+            self.fitted[key] = fit_levels(as_rows(self.weight, self.axis), 2**self.bits, METHOD, importance=self.importance)
+        return self.fitted[key]  # type: ignore[return-value]
 
     def integers(self, candidate: Candidate, grid: WeightGrid) -> np.ndarray:
         """int8 of the weight's shape under this candidate."""
@@ -124,23 +136,24 @@ class LayerFacts:
 
 
 def layer_facts(
-    model: Model, executor: Executor, view: Dataflow, islands: Islands, bits: Mapping[str, int], *, mse: bool = False
-) -> tuple[LayerFacts, ...]:
-    """Of every layer in execution order.   bits: layer -> bits of its weight"""
+    model: Model, executor: Executor, view: Dataflow, islands: Islands, bits: Mapping[str, int], *, mse: bool = False,
+    book_channels: int | None = None,
+) -> tuple[LayerFacts, ...]:  # fmt: skip
+    """Of every layer in execution order.   bits: layer -> bits of its weight; book_channels: of layers that are not depthwise"""
     island_of = {island.layer: island for island in islands.islands if island.layer}
     found = []
     for layer in executor.layers:
         island, weight = island_of[layer.name], model.params[layer.name]
         bias = bias_of(view, island.ops)
-        out = view.shape(layer.binding)
+        out, op = view.shape(layer.binding), _operator(view, layer.binding)
         found.append(
             LayerFacts(
-                name=layer.name, op=_operator(view, layer.binding), weight=weight, axis=layer.axis,
+                name=layer.name, op=op, weight=weight, axis=layer.axis,
                 inner=weight.shape[-1] if layer.axis == 0 else weight.shape[0],
                 bias=None if bias is None else model.params[bias].reshape(-1),
                 input=layer.input, output=island.output, residual=_residual(view, island), stored=island.output in islands.quantized,
                 in_float=island.kind == "float_layer", bits=bits[layer.name], macs=int(np.prod(out[:-1], dtype=np.int64)) * weight.size,
-                mse=mse,
+                mse=mse, book_channels=None if op == "depthwise_conv2d" else book_channels,
             )
         )  # fmt: skip
     return tuple(found)

@@ -31,7 +31,8 @@ class LayerOverride:
 
     scheme           "per_tensor", "per_channel", or "float" (the layer is not quantized)
     weight_bits      3, 4, 6, 7 or 8
-    grid             of its weights: "uniform", or "codebook" with 3, 4 or 6 bits
+    grid             of its weights: "uniform", or "codebook" with 3, 4 or 6 bits, which a layer in float may have, too: the file holds
+                     codes of its weights then, and its arithmetic stays what it is
     activation_bits  4, 6 or 8: of the layer's output
     requantize       "float", "fixed_point", or "shift": the weight's scale is raised until effective multipliers are powers of two
     accumulate16     0, 1, 2 or 4: the weights are changed until sums of so many pairs of products fit int16
@@ -49,7 +50,7 @@ class LayerOverride:
             value = getattr(self, name)
             fits = value is None or (type(value) is type(allowed[0]) and value in allowed)
             require(fits, f"override {name} is {value!r}, expected one of {allowed}")
-        granted = self.requantize not in (None, "float") or self.accumulate16 or self.grid
+        granted = self.requantize not in (None, "float") or self.accumulate16 or self.grid == "uniform"
         require(not (self.scheme == "float" and granted), "an override leaves a layer in float and says how its integers are computed")
         if self.grid == "codebook":
             bits = self.weight_bits
@@ -75,5 +76,5 @@ class LayerOverride:
         if found["grid"] == "codebook" and self.grid is None and (self.accumulate16 or self.weight_bits in (7, 8)):
             found["grid"] = None  # taken back by what has no codebook
         if self.scheme == "float":  # takes back what was said of its integers
-            found |= {"requantize": None, "accumulate16": None, "grid": None}
+            found |= {"requantize": None, "accumulate16": None, "grid": self.grid}
         return LayerOverride(**found)

@@ -10,7 +10,7 @@ import numpy as np
 from tvm_rsq.layer_facts import Candidate, LayerFacts
 from tvm_rsq.plan import Alternative, GridTrial, LayerPlan, TensorQuant
 from tvm_rsq.uniform import nmse
-from tvm_rsq.weight_grid import WeightGrid
+from tvm_rsq.weight_grid import WeightGrid, as_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,17 +33,30 @@ def layer_plan(layer: LayerFacts, decision: Decision, tensors: Mapping[str, Tens
         "kl_per_tensor": decision.kl_per_tensor, "kl_per_channel": decision.kl_per_channel,
     }  # fmt: skip
     if decision.candidate.scheme == "float":
-        size = layer.weight.nbytes
-        return LayerPlan(scheme="float", weight_bits=32, weight_bytes=size, reason=decision.reason, **common)  # type: ignore[arg-type]
+        coded = _coded(layer) if decision.candidate.nonuniform else {"weight_bits": 32, "weight_bytes": layer.weight.nbytes}
+        return LayerPlan(scheme="float", reason=decision.reason, **coded, **common)  # type: ignore[arg-type]
     candidate, grid, lost = fitted(layer, decision.candidate, tensors)
     error = nmse(layer.weight, layer.real(layer.integers(candidate, grid), grid)) if np.any(layer.weight) else 0.0
     return LayerPlan(
         scheme=candidate.scheme, weight_scale=tuple(float(s) for s in grid.scale), weight_bits=layer.bits, weight_nmse=error,
         codebook=() if grid.books is None else tuple(tuple(book) for book in grid.books.tolist()),
-        weight_bytes=-(-layer.weight.size * layer.bits // 8), requantize=candidate.requantize, accumulate16=candidate.accumulate16,
+        weight_bytes=_code_bytes(layer), requantize=candidate.requantize, accumulate16=candidate.accumulate16,
         time_us=decision.time_us, considered=decision.considered, grids=decision.grids,
         reason=", ".join(filter(None, (decision.reason, lost))), **common,
     )  # type: ignore[arg-type]  # fmt: skip
+
+
+def _coded(layer: LayerFacts) -> dict[str, object]:
+    """Of a layer in float whose weights are codes of float levels."""
+    levels, rows = layer.levels(), as_rows(layer.weight, layer.axis)
+    return {
+        "weight_bits": layer.bits, "weight_bytes": _code_bytes(layer), "weight_scale": tuple(levels.scale.tolist()),
+        "codebook": (tuple(levels.levels.tolist()),), "weight_nmse": nmse(rows, levels.products(levels.codes(rows))) if rows.any() else 0.0,
+    }  # fmt: skip
+
+
+def _code_bytes(layer: LayerFacts) -> int:
+    return -(-layer.weight.size * layer.bits // 8)
 
 
 def fitted(layer: LayerFacts, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> tuple[Candidate, WeightGrid, str]:

@@ -10,7 +10,7 @@ from tvm.ir import IRModule
 from tvm.ir.transform import Pass
 
 from tvm_rsq.model import Model
-from tvm_rsq.passes.annotate_qdq import LayerQuant, annotate_qdq
+from tvm_rsq.passes.annotate_qdq import FloatCodes, LayerQuant, annotate_qdq
 from tvm_rsq.passes.concat_in_place import concat_in_place
 from tvm_rsq.passes.fold_batch_norm import fold_batch_norm
 from tvm_rsq.passes.fold_islands import fold_islands
@@ -32,9 +32,11 @@ def prepare(model: Model) -> Model:
     return replace(model, module=NameBindings()(model.module))
 
 
-def annotate(model: Model, layers: Mapping[str, LayerQuant], tensors: Mapping[str, TensorQuant]) -> Model:
+def annotate(
+    model: Model, layers: Mapping[str, LayerQuant], tensors: Mapping[str, TensorQuant], coded: Mapping[str, FloatCodes] | None = None
+) -> Model:
     """Deploy form -> QDQ form, the one that is simulated and exported."""
-    mod, params = annotate_qdq(model.module, model.params, layers, tensors)
+    mod, params = annotate_qdq(model.module, model.params, layers, tensors, coded or {})
     return replace(model, module=mod, params={var.name: params[var.name] for var in list(mod["main"].params)[len(model.inputs) :]})
 
 

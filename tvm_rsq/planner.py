@@ -109,7 +109,7 @@ class _Planner:
                 "scheme": config.scheme, "weight_bits": None if config.mixed else config.weight_bits, "average_bits": config.average_bits,
                 "most_divergence": config.most_divergence, "activation_bits": config.activation_bits,
                 "eight_bit_share": config.eight_bit_share, "nonuniform": config.nonuniform,
-                "codebook_error": config.codebook_error, "augment": config.augment,
+                "codebook_error": config.codebook_error, "codebook_channels": config.codebook_channels, "augment": config.augment,
                 "budget": config.budget, "levers": config.levers if isinstance(config.levers, str) else list(config.levers),
                 "requantize": config.requantize, "range_method": config.range_method, "effort": config.effort, "seed": config.seed,
                 **asdict(self.recipe),
@@ -120,7 +120,10 @@ class _Planner:
 
     def _facts(self) -> tuple[LayerFacts, ...]:
         bits = {layer.name: self._word(layer.name).weight_bits or self.config.weight_bits for layer in self.executor.layers}
-        return layer_facts(self.model, self.executor, self.view, self.islands, bits, mse=self.recipe.weight_range == "mse")
+        return layer_facts(
+            self.model, self.executor, self.view, self.islands, bits, mse=self.recipe.weight_range == "mse",
+            book_channels=self.config.codebook_channels,
+        )  # fmt: skip
 
     def _with_grid(self, layer: LayerFacts, decision: Decision) -> Decision:
         why = self.grids.why.get(layer.name, ())

@@ -1,4 +1,4 @@
-"""Integer weights and biases of every layer, as a plan says: what the annotation writes into the network."""
+"""Integer weights and biases of every layer, and codes of those in float, as a plan says: what the annotation writes into the network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.layer_override import CODEBOOK_BITS
 from tvm_rsq.model import Model
-from tvm_rsq.passes.annotate_qdq import LayerQuant
+from tvm_rsq.passes.annotate_qdq import FloatCodes, LayerQuant
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
 from tvm_rsq.plan import LayerPlan, QuantPlan
@@ -40,17 +40,32 @@ def quantize_layers(model: Model, plan: QuantPlan) -> Mapping[str, LayerQuant]:
             bias=None if bias is None else _integer_bias(model.params[bias], scale, input_scale),
             requantize=layer.requantize,
             accumulate16=layer.accumulate16,
-            codebook=_entries(layer),
+            books=_books(layer),
         )
     return found
 
 
-def _entries(layer: LayerPlan) -> tuple[int, ...]:
-    """What its integers may be, where codes of them take less than a byte and one book is for all."""
-    if layer.weight_bits not in CODEBOOK_BITS or len(layer.codebook) > 1:
+def code_float_layers(model: Model, plan: QuantPlan) -> Mapping[str, FloatCodes]:
+    """Weight name -> FloatCodes of every layer in float that has a codebook."""
+    found = {}
+    for layer in plan.layers:
+        if (levels := layer.levels) is None:
+            continue
+        weight = model.params[layer.name]
+        axis = weight.ndim - 1 if layer.op == "dense" else 0
+        products = levels.products(levels.codes(as_rows(weight, axis)))
+        found[layer.name] = FloatCodes(weight=from_rows(products, weight.shape, axis), levels=levels)
+    return found
+
+
+def _books(layer: LayerPlan) -> tuple[tuple[int, ...], ...]:
+    """What its integers may be, where codes of them take less than a byte."""
+    if layer.weight_bits not in CODEBOOK_BITS:
         return ()
+    if layer.codebook:
+        return tuple(tuple(int(entry) for entry in book) for book in layer.codebook)
     levels = [int(level) for level in layer.grid.levels(1)[0]]
-    return tuple(levels + levels[-1:] * (2**layer.weight_bits - len(levels)))
+    return (tuple(levels + levels[-1:] * (2**layer.weight_bits - len(levels))),)
 
 
 def bias_of(view: Dataflow, ops: tuple[str, ...]) -> str | None:

@@ -19,7 +19,7 @@ from tvm_rsq.integer_reference import IntegerReference
 from tvm_rsq.model import Model
 from tvm_rsq.plan import QuantPlan
 from tvm_rsq.progress import ProgressCallback, silent
-from tvm_rsq.quantize_layers import quantize_layers
+from tvm_rsq.quantize_layers import code_float_layers, quantize_layers
 
 if TYPE_CHECKING:
     from tvm_rsq.compiled_module import CompiledModule
@@ -51,7 +51,7 @@ class QuantizedModel:
     def annotated(self) -> Model:
         """The network in QDQ form: int8 weights, int32 biases, quantize/dequantize around stored tensors."""
         model = replace(self.model, params={**self.model.params, **self.adjusted})
-        return pipeline.annotate(model, quantize_layers(model, self.plan), self.plan.tensors)
+        return pipeline.annotate(model, quantize_layers(model, self.plan), self.plan.tensors, code_float_layers(model, self.plan))
 
     def simulate(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """The reference: the QDQ network in float64 with the kernels' rounding. Slow and exact.

@@ -1,4 +1,5 @@
-"""Weights on the points of their grids, by the rounding that a recipe names: layer -> float32 weight, exactly scale * integer.
+"""Weights on the points of their grids, by the rounding that a recipe names: layer -> float32 weight, exactly scale * integer. Those of
+layers in float that have a codebook are the nearest products of it, whatever the recipe.
 
 nearest   rint(w / scale), what every layer gets that has nothing better
 squant    see squant
@@ -19,15 +20,16 @@ from tvm_rsq.layer_moments import covariance, from_weight_rows, weight_rows
 from tvm_rsq.model import Model
 from tvm_rsq.paired_run import LayerInputs, PairedRun
 from tvm_rsq.plan import LayerPlan, QuantPlan
-from tvm_rsq.quantize_layers import quantize_layers
+from tvm_rsq.quantize_layers import code_float_layers, quantize_layers
 from tvm_rsq.squant import squant_weight
 from tvm_rsq.uniform import dequantize_weight
 
 
 def nearest(model: Model, plan: QuantPlan) -> dict[str, np.ndarray]:
-    """Of every layer that the plan quantizes, promises of accumulate16 kept."""
-    layers = quantize_layers(model, plan)
-    return {name: dequantize_weight(of.weight, of.scale, of.axis if of.scale.size > 1 else None) for name, of in layers.items()}
+    """Of every layer that the plan quantizes, promises of accumulate16 kept, or leaves in float with a codebook."""
+    layers, coded = quantize_layers(model, plan), code_float_layers(model, plan)
+    found = {name: dequantize_weight(of.weight, of.scale, of.axis if of.scale.size > 1 else None) for name, of in layers.items()}
+    return found | {name: of.weight for name, of in coded.items()}
 
 
 def squant(model: Model, plan: QuantPlan) -> dict[str, np.ndarray]:

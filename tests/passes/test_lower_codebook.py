@@ -14,10 +14,11 @@ import tvm_rsq
 from tests.integer_case import noise
 from tests.passes.annotated_case import lowered, model_of, quantized
 from tests.passes.islands_network import Network, model
+from tvm_rsq.codebook.scaled_levels import ScaledLevels
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.passes.fold_islands import fold_islands
 from tvm_rsq.passes.island_view import Expanded, IslandView
-from tvm_rsq.passes.lower_codebook import code_bits, lower_codebook
+from tvm_rsq.passes.lower_codebook import code_bits, lower_codebook, lower_levels
 from tvm_rsq.passes.lower_islands import EXPAND
 from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.kernel import Kernel
@@ -36,12 +37,13 @@ def constants(mod, function: str) -> list[np.ndarray]:
 def test_annotation_notes_the_codebooks_and_folding_keeps_them():
     overrides = {"w": "grid=codebook", "w2": "weight_bits=8", "w3": "grid=uniform"}
     found = quantized(model(), weight_bits=4, nonuniform=True, eight_bit_share=0.0, overrides=overrides)
-    noted = {name: [int(entry) for entry in book] for name, book in dict(found.annotated.module["main"].attrs["rsq.codebook"]).items()}
-    assert noted == {"w": list(found.plan.layer("w").codebook[0]), "w3": [*range(-7, 8), 7]}
+    attrs = found.annotated.module["main"].attrs
+    noted = {name: [[int(entry) for entry in book] for book in books] for name, books in dict(attrs["rsq.codebook"]).items()}
+    assert noted == {"w": [list(found.plan.layer("w").codebook[0])], "w3": [[*range(-7, 8), 7]]} and "rsq.levels" not in attrs
     folded = fold_islands(found.annotated.module)
     islands = [IslandView(folded, var.name_hint) for var in folded.get_global_vars() if var.name_hint != "main"]
-    books = {island.layer: island.codebook for island in islands}
-    assert (list(books["w"]), list(books["w3"]), books["w2"]) == (noted["w"], noted["w3"], ())
+    books = {island.layer: [list(book) for book in island.books] for island in islands}
+    assert (books["w"], books["w3"], books["w2"]) == (noted["w"], noted["w3"], [])
 
 
 def test_main_takes_the_weights_that_another_function_makes():
@@ -53,6 +55,19 @@ def test_main_takes_the_weights_that_another_function_makes():
     assert "int8" not in {str(array.dtype) for array in constants(mod, "main")}, "biases, multipliers, and a table of bytes"
     assert sum(array.nbytes for array in constants(mod, EXPAND)) < 0.75 * (8 * 3 * 9 + 8 * 9 * 8 + 160) + 3 * 16 + 3 * 64
     assert found.annotated.module.script(show_meta=True) == text
+
+
+def test_several_books_and_levels_are_noted_and_no_weight_is_a_constant():
+    overrides = {"w*": "grid=codebook", "w": "float,grid=codebook,weight_bits=3"}
+    found = quantized(model_of(Network), weight_bits=4, codebook_channels=3, eight_bit_share=0.0, overrides=overrides)
+    attrs, layer = found.annotated.module["main"].attrs, found.plan.layer("w")
+    levels, scale = ([float(value) for value in values] for values in attrs["rsq.levels"]["w"])
+    assert (levels, scale) == (list(layer.codebook[0]), list(layer.weight_scale))
+    assert {name: len(books) for name, books in attrs["rsq.codebook"].items()} == {"w2": 3, "w3": 4}
+    mod, _ = lowered(found)
+    assert [var.name for var in mod["main"].params] == ["x", "w", "w2", "w3"]
+    assert not [a for a in constants(mod, "main") if a.dtype == "int8" or (a.dtype == "float32" and a.size > 10)], "weights"
+    assert {str(array.dtype) for array in constants(mod, EXPAND)} == {"uint8", "int8", "int32", "float32"}
 
 
 def test_a_network_of_8_bits_has_no_such_function():
@@ -103,19 +118,49 @@ def test_the_artifact_holds_codes_and_no_weight(tmp_path, bits, nonuniform):
 
 def test_a_kernel_that_wants_codes_gets_them_and_one_that_does_not_gets_the_weight():
     library, packed = parse_target("llvm").library, np.array([[9, 0, -127, 127], [40, 40, 0, -9]], np.int8)
-    (plain,) = lower_codebook(Kernel(name="winograd", prim_func=None), packed, BOOK, library)
+    (plain,) = lower_codebook(Kernel(name="winograd", prim_func=None), packed, [BOOK], library)
     assert plain is packed
-    (made,) = lower_codebook(Kernel(name="direct", prim_func=None, expanded=3), packed, BOOK, library)
+    (made,) = lower_codebook(Kernel(name="direct", prim_func=None, expanded=3), packed, [BOOK], library)
     assert isinstance(made, Expanded) and made.shape == (2, 4) and made.table.tolist() == [*BOOK, *[127] * 8]
     grouped = np.resize(np.array(BOOK, np.int8), (2, 8, 5))
-    codes, table = lower_codebook(Kernel(name="codes", prim_func=None, codes=CodeRows(3)), grouped, BOOK, library)
+    codes, table = lower_codebook(Kernel(name="codes", prim_func=None, codes=CodeRows(3)), grouped, [BOOK], library)
     assert codes.dtype == np.uint8 and codes.size == 2 * 3 * 5 and table.tolist() == made.table.tolist()
+
+
+OTHER = (-100, -50, 0, 1, 2, 3, 4, 5)
+
+
+def test_of_several_books_a_kernel_with_slots_gets_offsets_and_one_without_the_weight():
+    library = parse_target("llvm").library
+    weight = np.array([[9, 0, -127], [40, 40, -9], [-100, 0, 5], [1, 0, 2]], np.int8)[:, None, None]
+    (plain,) = lower_codebook(Kernel(name="winograd", prim_func=None), weight, [BOOK, OTHER], library)
+    assert plain is weight
+    direct = Kernel(name="direct", prim_func=None, pack_weight=lambda w: w.reshape(-1), expanded=3, spread=(4, 3, 1, 1))
+    (made,) = lower_codebook(direct, weight, [BOOK, OTHER], library)
+    assert made.table.tolist() == [*BOOK, *OTHER] and made.of_slot.tolist() == [0, 0, 8, 8] and made.of_slot.dtype == np.int32
+    assert (made.codes[:12] & 7).tolist() == [5, 4, 0, 6, 6, 3, 0, 2, 7, 3, 2, 4], "the first vector of 3-bit codes, lowest bits first"
+    with pytest.raises(ConfigError, match="not all in their codebook"):
+        lower_codebook(direct, weight[::-1], [BOOK, OTHER], library)
+
+
+def test_float_weights_are_products_of_their_levels():
+    library, levels = parse_target("llvm").library, ScaledLevels(
+        levels=np.array([-1, -0.5, 0, 0.1, 0.2, 0.3, 1, 1], np.float32), scale=np.array([0.7, 3], np.float32)
+    )
+    weight = levels.products(np.array([[0, 3, 2], [6, 5, 1]]))[:, None, None]
+    direct = Kernel(name="direct", prim_func=None, pack_weight=lambda w: w.reshape(-1), spread=(2, 3, 1, 1))
+    (made,) = lower_levels(direct, weight, levels, library)
+    assert made.table is levels.levels and made.of_slot.tolist() == levels.scale.tolist() and made.dtype == "float32"
+    (plain,) = lower_levels(replace(direct, spread=None), weight, levels, library)
+    np.testing.assert_array_equal(plain, weight.reshape(-1))
+    with pytest.raises(ConfigError, match="not all products of their 8 levels; make the plan again"):
+        lower_levels(direct, weight + np.float32(1e-6), levels, library)
 
 
 def test_weights_that_are_not_in_the_codebook_and_odd_codebooks_are_refused():
     library, packed = parse_target("llvm").library, np.array([[8]], np.int8)
     with pytest.raises(ConfigError, match="not all in their codebook"):
-        lower_codebook(Kernel(name="direct", prim_func=None, expanded=3), packed, BOOK, library)
+        lower_codebook(Kernel(name="direct", prim_func=None, expanded=3), packed, [BOOK], library)
     with pytest.raises(ValueError, match="a codebook of 7 entries, expected 2 to the power of one of"):
         code_bits(BOOK[:7])
     with pytest.raises(ConfigError, match="expected 16 ascending whole numbers from -127 to 127, one of them 0"):

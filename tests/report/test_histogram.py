@@ -25,8 +25,14 @@ def test_per_channel_levels_are_those_of_the_first_live_channel():
     assert found.levels[-1] == 7 * 0.25
 
 
+def test_the_levels_of_a_codebook_are_its_own():
+    found = histogram.build(np.ones(4), (0.5, 9.0), 3, book=(-4, -1, 0, 1, 2, 3, 3, 3))
+    assert found.levels == (-2.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+    assert histogram.build(np.ones(4), (2.0,), 3, book=(-0.25, 0.0, 1.0, *[1.0] * 5)).levels == (-0.5, 0.0, 2.0)
+
+
 def test_a_float_layer_has_no_levels():
-    assert histogram.build(np.ones(4), (), 8).levels == ()
+    assert histogram.build(np.ones(4), (), 32).levels == ()
 
 
 def test_all_zero_weights_have_a_histogram():

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 _OF_COMPILING = (
     "target", "batch", "weight_bits", "average_bits", "most_divergence", "activation_bits", "scheme", "budget",
-    "levers", "requantize", "range_method", "rounding", "augment", "weight_range", "eight_bit_share", "nonuniform", "codebook_error",
-    "equalization", "bias_correction", "override", "calibration", "source", "effort", "time_limit", "tuning",
+    "levers", "requantize", "range_method", "rounding", "augment", "weight_range", "eight_bit_share", "nonuniform",
+    "codebook_error", "codebook_channels", "equalization", "bias_correction", "override", "calibration", "source",
+    "effort", "time_limit", "tuning",
 )  # fmt: skip
 
 
@@ -71,6 +72,7 @@ def bench(
     eight_bit_share: options.EightBitShare = options.DEFAULTS.eight_bit_share,
     nonuniform: options.Nonuniform = options.DEFAULTS.nonuniform,
     codebook_error: options.CodebookError = options.DEFAULTS.codebook_error,
+    codebook_channels: options.CodebookChannels = options.DEFAULTS.codebook_channels,
     equalization: options.EqualizationOption = options.DEFAULTS.equalization,
     bias_correction: options.BiasCorrectionOption = options.DEFAULTS.bias_correction,
     override: options.Overrides = None,
@@ -96,7 +98,7 @@ def bench(
         overrides=override, levers=levers, requantize=requantize, seed=seed, effort=effort, time_limit_s=time_limit,
         rounding=rounding, augment=augment, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
         eight_bit_share=eight_bit_share, nonuniform=nonuniform, average_bits=average_bits, most_divergence=most_divergence,
-        codebook_error=codebook_error, calibration=calibration, source=source,
+        codebook_error=codebook_error, codebook_channels=codebook_channels, calibration=calibration, source=source,
     )  # fmt: skip
     baseline = None if fp32 is None else read_model(fp32)
     data = read_calibration(calibration)

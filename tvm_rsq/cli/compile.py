@@ -45,6 +45,7 @@ def compile_(
     eight_bit_share: options.EightBitShare = options.DEFAULTS.eight_bit_share,
     nonuniform: options.Nonuniform = options.DEFAULTS.nonuniform,
     codebook_error: options.CodebookError = options.DEFAULTS.codebook_error,
+    codebook_channels: options.CodebookChannels = options.DEFAULTS.codebook_channels,
     equalization: options.EqualizationOption = options.DEFAULTS.equalization,
     bias_correction: options.BiasCorrectionOption = options.DEFAULTS.bias_correction,
     override: options.Overrides = None,
@@ -75,7 +76,7 @@ def compile_(
         overrides=override, levers=levers, requantize=requantize, seed=seed, effort=effort, time_limit_s=time_limit,
         rounding=rounding, augment=augment, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
         eight_bit_share=eight_bit_share, nonuniform=nonuniform, average_bits=average_bits, most_divergence=most_divergence,
-        codebook_error=codebook_error, calibration=calibration, source=source,
+        codebook_error=codebook_error, codebook_channels=codebook_channels, calibration=calibration, source=source,
     )  # fmt: skip
     refuse_overwriting(output, model)
     network = read_model(model)

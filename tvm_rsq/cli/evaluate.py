@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _OF_QUANTIZATION = (
     "batch", "weight_bits", "average_bits", "most_divergence", "activation_bits", "scheme", "budget", "range_method", "rounding",
-    "augment", "weight_range", "equalization", "eight_bit_share", "nonuniform", "codebook_error", "bias_correction", "override",
-    "calibration", "source", "seed", "effort", "time_limit",
+    "augment", "weight_range", "equalization", "eight_bit_share", "nonuniform", "codebook_error", "codebook_channels", "bias_correction",
+    "override", "calibration", "source", "seed", "effort", "time_limit",
 )  # fmt: skip
 
 
@@ -52,6 +52,7 @@ def evaluate(
     eight_bit_share: options.EightBitShare = options.DEFAULTS.eight_bit_share,
     nonuniform: options.Nonuniform = options.DEFAULTS.nonuniform,
     codebook_error: options.CodebookError = options.DEFAULTS.codebook_error,
+    codebook_channels: options.CodebookChannels = options.DEFAULTS.codebook_channels,
     equalization: options.EqualizationOption = options.DEFAULTS.equalization,
     bias_correction: options.BiasCorrectionOption = options.DEFAULTS.bias_correction,
     override: options.Overrides = None,
@@ -72,7 +73,7 @@ def evaluate(
         overrides=override, seed=seed, effort=effort, time_limit_s=time_limit,
         rounding=rounding, augment=augment, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
         eight_bit_share=eight_bit_share, nonuniform=nonuniform, average_bits=average_bits, most_divergence=most_divergence,
-        codebook_error=codebook_error, calibration=calibration, source=source,
+        codebook_error=codebook_error, codebook_channels=codebook_channels, calibration=calibration, source=source,
     )  # fmt: skip
     network = read_model(model)
     inputs = read_inputs(input_)

@@ -100,6 +100,13 @@ CodebookError = Annotated[
     Literal["weight", "output"],
     typer.Option(rich_help_panel=_QUANTIZATION, help="What a codebook makes least: the error of the weights, or of what the layer gives."),
 ]
+CodebookChannels = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", rich_help_panel=_QUANTIZATION,
+        help="Output channels that share a codebook, at most; all of a layer unless given.",
+    ),
+]  # fmt: skip
 EqualizationOption = Annotated[
     Equalization,
     typer.Option("--equalization", rich_help_panel=_QUANTIZATION, help="Of channels' ranges. weights: across layers, as DFQ does."),
@@ -115,7 +122,7 @@ Overrides = Annotated[
         metavar="GLOB=WHAT",
         rich_help_panel=_QUANTIZATION,
         help="per_tensor, per_channel, float, weight_bits=4, activation_bits=4, requantize=shift, accumulate16=2 or grid=codebook for the "
-        "layers that match. Repeatable; later ones win.",
+        "layers that match, or several joined by commas. Repeatable; later ones win.",
     ),
 ]
 
@@ -155,7 +162,7 @@ def quant_config(
     weight_range: WeightRange = "auto", equalization: Equalization = "auto", bias_correction: BiasCorrection = "auto",
     eight_bit_share: float = DEFAULTS.eight_bit_share, nonuniform: bool = DEFAULTS.nonuniform, average_bits: float | None = None,
     most_divergence: float | None = None, codebook_error: Literal["weight", "output"] = DEFAULTS.codebook_error,
-    calibration: Path | None = None,
+    codebook_channels: int | None = DEFAULTS.codebook_channels, calibration: Path | None = None,
     source: Source = DEFAULTS.synthesis.source, seed: int = DEFAULTS.seed,
     effort: Literal["instant", "best"] = DEFAULTS.effort, **synthesis: object,
 ) -> QuantConfig:  # fmt: skip
@@ -171,7 +178,7 @@ def quant_config(
             overrides=dict(_override(text) for text in overrides or ()), seed=seed, effort=effort, requantize=requantize,
             rounding=rounding, augment=augment, weight_range=weight_range, equalization=equalization, bias_correction=bias_correction,
             eight_bit_share=eight_bit_share, nonuniform=nonuniform, average_bits=average_bits, most_divergence=most_divergence,
-            codebook_error=codebook_error,
+            codebook_error=codebook_error, codebook_channels=codebook_channels,
             levers=levers if levers in ("auto", "none") else tuple(name.strip() for name in levers.split(",")),  # type: ignore[arg-type]
             synthesis=SynthesisConfig(source=source, **synthesis),  # type: ignore[arg-type]
         )  # fmt: skip

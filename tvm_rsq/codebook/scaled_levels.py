@@ -28,7 +28,7 @@ class ScaledLevels:
         found = np.empty(rows.shape, np.uint8)
         levels = np.unique(self.levels)
         for row, scale, made in zip(rows, self.scale, found, strict=True):
-            # Among the products themselves, since a rounded product divided by its scale may be nearer to another level.
+            # Among the products themselves, so that a weight that is one already is met exactly.
             made[:] = nearest((scale * levels).astype(np.float64), row.astype(np.float64))
         return found
 

@@ -29,9 +29,7 @@ def collect_report(quantized: QuantizedModel, target: str, calls: Sequence[Kerne
         image_source=calibration.source,
         loss_curve=calibration.loss_curve,
         histograms={
-            layer.name: histogram.build(
-                weights[layer.name], layer.weight_scale, layer.weight_bits, book=layer.codebook[0] if layer.codebook else ()
-            )
+            layer.name: histogram.build(weights[layer.name], layer.weight_scale, layer.weight_bits, book=(*layer.codebook, ())[0])
             for layer in plan.layers
         },
         weight_bytes_before=sum(weight.nbytes for weight in weights.values()),
