@@ -49,7 +49,7 @@ class KernelLibrary(Protocol):
 
     def expand(self, w: ExpandWorkload) -> Kernel:
         """Weights out of codes, when a library is loaded: (codes uint8, table, weight), or (codes, table, of_slot, weight) where values
-        depend on slots, see ExpandWorkload and make_expand; pack_weight takes the codes.
+        depend on slots, see ExpandWorkload and make_expand_slots; pack_weight takes the codes.
         """
         ...
 

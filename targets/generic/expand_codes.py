@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 from tvm import tirx
@@ -20,20 +18,14 @@ from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workload import ExpandWorkload
 
 LANES = 64
-Kind = Literal["codes", "books", "levels"]
 
 
 def make_expand(w: ExpandWorkload, lookup: CodeLookup) -> Kernel:
-    """prim_func(codes uint8 (groups * rows * 64,), table, [of_slot,] weight of w.shape and w.dtype)
-
-    one book       table int8 (entries of CodeRows,)
-    several books  table int8 (books * 2^bits,), of_slot int32 (A * P,): where in it each slot's book begins
-    float32        table float32 (2^bits,), of_slot float32 (A * P,): the slot's scale
+    """prim_func(codes uint8 (groups * rows * 64,), table int8 (entries,), weight of w.shape and w.dtype)
 
     pack_weight takes the codes, uint8 in the order of the weight's memory, and fills up their last group.
-    ValueError: several books or float32 without a spread that covers the weight.
     """
-    codes, size, kind = CodeRows(w.bits), math.prod(w.shape), _kind(w)
+    codes, size = CodeRows(w.bits), math.prod(w.shape)
     groups = -(-size // (codes.vectors * LANES))
     whole, rest = divmod(size, LANES)
 
@@ -45,14 +37,15 @@ def make_expand(w: ExpandWorkload, lookup: CodeLookup) -> Kernel:
         with T.prim_func(s_tir=True):
             T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "global_symbol": "main"})
             rows = T.arg("codes", T.buffer((groups * codes.rows * LANES,), "uint8"))
-            value = _values(w, kind, lookup)
+            table = T.arg("table", T.buffer((codes.entries,), "int8"))
             target = flat(T.arg("weight", T.buffer(w.shape, w.dtype)), size, w.dtype)
 
             def weights(group: Expr | int, place: int) -> Expr:
                 """The place-th vector of a group."""
                 start = group * (codes.rows * LANES)
                 loaded = [rows.vload([start + row * LANES], f"uint8x{LANES}") for row in range(codes.rows)]
-                return value(codes.unpack(loaded, LANES)[place], (group * codes.vectors + place) * LANES)
+                found = lookup.apply(table, codes.entries, codes.unpack(loaded, LANES)[place], LANES)
+                return found if w.dtype == "int8" else found.astype(vector(w.dtype, LANES))
 
             full = whole // codes.vectors
             if full:
@@ -67,40 +60,4 @@ def make_expand(w: ExpandWorkload, lookup: CodeLookup) -> Kernel:
                 T.buffer_store(last, weights(whole // codes.vectors, whole % codes.vectors), [tirx.Ramp(0, 1, LANES)])
                 with T.serial(rest) as i:
                     T.buffer_store(target, last[i], [whole * LANES + i])
-    return Kernel(name=f"expand_{kind}{w.bits}", prim_func=builder.get(), pack_weight=pack)
-
-
-def _kind(w: ExpandWorkload) -> Kind:
-    kind: Kind = "levels" if w.dtype == "float32" else "books" if w.books > 1 else "codes"
-    if kind != "codes" and (w.spread is None or math.prod(w.spread) != math.prod(w.shape)):
-        raise ValueError(f"{w} has values that depend on slots, expected a spread of {math.prod(w.shape)} values; take the kernel's")
-    return kind
-
-
-def _values(w: ExpandWorkload, kind: Kind, lookup: CodeLookup) -> Callable[[Expr, Expr | int], Expr]:
-    """Declare table and of_slot; a function of a vector of codes, and of the place of the first of them in the weight."""
-    if kind == "codes":
-        entries = CodeRows(w.bits).entries
-        table = T.arg("table", T.buffer((entries,), "int8"))
-        return lambda codes, _at: _cast(lookup.apply(table, entries, codes, LANES), w.dtype)
-    a, r, p, d = w.spread  # type: ignore[misc]
-    table = T.arg("table", T.buffer((w.books * 2**w.bits,), "float32" if kind == "levels" else "int8"))
-    of_slot = T.arg("of_slot", T.buffer((a * p,), "float32" if kind == "levels" else "int32"))
-
-    def value(codes: Expr, at: Expr | int) -> Expr:
-        index, wide = tirx.Ramp(at, 1, LANES), codes.astype(f"int32x{LANES}")
-
-        def const(number: int) -> Expr:
-            return tirx.const(number, f"int32x{LANES}")
-
-        slot = tirx.truncdiv(index, const(r * p * d)) * const(p) + tirx.truncmod(tirx.truncdiv(index, const(d)), const(p))
-        slot = tirx.min(slot, const(a * p - 1))  # the last vector reaches beyond the weight
-        if kind == "levels":
-            return of_slot[slot] * table[wide]
-        return _cast(table[of_slot[slot] + wide], w.dtype)
-
-    return value
-
-
-def _cast(weights: Expr, dtype: str) -> Expr:
-    return weights if dtype == "int8" else weights.astype(vector(dtype, LANES))
+    return Kernel(name=f"expand_codes{w.bits}", prim_func=builder.get(), pack_weight=pack)

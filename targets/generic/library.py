@@ -14,6 +14,7 @@ from tvm_rsq.targets.generic.conv_space import default_choice, direct_choices, w
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile, default_depthwise_tile, depthwise
 from tvm_rsq.targets.generic.elementwise_library import ElementwiseKernels
 from tvm_rsq.targets.generic.expand_codes import make_expand
+from tvm_rsq.targets.generic.expand_slots import make_expand_slots
 from tvm_rsq.targets.generic.joined_groups import LEAST_CHANNELS, join_weight, joined_groups
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.steps import ConvStep, FloatStep, WidenStep
@@ -94,7 +95,7 @@ class GenericLibrary(ElementwiseKernels):
         return self.code_lookup.is_quick(CodeRows(w.code_bits).entries, tile.lanes * self._step(w, tile).depth)
 
     def expand(self, w: ExpandWorkload) -> Kernel:
-        return make_expand(w, self.code_lookup)
+        return make_expand_slots(w) if w.books > 1 or w.dtype == "float32" else make_expand(w, self.code_lookup)
 
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
         if w.code_bits:
