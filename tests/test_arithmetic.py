@@ -10,8 +10,8 @@ import pytest
 from tests.integer_case import check, near_float, quantized
 from tests.integer_networks import Block, conv, seeded
 from tvm_rsq import QuantConfig
+from tvm_rsq.layer_record import LayerPlan
 from tvm_rsq.passes.dataflow import Dataflow
-from tvm_rsq.plan import LayerPlan
 from tvm_rsq.planner import make_plan
 from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.shared_scales import Chain, share_scale

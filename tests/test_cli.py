@@ -25,8 +25,9 @@ from tvm_rsq.cli.latency_tables import is_effective, profile_table
 from tvm_rsq.cli.progress_display import ProgressDisplay
 from tvm_rsq.errors import ConfigError, InputError, ModelError, TargetError, UnsupportedError
 from tvm_rsq.frontend import load_model
+from tvm_rsq.layer_record import LayerPlan
 from tvm_rsq.model import InputSpec
-from tvm_rsq.plan import FloatIsland, LayerPlan, QuantPlan, TensorQuant
+from tvm_rsq.plan import FloatIsland, QuantPlan, TensorQuant
 from tvm_rsq.progress import Progress
 from tvm_rsq.report.data import LayerTime, ReportData
 

@@ -224,7 +224,7 @@ GOOD = (-1.0, -0.25, 0.0, 0.5, 1.0, 1.0, 1.0, 1.0)
     ({"accumulate16": 1}, "is left in float and has neither"),
 ])  # fmt: skip
 def test_odd_levels_in_a_plan_are_refused(change, why):
-    from tvm_rsq.plan import LayerPlan
+    from tvm_rsq.layer_record import LayerPlan
 
     good = LayerPlan(name="a", op="dense", scheme="float", weight_bits=3, weight_scale=(0.5, 2.0), codebook=(GOOD,))
     np.testing.assert_array_equal(good.levels.products(np.array([[0], [3]])), [[-0.5], [1.0]])

@@ -14,8 +14,9 @@ import tvm_rsq
 from tests.integer_case import check, quantized
 from tests.test_choose_codebooks import network
 from tvm_rsq.errors import ConfigError
+from tvm_rsq.layer_record import GridTrial
 from tvm_rsq.mixed_bits import costs, within_divergence, within_size
-from tvm_rsq.plan import GridTrial, QuantPlan
+from tvm_rsq.plan import QuantPlan
 
 SHAPE = [(2, 3, 12, 12)]
 

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from tvm_rsq.cli.options import quant_config
 from tvm_rsq.cli.show import frontier_table, layer_table
-from tvm_rsq.plan import Alternative, LayerPlan, QuantPlan
+from tvm_rsq.layer_record import Alternative, LayerPlan
+from tvm_rsq.plan import QuantPlan
 from tvm_rsq.report import page
 from tvm_rsq.report.data import ReportData
 from tvm_rsq.report.summary import chosen_kl

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from tvm_rsq.plan import GridTrial
+from tvm_rsq.layer_record import GridTrial
 
 EIGHT = 8
 

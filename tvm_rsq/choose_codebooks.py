@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from tvm_rsq.plan import GridTrial
+from tvm_rsq.layer_record import GridTrial
 
 _PART_OF_OWN, _PART_OF_ALL = 0.5, 0.01
 

@@ -19,8 +19,9 @@ from tvm_rsq.executor import Executor
 from tvm_rsq.grid_trials import Tried, Way, try_grids
 from tvm_rsq.layer_facts import Candidate, LayerFacts
 from tvm_rsq.layer_override import CODEBOOK_BITS, LayerOverride
+from tvm_rsq.layer_record import GridTrial
 from tvm_rsq.mixed_bits import within_divergence, within_size
-from tvm_rsq.plan import GridTrial, TensorQuant
+from tvm_rsq.plan import TensorQuant
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.report.formats import nats
 from tvm_rsq.sensitivity import NetworkDivergence

@@ -18,7 +18,8 @@ from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.executor import Executor
 from tvm_rsq.layer_facts import Candidate, LayerFacts
 from tvm_rsq.layer_plans import fitted
-from tvm_rsq.plan import GridTrial, TensorQuant
+from tvm_rsq.layer_record import GridTrial
+from tvm_rsq.plan import TensorQuant
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.sensitivity import measure
 from tvm_rsq.squant import squant_weight

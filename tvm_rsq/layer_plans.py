@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tvm_rsq.layer_facts import Candidate, LayerFacts
-from tvm_rsq.plan import Alternative, GridTrial, LayerPlan, TensorQuant
+from tvm_rsq.layer_record import Alternative, GridTrial, LayerPlan
+from tvm_rsq.plan import TensorQuant
 from tvm_rsq.uniform import nmse
 from tvm_rsq.weight_grid import WeightGrid, as_rows
 

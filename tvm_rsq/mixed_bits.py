@@ -22,7 +22,7 @@ import numpy as np
 
 from tvm_rsq.choose_bits import EIGHT
 from tvm_rsq.errors import ConfigError
-from tvm_rsq.plan import GridTrial
+from tvm_rsq.layer_record import GridTrial
 
 _STEPS = 10  # of a bisection over nats, by factors
 _LEAST = 1e-4  # of the largest sum of costs, where it begins

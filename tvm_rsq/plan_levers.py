@@ -21,8 +21,9 @@ from tvm_rsq.executor import Executor
 from tvm_rsq.layer_facts import Candidate, LayerFacts
 from tvm_rsq.layer_override import LayerOverride
 from tvm_rsq.layer_plans import Decision, permitted
+from tvm_rsq.layer_record import Alternative
 from tvm_rsq.lever_times import LeverTimes
-from tvm_rsq.plan import Alternative, TensorQuant
+from tvm_rsq.plan import TensorQuant
 from tvm_rsq.progress import ProgressCallback
 from tvm_rsq.report.formats import duration, nats, percent
 from tvm_rsq.sensitivity import LayerSensitivity, NetworkDivergence, measure

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tvm_rsq.errors import TargetError
-from tvm_rsq.plan import LayerPlan, QuantPlan
+from tvm_rsq.layer_record import LayerPlan
+from tvm_rsq.plan import QuantPlan
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.spec import TargetSpec
 

@@ -8,11 +8,12 @@ import numpy as np
 
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.layer_override import CODEBOOK_BITS
+from tvm_rsq.layer_record import LayerPlan
 from tvm_rsq.model import Model
 from tvm_rsq.passes.annotate_qdq import FloatCodes, LayerQuant
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
-from tvm_rsq.plan import LayerPlan, QuantPlan
+from tvm_rsq.plan import QuantPlan
 from tvm_rsq.safe_weights import fits_blocks, keeps_promise, quantize_safely
 from tvm_rsq.weight_grid import as_rows, from_rows
 

@@ -19,12 +19,13 @@ from tvm_rsq.augment import augmented
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.executor import Executor
+from tvm_rsq.layer_record import LayerPlan
 from tvm_rsq.learned_scale import LearnedScale
 from tvm_rsq.model import Model
 from tvm_rsq.network_blocks import NetworkBlock, network_blocks
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
-from tvm_rsq.plan import LayerPlan, QuantPlan, TensorQuant
+from tvm_rsq.plan import QuantPlan, TensorQuant
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.quantize_layers import bias_of
 from tvm_rsq.reconstruct_block import BlockData, BlockUnderWay, learn

@@ -17,9 +17,10 @@ from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.error_feedback import round_with_feedback
 from tvm_rsq.executor import Executor
 from tvm_rsq.layer_moments import covariance, from_weight_rows, weight_rows
+from tvm_rsq.layer_record import LayerPlan
 from tvm_rsq.model import Model
 from tvm_rsq.paired_run import LayerInputs, PairedRun
-from tvm_rsq.plan import LayerPlan, QuantPlan
+from tvm_rsq.plan import QuantPlan
 from tvm_rsq.quantize_layers import code_float_layers, quantize_layers
 from tvm_rsq.squant import squant_weight
 from tvm_rsq.uniform import dequantize_weight

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_rsq.plan import FloatIsland, LayerPlan, QuantPlan, TensorQuant
+from tvm_rsq.layer_record import LayerPlan
+from tvm_rsq.plan import FloatIsland, QuantPlan, TensorQuant
 from tvm_rsq.report import histogram
 from tvm_rsq.report.data import Fidelity, LatencyRow, LayerTime, ReportData
 

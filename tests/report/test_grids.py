@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from report_sample import plan, report_data
 
-from tvm_rsq.plan import GridTrial
+from tvm_rsq.layer_record import GridTrial
 from tvm_rsq.report import formats, histogram, page
 from tvm_rsq.report.grids import grid_table
 

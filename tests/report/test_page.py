@@ -10,7 +10,8 @@ from html.parser import HTMLParser
 import pytest
 from report_sample import HOSTILE, plan, report_data
 
-from tvm_rsq.plan import LayerPlan, QuantPlan
+from tvm_rsq.layer_record import LayerPlan
+from tvm_rsq.plan import QuantPlan
 from tvm_rsq.report import page
 from tvm_rsq.report.data import ReportData
 

@@ -12,7 +12,8 @@ from rich.text import Text
 from tvm_rsq.report import formats
 
 if TYPE_CHECKING:
-    from tvm_rsq.plan import LayerPlan, QuantPlan
+    from tvm_rsq.layer_record import LayerPlan
+    from tvm_rsq.plan import QuantPlan
 
 STYLES = {"per_tensor": "blue", "per_channel": "yellow", "float": "magenta"}
 # Characters of a name that are shown whatever the width of the terminal; rich takes as much from every column, and drops what is left with

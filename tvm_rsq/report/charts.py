@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tvm_rsq.plan import LayerPlan
+from tvm_rsq.layer_record import LayerPlan
 from tvm_rsq.report.axes import Axis, linear_axis, log_axis
 from tvm_rsq.report.data import Histogram, LatencyRow, LayerTime, ReportData
 from tvm_rsq.report.summary import is_baseline, quantile

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tvm_rsq.plan import GridTrial, LayerPlan
+from tvm_rsq.layer_record import GridTrial, LayerPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

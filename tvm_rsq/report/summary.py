@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tvm_rsq.plan import LayerPlan
+from tvm_rsq.layer_record import LayerPlan
 from tvm_rsq.report.data import LatencyRow, ReportData
 
 SCHEME_LABELS = {"per_tensor": "per-tensor", "per_channel": "per-channel", "float": "float"}
