@@ -103,7 +103,8 @@ class QuantConfig:
     codebook_error  what a codebook is to make least: the squared error of the "weight", or of the layer's "output" (see weight_importance)
     codebook_channels  output channels that share a codebook, at most; None: all of a layer. Depthwise layers, of few weights a channel,
                   and layers in float have one all the same
-    nonuniform    codebooks, for layers of fewer than 8 bits, but those clearly worse with one (see choose_codebooks)
+    nonuniform    codebooks for the weights of layers of fewer than 8 bits, but those clearly worse with one (see choose_codebooks);
+                  activations are uniform always
     effort        "instant" spends seconds where "best" spends minutes
     budget        how much more the hybrid network may diverge from FP32 than all-per-channel would, as a fraction: 0.02 is 2 % more
     range_method  of activations: "min_max", "percentile" (99.99), "mse", "kl", or "sigma" (six deviations of every batch norm,

@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import nn
 from tvm import relax
+from tvm.ir import IRModule, assert_structural_equal
+from tvm.script import ir as I
+from tvm.script import relax as R
 
 import tvm_rsq
 from tests.integer_case import noise
@@ -16,6 +19,7 @@ from tests.passes.annotated_case import lowered, model_of, quantized
 from tests.passes.islands_network import Network, model
 from tvm_rsq.codebook.scaled_levels import ScaledLevels
 from tvm_rsq.errors import ConfigError
+from tvm_rsq.layer_workloads import layer_workloads
 from tvm_rsq.passes.fold_islands import fold_islands
 from tvm_rsq.passes.island_view import Expanded, IslandView
 from tvm_rsq.passes.lower_codebook import code_bits, lower_codebook, lower_levels
@@ -23,6 +27,7 @@ from tvm_rsq.passes.lower_islands import EXPAND
 from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.parse import parse_target
+from tvm_rsq.targets.workload import Conv2DWorkload
 
 BOOK = (-127, -64, -30, -9, 0, 9, 40, 127)
 
@@ -44,6 +49,66 @@ def test_annotation_notes_the_codebooks_and_folding_keeps_them():
     islands = [IslandView(folded, var.name_hint) for var in folded.get_global_vars() if var.name_hint != "main"]
     books = {island.layer: [list(book) for book in island.books] for island in islands}
     assert (books["w"], books["w3"], books["w2"]) == (noted["w"], noted["w3"], [])
+
+
+@I.ir_module
+class Before:
+    """One layer, whose weight is on a grid of 4 bits."""
+
+    @R.function
+    def main(x: R.Tensor((1, 5, 5, 16), "float32"), w: R.Tensor((16, 1, 1, 16), "float32")):
+        R.func_attr({"num_input": 1})
+        with R.dataflow():
+            out = R.nn.conv2d(x, w, data_layout="NHWC", kernel_layout="OHWI")
+            R.output(out)
+        return out
+
+
+def test_before_and_after():
+    """After
+
+    def expand_weights():
+        w = call_tir(expand_codes4, (codes, table), R.Tensor((256,), "int8"))
+        return (w,)
+
+    def main(x, w: R.Tensor((256,), "int8")):
+        x_q = call_tir(quantize, (x,), ...)
+        out = call_tir(conv2d, (x_q, w, bias, multiplier), ...)
+        return out
+    """
+    before = IRModule({"main": Before["main"]})
+    found = quantized(model_of(before), weight_bits=4, nonuniform=True, eight_bit_share=0.0)
+    mod, _ = lowered(found)
+    assert_structural_equal(before, IRModule({"main": Before["main"]}))
+    (book,), weight = found.plan.layers[0].codebook, found.annotated.params["w"]
+    kernel = parse_target("llvm").library.conv2d(found_workload(found))
+    packed = kernel.pack_weight(weight).reshape(-1)
+    each = np.array([book.index(value) for value in packed.tolist()], np.uint8)
+    filled = np.pad(each, (0, -len(each) % 128)).reshape(-1, 2, 64)  # the low half of a byte is of one vector, the high half of the next
+    codes, table = (filled[:, 0] | filled[:, 1] << 4).reshape(-1), np.array(book, np.int8)
+
+    builder = relax.BlockBuilder()
+    with builder.function(EXPAND, []):
+        with builder.dataflow():
+            expand = mod.get_global_var("expand_codes4")
+            made = relax.op.call_tir(expand, [relax.const(codes), relax.const(table)], out_ty=relax.TensorType((len(packed),), "int8"))
+            result = builder.emit_output(relax.Tuple([builder.emit(made)]))
+        builder.emit_func_output(result)
+    after = builder.get()[EXPAND]
+    assert_structural_equal(mod[EXPAND], after, map_free_vars=True)
+
+    bindings = [binding for block in mod["main"].body.blocks for binding in block.bindings]
+    assert [var.name for var in mod["main"].params] == ["x", "w"] and len(bindings) == 2
+    quantize, conv2d = (list(binding.value.args[1]) for binding in bindings)
+    assert quantize[0].same_as(mod["main"].params[0])
+    assert conv2d[0].same_as(bindings[0].var) and conv2d[1].same_as(mod["main"].params[1])
+    assert [argument.value.numpy().shape for argument in conv2d[2:]] == [(16,), (16,)]
+
+
+def found_workload(found: tvm_rsq.QuantizedModel) -> Conv2DWorkload:
+    """What the lowering asks the library for, of the only layer."""
+    (workload,) = layer_workloads(found.model, found.plan).values()
+    return workload
 
 
 def test_main_takes_the_weights_that_another_function_makes():
