@@ -104,7 +104,7 @@ class GridChoice:
         ways = {layer.name: self._ways(layer) for layer in self.facts}
         # As many runs of the network as two ways take on all samples: a cost is told by all of a layer's ways together.
         fewer = self.calibration.spaced(max(_FEWEST, 2 * len(self.calibration) // max(map(len, ways.values()), default=1)))
-        tried = self._tried(ways, self.squant, fewer)
+        tried = self._tried(ways, self.squant or self.learned, fewer)  # nearer to what is learned than rounding to nearest
         trials, sizes = _trials(tried), {layer.name: layer.weight.size for layer in self.facts if layer.name in tried}
         if not trials:
             return Grids(bits={layer.name: layer.bits for layer in self.facts})
