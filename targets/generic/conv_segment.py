@@ -23,6 +23,10 @@ from tvm_rsq.targets.generic.tiles import Tile
 from tvm_rsq.targets.generic.weight_layout import WeightLayout
 from tvm_rsq.targets.workload import Conv2DWorkload
 
+# Values of a staged input that is copied and read in one function: LLVM takes a buffer and a pointer into it for memory of two kinds, and
+# drops or moves the stores. Where threads are started in between it cannot.
+_SMALL = 4096
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvSegments:
@@ -87,8 +91,9 @@ class ConvSegments:
             if origin is None:
                 places = _pixels(data, g, tile, line, first, channel)
             else:
-                own = _pointer(data, (first - origin) * g.col_step + channel)
-                places = [(own, x * g.col_step) for x in range(tile.cols)]
+                # By the buffer itself, see _SMALL.
+                base = (first - origin) * g.col_step + channel
+                places = [(data, base + x * g.col_step) for x in range(tile.cols)]
             # Counted through all tiles that share the block.
             ahead = self._ahead(operands, block, line * self._tiles + nth if tile.outer == "channels" else t)
             _accumulate(acc, operands.book, places, weights, self.layout, g, ahead)
@@ -145,6 +150,8 @@ def _block_start(block: Expr, tile: Tile, channels: int) -> Expr | int:
 
 def _pixels(data: Expr, g: ConvGeometry, tile: Tile, line: Expr, first: Expr, channel: Expr) -> Sequence[tuple[Expr, Expr]]:
     """Where the runs of the tile's pixels start: buffers and indices."""
+    if tile.span == "image" and g.images * g.image_step <= _SMALL:
+        return [(data, g.offset(0, first + x) + channel) for x in range(tile.cols)]
     if tile.span == "row":
         base = g.row_offset(line) + first * g.col_step + channel
         return [(data, base + x * g.col_step) for x in range(tile.cols)]

@@ -68,6 +68,8 @@ def test_equal_to_the_reference_bit_for_bit(target, w, extreme, seed):
 CORNERS = {
     "whole tiles": dict(height=4, width=28, in_channels=64, out_channels=64, kernel=(3, 3), padding=(1, 1, 1, 1)),
     "prime width": dict(height=2, width=29, in_channels=16, out_channels=48, kernel=(3, 3), padding=(1, 1, 1, 1)),
+    "staged by each segment": dict(height=12, width=12, in_channels=16, out_channels=24, kernel=(1, 1), batch=2),
+    "small and converted": dict(height=4, width=4, in_channels=8, out_channels=16, kernel=(1, 1)),
     "49 pixels": dict(height=7, width=7, in_channels=32, out_channels=24, kernel=(1, 1), batch=3),
     "first layer": dict(height=19, width=19, in_channels=3, out_channels=32, kernel=(7, 7), stride=(2, 2), padding=(3, 3, 3, 3)),
     "dense": dict(height=1, width=1, in_channels=130, out_channels=1000, kernel=(1, 1)),
