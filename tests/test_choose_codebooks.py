@@ -44,7 +44,7 @@ def test_the_library_computes_what_was_decided(bits, scheme):
     found = made(nonuniform=True, weight_bits=bits, scheme=scheme)
     books = [layer.codebook for layer in found.plan.layers if layer.codebook]
     assert len(books) >= 3 and {len(book) for each in books for book in each} == {2**bits}
-    check(found)
+    check(found, "llvm" if scheme == "per_channel" else "haswell")
     near_float(found, {3: 0.6, 4: 0.3, 6: 0.1}[bits])
 
 

@@ -171,9 +171,10 @@ def test_the_report_and_the_table_show_it(tmp_path):
     assert len(report.histograms["a.weight"].levels) == 16 and not report.histograms["b.weight"].levels
     again = from_dict(json.loads(json.dumps(to_dict(report))))
     page = render(again)
-    assert again.plan == found.plan and all(f'<td class="n" data-v="{bits}">{bits}</td>' in page for bits in (4, 8, 32))
+    shown = ((4, "4, book"), (8, "8"), (32, "32"))
+    assert again.plan == found.plan and all(f'data-v="{bits}">{text}</td>' in page for bits, text in shown)
     columns = {column.header: [str(cell) for cell in column.cells] for column in layer_table(found.plan.layers).columns}
-    assert columns["bits"][:2] == ["4", "32"] and columns["scheme"][:2] == ["float", "float"]
+    assert columns["bits"][:2] == ["4, book", "32"] and columns["scheme"][:2] == ["float", "float"]
 
 
 def word(overrides: dict[str, str]) -> LayerOverride:

@@ -67,14 +67,8 @@ class GridChoice:
         return self._mixed() if self.config.mixed else self._alike()
 
     def _alike(self) -> Grids:
-        coded, bits = {}, {layer.name: layer.bits for layer in self.facts}
-        for layer in self.facts:
-            if self._word(layer).grid == "codebook":
-                if layer.bits not in CODEBOOK_BITS:
-                    raise ConfigError(
-                        f"layer {layer.name} is to have a codebook of {layer.bits} bits, expected 3, 4 or 6; say weight_bits=4 too"
-                    )
-                coded[layer.name] = "codebook by override"
+        bits = {layer.name: layer.bits for layer in self.facts}
+        coded = self._books_said([layer for layer in self.facts if self._word(layer).grid == "codebook"])
         ways = {layer.name: [Way(layer.bits), Way(layer.bits, codebook=True)] for layer in self.facts if self._may_have_book(layer)}
         tried = self._tried(ways, self.squant)
         coded |= choose_codebooks(_trials(tried))
@@ -84,6 +78,15 @@ class GridChoice:
         trials = {name: (*_trials(tried).get(name, ()), *_trials(gained).get(name, ())) for name in {**tried, **gained}}
         trials = {name: tuple({(t.bits, t.codebook): t for t in reversed(found)}.values())[::-1] for name, found in trials.items()}
         return Grids(bits=bits, codebooks=frozenset(coded) - set(kept), why=why, trials=trials)
+
+    def _books_said(self, layers: Sequence[LayerFacts]) -> dict[str, str]:
+        """Layer -> why, of layers of which the user says so.   ConfigError: one of more than 6 bits"""
+        for layer in layers:
+            if layer.bits not in CODEBOOK_BITS:
+                raise ConfigError(
+                    f"layer {layer.name} is to have a codebook of {layer.bits} bits, expected 3, 4 or 6; say weight_bits=4 too"
+                )
+        return {layer.name: "codebook by override" for layer in layers}
 
     def _kept(self, coded: Mapping[str, str]) -> tuple[dict[str, str], dict[str, tuple[Tried, ...]]]:
         """Which layers keep 8 bits and why, and what was tried to tell."""
@@ -101,13 +104,15 @@ class GridChoice:
         return most_gained(_trials(tried), sizes, room), tried
 
     def _mixed(self) -> Grids:
-        ways = {layer.name: self._ways(layer) for layer in self.facts}
+        coded = self._books_said([layer for layer in self.facts if layer.in_float and self._word(layer).grid == "codebook"])
+        ways = {layer.name: self._ways(layer) for layer in self.facts if not layer.in_float}
         # As many runs of the network as two ways take on all samples: a cost is told by all of a layer's ways together.
         fewer = self.calibration.spaced(max(_FEWEST, 2 * len(self.calibration) // max(map(len, ways.values()), default=1)))
         tried = self._tried(ways, self.squant or self.learned, fewer)  # nearer to what is learned than rounding to nearest
         trials, sizes = _trials(tried), {layer.name: layer.weight.size for layer in self.facts if layer.name in tried}
+        why = {name: (phrase,) for name, phrase in coded.items()}
         if not trials:
-            return Grids(bits={layer.name: layer.bits for layer in self.facts})
+            return Grids(bits={layer.name: layer.bits for layer in self.facts}, codebooks=frozenset(coded), why=why)
         notes = []
         if self.config.average_bits is not None:
             chosen = within_size(trials, sizes, self.config.average_bits)
@@ -123,8 +128,8 @@ class GridChoice:
                 notes.append(f"most_divergence {most:g} nats is not reached: on the grids of least error it is {nats(reached)}")
         bits = {layer.name: chosen[layer.name].bits if layer.name in chosen else layer.bits for layer in self.facts}
         books = frozenset(name for name, trial in chosen.items() if trial.codebook)
-        why = {name: (_why(trial, trials[name]),) for name, trial in chosen.items()}
-        return Grids(bits=bits, codebooks=books, why=why, trials=trials, notes=tuple(notes))
+        why |= {name: (_why(trial, trials[name]),) for name, trial in chosen.items()}
+        return Grids(bits=bits, codebooks=books | set(coded), why=why, trials=trials, notes=tuple(notes))
 
     def _ways(self, layer: LayerFacts) -> list[Way]:
         """What the user leaves open, the most bits last."""

@@ -96,7 +96,7 @@ class QuantConfig:
     weight_bits, activation_bits  4, 6 or 8; weights 3, too
     average_bits, most_divergence  instead of weight_bits, each layer has 3, 4, 6 or 8: so many in the mean over all weights, codebooks
                   counted, with the least divergence; or as few as possible while the network diverges by so many nats at most on the
-                  calibration data (see mixed_bits)
+                  calibration data, all per channel and before biases are corrected (see mixed_bits)
     eight_bit_share  of all weights, 0 to 1: layers that hold no more than that together keep 8 bits where weight_bits is less, those that
                   gain the most for their size, or the smallest where roundings are learned (see choose_bits)
     scheme        "per_tensor", "per_channel", or "hybrid": per-tensor where it costs next to nothing

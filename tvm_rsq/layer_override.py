@@ -75,6 +75,8 @@ class LayerOverride:
         found = {name: getattr(before if getattr(self, name) is None else self, name) for name in _ALLOWED}
         if found["grid"] == "codebook" and self.grid is None and (self.accumulate16 or self.weight_bits in (7, 8)):
             found["grid"] = None  # taken back by what has no codebook
+        if self.grid == "codebook" and self.accumulate16 is None:
+            found["accumulate16"] = None
         if self.scheme == "float":  # takes back what was said of its integers
             found |= {"requantize": None, "accumulate16": None, "grid": self.grid}
         return LayerOverride(**found)

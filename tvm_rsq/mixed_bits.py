@@ -6,9 +6,10 @@ divergence, as an integer program over the grids that were tried (see grid_trial
 
     cost(layer, grid) = nmse(layer, grid) * median over the layer's grids of fewer than 8 bits of  KL / nmse
 
-A KL is quadratic in small errors, so it grows as the squared error of the weights does, and the median of six measured ratios tells more
-than each measurement by itself: by measured KLs alone MobileNetV2 at 4.0 bits a weight diverged by 0.099 nats (300 photos, no learning), so
-by 0.084; with 4 bits in every layer and codebooks by 0.67, uniform by 1.36.
+A KL is quadratic in small errors, so it grows as the squared error of the weights does, and the median of a layer's measured ratios tells
+more than each by itself: by measured KLs alone MobileNetV2 at 4.0 bits a weight diverged by 0.099 nats, so by 0.084; with 4 bits in every
+layer and codebooks by 0.67, uniform by 1.36 (one seed, 300 photos, rounded by squant, fake-quant without equalization and bias correction,
+which take much of that away where all layers are alike: docs/accuracy.md).
 (Yao et al., "HAWQ-V3", ICML 2021, solve such a program over curvatures and squared errors; here both factors are measured.)
 """
 
@@ -29,13 +30,14 @@ _LEAST = 1e-4  # of the largest sum of costs, where it begins
 
 
 def within_size(trials: Mapping[str, Sequence[GridTrial]], weights: Mapping[str, int], average_bits: float) -> dict[str, GridTrial]:
-    """Layer -> its grid, of least divergence.   weights: of each layer; ConfigError: the least that was tried is more"""
-    least = sum(min(trial.weight_bytes for trial in found) for found in trials.values())
-    room = average_bits / 8 * sum(weights.values())
+    """Layer -> its grid, of least divergence.   weights: of each layer; ConfigError: the least whose outputs are numbers is more"""
+    cost, size = costs(trials), _bytes(trials)
+    least = sum(min(s for s, nats in zip(size[name], cost[name], strict=True) if math.isfinite(nats)) for name in trials)
+    room = sum(math.ceil(average_bits * count / 8) for count in weights.values())  # as codes of a layer fill their last byte
     if least > room:
         have = 8 * least / sum(weights.values())
         raise ConfigError(f"average_bits is {average_bits:g}, and these layers have {have:.4g} at least; ask for more, or override fewer")
-    return _least(trials, costs(trials), _bytes(trials), room)
+    return _least(trials, cost, size, room)
 
 
 def within_divergence(

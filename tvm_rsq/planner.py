@@ -209,6 +209,7 @@ def uses_levers(config: QuantConfig) -> bool:
     """Whether a plan of this configuration depends on its target."""
     return config.scheme == "hybrid" and config.levers not in ("none", ())
 
+
 def _float_islands(view: Dataflow, islands: Islands) -> tuple[FloatIsland, ...]:
     return tuple(FloatIsland(name=name, op=view.nodes[name].op, reason=_why(view, islands, view.nodes[name])) for name in islands.float_ops)
 

@@ -23,7 +23,7 @@ def closer(lines: Lines) -> Claim:
 def mixed(lines: Lines) -> Claim:
     """Bits that differ by layer against 4 and a share of 8."""
     checks = [_closer(name, lines.get(name, W4A8, MIXED), lines.get(name, W4A8, OURS)) for name in TRAITS]
-    text = "Bits that differ by layer diverge less than 4 bits with a share of 8 bits of the same size, and answer better, nothing learned."
+    text = "Bits that differ by layer, with codebooks, diverge less than uniform 4 bits with a share of 8 of that size, and answer better."
     return Claim(text=text, checks=tuple(checks))
 
 

@@ -18,6 +18,7 @@ from scripts.codebook_speed.measure import Row, rows
 from scripts.output_file import check_writable
 from scripts.peers.machine import machine_facts
 from tvm_rsq.atomic_write import atomic_write
+from tvm_rsq.report import formats
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.threads import thread_count, use_threads
 
@@ -51,12 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def table(found: Sequence[Row]) -> Table:
     """What is printed."""
-    made = Table("layer", "bits", "codes become weights", "int8, us", "codes, us", "int8 / codes", "of a copy", "of reading", "kernel")
+    made = Table(
+        "layer", "bits", "codes become weights", "int8, us", "codes, us", "int8 / codes", "bytes in memory", "of a copy", "of reading",
+        "kernel",
+    )  # fmt: skip
     for row in found:
         fractions = ["" if each is None else f"{each:.2f}" for each in (row.bandwidth_fraction, row.read_fraction)]
         made.add_row(
             row.shape, str(row.bits), "at loading" if row.at == "load" else "in the kernel", f"{row.int8_us:.1f}", f"{row.codebook_us:.1f}",
-            f"{row.speedup_over_int8:.2f}", *fractions, row.kernel,
+            f"{row.speedup_over_int8:.2f}", formats.size(row.weight_bytes_resident), *fractions, row.kernel,
         )  # fmt: skip
     return made
 

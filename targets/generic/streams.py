@@ -19,7 +19,7 @@ from tvm.ir import Expr
 from tvm_rsq.targets.generic.prefetch import FIRST_LEVEL, LINE_BYTES, prefetch
 from tvm_rsq.targets.workload import Conv2DWorkload
 
-_CACHED_BYTES = 1 << 20  # of weights that stay near from call to call
+_CACHED = 1 << 20  # weights that stay near from call to call
 _AHEAD_BYTES = 4096  # of all streams together; 3072 to 6144 are as fast
 _MOST = 8  # streams a multiple of a page apart share a set of the first-level cache, of which a line each has to stay
 
@@ -27,7 +27,7 @@ _MOST = 8  # streams a multiple of a page apart share a set of the first-level c
 def waits_for_memory(w: Conv2DWorkload) -> bool:
     """Whether every weight is read once, and there are more than caches hold."""
     weights = w.out_channels * w.kernel[0] * w.kernel[1] * w.in_channels // w.groups
-    return w.batch * w.out_height * w.out_width == 1 and weights > _CACHED_BYTES
+    return w.batch * w.out_height * w.out_width == 1 and weights > _CACHED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

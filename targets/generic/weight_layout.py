@@ -95,7 +95,7 @@ class PlainWeights:
 class CodedWeights:
     """steps: of one tap; codes: how they are packed; lookup: how the CPU looks them up; streamed: whether all weights come from memory
 
-    Packed are (taps, rows, lanes * depth) bytes for each channel block. The vectors of a run are filled up to whole groups of
+    Packed are (taps, groups, rows, lanes * depth) bytes for each channel block. The vectors of a run are filled up to whole groups of
     `codes.vectors`; a run is as many steps as fill them without a rest, where a tap has so many.
     """
 

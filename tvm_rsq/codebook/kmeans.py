@@ -66,5 +66,3 @@ def lloyd(levels: np.ndarray, values: np.ndarray, weights: np.ndarray, steps: in
             break
         levels = moved
     return np.unique(levels)
-
-

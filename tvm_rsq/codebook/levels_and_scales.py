@@ -9,7 +9,7 @@ Levels are found on weights in units of their channel's scale, then every channe
 
 Where the search stops matters: over the layers of MobileNetV2 the squared error at 4 bits is 0.75 of clipped uniform weights with scales by
 least squares from the channels' deviations alone, and 0.66 with ratios tried as well.
-What a weight's error counts, h, is 1, or the second moment of what it is multiplied with: then the error of the layer's output is least,
+What a weight's error counts, h, is 1, or the variance of what it is multiplied with: then the error of the layer's output is least,
 but for correlations.
 """
 

@@ -20,9 +20,9 @@ def kernel_arguments(w: Conv2DWorkload, kernel: Kernel, seed: int = 0) -> list[t
     weight = _weight(w, rng, (w.out_channels, *w.kernel, depth))
     if w.code_bits:
         most = np.abs(weight).max()
-        book = np.linspace(-most, most, 2**w.code_bits).round().astype(np.int8)
-        book[np.argmin(np.abs(book))] = 0
-        weight = rng.choice(book, weight.shape)
+        half = np.linspace(0, most, 2 ** (w.code_bits - 1)).round().astype(np.int8)
+        book = np.concatenate([-half[:0:-1], half, half[-1:]])
+        weight = _towards_zero(weight, book)
     arrays = [data, kernel.pack_weight(weight)]
     if kernel.codes:
         arrays[1:] = kernel_codes(kernel.codes, arrays[1], book)
@@ -41,6 +41,12 @@ def kernel_arguments(w: Conv2DWorkload, kernel: Kernel, seed: int = 0) -> list[t
     if params != len(arrays):
         raise ValueError(f"kernel {kernel.name} takes {params} arguments, expected the {len(arrays)} of KernelLibrary.conv2d")
     return [tvm.runtime.tensor(np.ascontiguousarray(array)) for array in arrays]
+
+
+def _towards_zero(weight: np.ndarray, book: np.ndarray) -> np.ndarray:
+    """Entries of the book, none larger than its weight: sums of blocks keep their promise."""
+    size = np.sort(np.unique(np.abs(book[np.isin(-book, book)])))
+    return (np.sign(weight) * size[np.searchsorted(size, np.abs(weight), side="right") - 1]).astype(np.int8)
 
 
 def kernel_codes(codes: CodeRows, packed: np.ndarray, book: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

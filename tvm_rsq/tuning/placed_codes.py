@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.generic.tiles import Tile
+from tvm_rsq.targets.generic.winograd_tile import WinogradTile
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.kernel_library import KernelLibrary
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -31,7 +32,8 @@ class PlacedCodes:
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
         made = self._library.conv2d(w, choice)
-        if choice is not None or not w.code_bits or (made.codes is not None) == (self._codes == "kernel"):
+        there = made.codes is not None if self._codes == "kernel" else made.expanded > 0
+        if choice is not None or not w.code_bits or there:
             return made
         fits = (other for other in self._library.conv2d_space(w) if _place(other) == self._codes)
         other = next(fits, None)
@@ -42,4 +44,6 @@ class PlacedCodes:
 
 
 def _place(choice: Choice) -> str:
+    if isinstance(choice, WinogradTile):
+        return "nowhere"
     return "kernel" if isinstance(choice, Tile) and choice.codes != "load" else "load"
