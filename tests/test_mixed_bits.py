@@ -76,6 +76,13 @@ def test_a_cost_is_the_error_times_the_median_of_what_errors_were_measured_to_co
     np.testing.assert_allclose(costs({"a": grids})["a"], [8.0, 2.0, 0.2, 0.02])
 
 
+def test_layers_that_change_nothing_on_this_data_keep_what_room_there_is():
+    quiet = tuple(trial(bits, bits, 4.0**-bits, 0.0) for bits in (3, 4, 6, 8))
+    for trials in ({"a": quiet, "b": ladder(8, 1.0)}, {"a": quiet}):
+        assert {t.bits for t in within_size(trials, dict.fromkeys(trials, 8), 8.0).values()} == {8}
+    assert within_size({"a": quiet, "b": ladder(8, 1.0)}, {"a": 8, "b": 8}, 6.0)["b"].bits == 8
+
+
 def test_what_is_no_number_is_not_taken():
     broken = (trial(3, 3, 0.4, math.inf), trial(4, 4, 0.1, math.nan), trial(8, 8, 0.001, 0.1))
     assert within_size({"a": broken}, {"a": 8}, 8.0)["a"].bits == 8
@@ -171,7 +178,7 @@ def test_the_same_seed_gives_the_same_plan():
         ({"average_bits": "few"}, "average_bits is 'few'"),
         ({"most_divergence": 0.0}, "most_divergence is 0.0"),
         ({"average_bits": 4.0, "most_divergence": 0.1}, "both given"),
-        ({"average_bits": 4.0, "weight_bits": 4}, "weight_bits=4 with bits that differ by layer"),
+        ({"average_bits": 4.0, "weight_bits": 4}, "weight_bits=4 with average_bits or most_divergence"),
     ],
 )
 def test_what_makes_no_sense_is_refused(fields, says):

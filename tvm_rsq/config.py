@@ -197,7 +197,8 @@ class QuantConfig:
         positive = most is None or (_number(most) and most > 0)
         _require(positive, f"most_divergence is {most!r}, expected a positive number of nats, such as 0.05")
         _require(average is None or most is None, "average_bits and most_divergence are both given, expected one of them")
-        _require(not self.mixed or self.weight_bits == 8, f"weight_bits={self.weight_bits} with bits that differ by layer; leave it out")
+        both = f"weight_bits={self.weight_bits} with average_bits or most_divergence, by which bits differ; give one of them"
+        _require(not self.mixed or self.weight_bits == 8, both)
 
     @property
     def mixed(self) -> bool:

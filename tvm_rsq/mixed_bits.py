@@ -26,6 +26,7 @@ from tvm_rsq.errors import ConfigError
 from tvm_rsq.layer_record import GridTrial
 
 _STEPS = 10  # of a bisection over nats, by factors
+_UNSEEN = 1e-3  # of the median layer's: what a layer counts at least that changes nothing on this data
 _LEAST = 1e-4  # of the largest sum of costs, where it begins
 
 
@@ -72,16 +73,22 @@ def within_divergence(
 
 def costs(trials: Mapping[str, Sequence[GridTrial]]) -> dict[str, list[float]]:
     """Layer -> what each of its grids is expected to cost, in nats; infinite where the output is no number."""
-    return {name: _costs(found) for name, found in trials.items()}
+    factors = {name: _factor(found) for name, found in trials.items()}
+    some = [factor for factor in factors.values() if factor > 0]
+    least = _UNSEEN * statistics.median(some) if some else 1.0
+    return {name: _costs(found, max(factors[name], least)) for name, found in trials.items()}
 
 
-def _costs(trials: Sequence[GridTrial]) -> list[float]:
-    finite = [trial for trial in trials if math.isfinite(trial.kl)]
-    if not finite:  # no number on any grid, and some grid it has to have
-        return [math.inf] * (len(trials) - 1) + [0.0]
-    known = [trial for trial in finite if trial.weight_nmse > 0]
+def _factor(trials: Sequence[GridTrial]) -> float:
+    """Nats for a relative squared error of 1."""
+    known = [trial for trial in trials if math.isfinite(trial.kl) and trial.weight_nmse > 0]
     ratios = [trial.kl / trial.weight_nmse for trial in known if trial.bits < EIGHT] or [trial.kl / trial.weight_nmse for trial in known]
-    factor = statistics.median(ratios) if ratios else 0.0
+    return statistics.median(ratios) if ratios else 0.0
+
+
+def _costs(trials: Sequence[GridTrial], factor: float) -> list[float]:
+    if not any(math.isfinite(trial.kl) for trial in trials):  # no number on any grid, and some grid it has to have
+        return [math.inf] * (len(trials) - 1) + [0.0]
     return [factor * trial.weight_nmse if math.isfinite(trial.kl) else math.inf for trial in trials]
 
 
@@ -108,7 +115,7 @@ def _least(
     within = np.where(possible, spent, 0.0)[None] / unit
     solved = milp(
         np.where(possible, goal, 0.0) / scale, integrality=np.ones(len(flat)), bounds=Bounds(0, possible.astype(float)),
-        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(within, 0, room / unit)], options={"mip_rel_gap": 1e-4},
+        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(within, 0, room / unit)], options={"mip_rel_gap": 1e-6},
     )  # fmt: skip
     if solved.x is None:
         raise RuntimeError(f"the choice of bits has no solution ({solved.message}); every layer needs a grid among its trials")

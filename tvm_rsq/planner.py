@@ -99,7 +99,8 @@ class _Planner:
         layers = tuple(layer_plan(layer, self._with_grid(layer, decisions[layer.name]), tensors) for layer in self.facts)
         log.info("%d layers: %s", len(layers), {scheme: sum(layer.scheme == scheme for layer in layers) for scheme in LAYER_SCHEMES})
         config, calibration = self.config, self.calibration
-        frontier = {"target": self.timed.name, "frontier": [asdict(point) for point in found.frontier]} if found and self.timed else {}
+        has_frontier = found and found.decisions and self.timed
+        frontier = {"target": self.timed.name, "frontier": [asdict(point) for point in found.frontier]} if has_frontier else {}
         return QuantPlan(
             network_hash=self.model.network_hash,
             layers=layers,

@@ -95,10 +95,13 @@ def frontier_table(plan: QuantPlan) -> list[RenderableType]:
 
 
 def plan_summary(plan: QuantPlan) -> Text:
-    """One line: how many layers of each scheme, and what stays in float."""
+    """One line: how many layers of each scheme, the mean bits of a weight below 8, and what stays in float."""
     counts = {scheme: sum(layer.scheme == scheme for layer in plan.layers) for scheme in STYLES}
     parts = [f"{count} {scheme.replace('_', '-')}" for scheme, count in counts.items() if count]
     text = Text(f"{len(plan.layers)} layers: {', '.join(parts)}")
+    sizes = [(layer.weight_bytes, layer.weight_bytes * 8 / layer.weight_bits) for layer in plan.layers if layer.scheme != "float"]
+    if any(layer.weight_bits < 8 for layer in plan.layers) and sizes:
+        text.append(f"; {8 * sum(stored for stored, _ in sizes) / sum(weights for _, weights in sizes):.2f} bits a weight in the mean")
     if plan.float_islands:
         text.append(f"; in float: {', '.join(printable(i.name) for i in plan.float_islands)}")
     return text
