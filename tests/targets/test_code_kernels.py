@@ -65,7 +65,7 @@ def expanded(spec: TargetSpec, each: np.ndarray, book: np.ndarray, dtype: str) -
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(w=workloads(), bits=st.sampled_from(CODE_BITS), at=st.integers(0, 10**6), seed=st.integers(0, 2**16))
 def test_any_choice_equals_the_reference_bit_for_bit(target, w, bits, at, seed):
     spec, w = spec_that_runs_here(target), replace(w, code_bits=bits)
