@@ -63,6 +63,11 @@ class CodeRows:
             made[..., row, :] |= ((codes[..., place, :] >> low) & (2**count - 1)) << at
         return made
 
+    def groups(self, codes: np.ndarray, lanes: int) -> np.ndarray:
+        """uint8 of any shape -> (groups, vectors, lanes), in their order, the last group filled up with zeros."""
+        missing = -codes.size % (self.vectors * lanes)
+        return np.pad(codes.reshape(-1), (0, missing)).reshape(-1, self.vectors, lanes)
+
     def unpack(self, rows: Sequence[Expr], lanes: int) -> list[Expr]:
         """The vectors of codes of one group's rows; all are uint8 x lanes."""
         dtype = vector("uint8", lanes)

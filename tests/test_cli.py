@@ -289,12 +289,23 @@ def test_evaluate_refuses_the_artifact_of_another_network(library, here, monkeyp
     assert "net.rsq was compiled from another network than net.onnx" in done.stderr
 
 
+def test_mixed_bits_and_where_codes_become_weights_are_passed_on(library, here):
+    for options in (("--average-bits", 4.2), ("--most-divergence", 0.05)):
+        invoke("compile", "net.onnx", "-o", "o.rsq", *options, "--nonuniform", "--codebook-error", "output", "--codes", "kernel")
+    (_, (_, _, size), keywords), (_, (_, _, divergence), _) = library
+    assert (size.average_bits, size.most_divergence, size.nonuniform, size.codebook_error) == (4.2, None, True, "output")
+    assert (divergence.average_bits, divergence.most_divergence, keywords["codes"]) == (None, 0.05, "kernel")
+    done = invoke("compile", "net.onnx", "-o", "o.rsq", "--average-bits", 4.2, "--weight-bits", 4)
+    assert done.exit_code == 2 and "average_bits" in done.stderr
+
+
 @pytest.mark.parametrize(
     "option",
     [
         ("--weight-bits", 8), ("--scheme", "hybrid"), ("--override", "a=float"), ("--calibration", "x.npy"), ("--batch", 2),
         ("--rounding", "squant"), ("--weight-range", "mse"), ("--equalization", "none"), ("--bias-correction", "none"),
-        ("--source", "zeroq"), ("--codebook-channels", 4),
+        ("--source", "zeroq"), ("--codebook-channels", 4), ("--codebook-error", "output"), ("--average-bits", 5),
+        ("--most-divergence", 0.1),
     ],
 )  # fmt: skip
 def test_evaluate_refuses_options_that_an_artifact_cannot_follow(library, here, option):

@@ -75,8 +75,7 @@ class GridChoice:
         kept, gained = self._kept(coded)
         bits |= dict.fromkeys(kept, EIGHT)
         why = {name: tuple(each[name] for each in (coded, kept) if name in each) for name in {**coded, **kept}}
-        trials = {name: (*_trials(tried).get(name, ()), *_trials(gained).get(name, ())) for name in {**tried, **gained}}
-        trials = {name: tuple({(t.bits, t.codebook): t for t in reversed(found)}.values())[::-1] for name, found in trials.items()}
+        trials = {name: _distinct([*_trials(tried).get(name, ()), *_trials(gained).get(name, ())]) for name in {**tried, **gained}}
         return Grids(bits=bits, codebooks=frozenset(coded) - set(kept), why=why, trials=trials)
 
     def _books_said(self, layers: Sequence[LayerFacts]) -> dict[str, str]:
@@ -157,6 +156,14 @@ class GridChoice:
 
 def _trials(tried: Mapping[str, Sequence[Tried]]) -> dict[str, tuple[GridTrial, ...]]:
     return {name: tuple(each.trial for each in found) for name, found in tried.items()}
+
+
+def _distinct(trials: Sequence[GridTrial]) -> tuple[GridTrial, ...]:
+    """Of the trials of a grid the first."""
+    found: dict[Way, GridTrial] = {}
+    for trial in trials:
+        found.setdefault(Way(trial.bits, trial.codebook), trial)
+    return tuple(found.values())
 
 
 def _why(chosen: GridTrial, trials: Sequence[GridTrial]) -> str:

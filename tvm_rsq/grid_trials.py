@@ -24,6 +24,7 @@ from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.sensitivity import measure
 from tvm_rsq.squant import squant_weight
 from tvm_rsq.uniform import nmse
+from tvm_rsq.weight_grid import stored_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,6 @@ def try_grids(
         name: tuple(replace(each, trial=replace(each.trial, kl=kl)) for each, kl in zip(found, measured[name], strict=True))
         for name, found in made.items()
     }  # fmt: skip
-
-
-def stored_bytes(weights: int, bits: int, books: int = 0) -> int:
-    """Of so many weights, two codes of 4 bits a byte, and their codebooks of 2^bits bytes each."""
-    return -(-weights * bits // 8) + books * 2**bits
 
 
 def _tried(layer: LayerFacts, way: Way, base: Candidate, tensors: Mapping[str, TensorQuant], squant: bool) -> Tried:

@@ -11,7 +11,7 @@ from tvm_rsq.layer_facts import Candidate, LayerFacts
 from tvm_rsq.layer_record import Alternative, GridTrial, LayerPlan
 from tvm_rsq.plan import TensorQuant
 from tvm_rsq.uniform import nmse
-from tvm_rsq.weight_grid import WeightGrid, as_rows
+from tvm_rsq.weight_grid import WeightGrid, as_rows, stored_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ def layer_plan(layer: LayerFacts, decision: Decision, tensors: Mapping[str, Tens
     return LayerPlan(
         scheme=candidate.scheme, weight_scale=tuple(float(s) for s in grid.scale), weight_bits=layer.bits, weight_nmse=error,
         codebook=() if grid.books is None else tuple(tuple(book) for book in grid.books.tolist()),
-        weight_bytes=_code_bytes(layer), requantize=candidate.requantize, accumulate16=candidate.accumulate16,
+        weight_bytes=stored_bytes(layer.weight.size, layer.bits), requantize=candidate.requantize, accumulate16=candidate.accumulate16,
         time_us=decision.time_us, considered=decision.considered, grids=decision.grids,
         reason=", ".join(filter(None, (decision.reason, lost))), **common,
     )  # type: ignore[arg-type]  # fmt: skip
@@ -51,13 +51,10 @@ def _coded(layer: LayerFacts) -> dict[str, object]:
     """Of a layer in float whose weights are codes of float levels."""
     levels, rows = layer.levels(), as_rows(layer.weight, layer.axis)
     return {
-        "weight_bits": layer.bits, "weight_bytes": _code_bytes(layer), "weight_scale": tuple(levels.scale.tolist()),
+        "weight_bits": layer.bits, "weight_bytes": stored_bytes(layer.weight.size, layer.bits),
+        "weight_scale": tuple(levels.scale.tolist()),
         "codebook": (tuple(levels.levels.tolist()),), "weight_nmse": nmse(rows, levels.products(levels.codes(rows))) if rows.any() else 0.0,
     }  # fmt: skip
-
-
-def _code_bytes(layer: LayerFacts) -> int:
-    return -(-layer.weight.size * layer.bits // 8)
 
 
 def fitted(layer: LayerFacts, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> tuple[Candidate, WeightGrid, str]:

@@ -45,6 +45,11 @@ class WeightGrid:
         return axis if self.scale.size > 1 else None
 
 
+def stored_bytes(weights: int, bits: int, books: int = 0) -> int:
+    """Of codes of so many weights, two of 4 bits a byte, and of so many codebooks of 2^bits bytes each."""
+    return -(-weights * bits // 8) + books * 2**bits
+
+
 def as_rows(weight: np.ndarray, axis: int) -> np.ndarray:
     """(O, run): one output channel's weights a row, in the order in which kernels read them."""
     rows = weight if axis == 0 else np.moveaxis(weight, axis, 0)

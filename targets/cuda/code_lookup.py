@@ -41,6 +41,9 @@ class PermuteLookup:
             return as_bytes([self._four(registers, _permute(word | word >> _u32(4), _u32(0), 0x4420)) for word in words])
         return as_bytes([_joined([_entry(table, word, i) for i in range(4)]) for word in words])
 
+    def is_quick(self, entries: int, lanes: int) -> bool:
+        return entries == 16 and lanes in LANES
+
     @staticmethod
     def registers(table: Expr) -> list[Expr]:
         """Emit the load of 16 entries into four registers, uint32; they serve any number of calls of `nibbles`."""

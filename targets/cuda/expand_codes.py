@@ -38,8 +38,7 @@ def make_expand(w: ExpandWorkload, lookup: PermuteLookup) -> Kernel:
     rounds, rest = min(_ROUNDS, -(-items // THREADS)), size % _STORED
 
     def pack(each: np.ndarray) -> np.ndarray:
-        filled = np.pad(each.reshape(-1), (0, groups * codes.vectors * LANES - size))
-        return codes.pack(in_turns(filled.reshape(groups, codes.vectors, LANES))).reshape(-1)
+        return codes.pack(in_turns(codes.groups(each, LANES))).reshape(-1)
 
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):

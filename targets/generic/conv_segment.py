@@ -150,11 +150,11 @@ def _block_start(block: Expr, tile: Tile, channels: int) -> Expr | int:
 
 def _pixels(data: Expr, g: ConvGeometry, tile: Tile, line: Expr, first: Expr, channel: Expr) -> Sequence[tuple[Expr, Expr]]:
     """Where the runs of the tile's pixels start: buffers and indices."""
-    if tile.span == "image" and g.images * g.image_step <= _SMALL:
-        return [(data, g.offset(0, first + x) + channel) for x in range(tile.cols)]
     if tile.span == "row":
         base = g.row_offset(line) + first * g.col_step + channel
         return [(data, base + x * g.col_step) for x in range(tile.cols)]
+    if g.images * g.image_step <= _SMALL:
+        return [(data, g.offset(0, first + x) + channel) for x in range(tile.cols)]
     return [(_pointer(data, g.offset(0, first + x) + channel), 0) for x in range(tile.cols)]
 
 

@@ -30,8 +30,7 @@ def make_expand(w: ExpandWorkload, lookup: CodeLookup) -> Kernel:
     whole, rest = divmod(size, LANES)
 
     def pack(each: np.ndarray) -> np.ndarray:
-        filled = np.pad(each.reshape(-1), (0, groups * codes.vectors * LANES - size))
-        return codes.pack(filled.reshape(groups, codes.vectors, LANES)).reshape(-1)
+        return codes.pack(codes.groups(each, LANES)).reshape(-1)
 
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):

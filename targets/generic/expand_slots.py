@@ -17,11 +17,10 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tvm_rsq.targets.code_rows import CodeRows
+from tvm_rsq.targets.generic.expand_codes import LANES
 from tvm_rsq.targets.generic.staging import flat
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workload import ExpandWorkload
-
-LANES = 64
 
 
 def make_expand_slots(w: ExpandWorkload) -> Kernel:
@@ -41,8 +40,7 @@ def make_expand_slots(w: ExpandWorkload) -> Kernel:
     groups = -(-size // each)
 
     def pack(given: np.ndarray) -> np.ndarray:
-        filled = np.pad(given.reshape(-1), (0, groups * each - size))
-        return codes.pack(filled.reshape(groups, codes.vectors, LANES)).reshape(-1)
+        return codes.pack(codes.groups(given, LANES)).reshape(-1)
 
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):

@@ -4,8 +4,9 @@
     in streams             r0 r1 r2 ...  s0 s1 s2 ...  t0 t1 t2 ...
 
 One core has few lines under way when it reads one address after the other, fewest where the CPU's own prefetching stops, at every page.
-(A 4096x4096 layer, AVX-512 with VNNI: 4-bit codes in one stream, 10 GB/s; asked for 2048 bytes ahead, 12.7; in 8 streams, 12.3; both, 14.6.
-int8 in one stream 15.1, in 8 streams 15.9; reading alone, without arithmetic, 15.4.)
+(Loops in C of a 4096x4096 layer, AVX-512 with VNNI, tried before this was written: 4-bit codes in one stream, 10 GB/s; asked for 2048 bytes
+ahead, 12.7; in 8 streams, 12.3; both, 14.6. int8 in one stream 15.1, in 8 streams 15.9; reading alone, 15.4. What the kernels reach is in
+docs/benchmarks.md.)
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ def build(weight: np.ndarray, scale: Sequence[float], bits: int, *, book: Sequen
     live = [float(s) for s in scale if s > 0]
     levels = (np.unique(book) if len(book) else _uniform(bits)) * live[0] if live else np.zeros(0)
     limit = max(float(np.abs(values).max()), float(np.abs(levels).max(initial=0.0))) or 1.0
-    edges = np.linspace(-limit, limit, bins + 1)
-    counts, _ = np.histogram(values, bins=edges)
+    counts, _ = np.histogram(values, bins=bins, range=(-limit, limit))
+    edges = np.linspace(-limit, limit, bins + 1)  # as serialise makes them again of the first and the last
     return Histogram(counts=tuple(int(c) for c in counts), edges=tuple(float(e) for e in edges), levels=tuple(float(v) for v in levels))
 
 
