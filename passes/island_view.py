@@ -11,6 +11,7 @@ from tvm.ir import IRModule
 
 from tvm_rsq.codebook.scaled_levels import ScaledLevels
 from tvm_rsq.passes.dataflow import Dataflow, Node
+from tvm_rsq.targets.carrier import Carrier
 from tvm_rsq.targets.kernel import Kernel
 
 
@@ -72,9 +73,11 @@ class IslandView:
     ops       operations but quantize and dequantize
     part      where concat_in_place wants the result stored, None for a tensor of its own
     in_place  of a concatenation: the parameters that are in their places already
+    carrier   of every stored tensor, in the kernels; in the function itself they are uint8
     """
 
-    def __init__(self, mod: IRModule, name: str) -> None:
+    def __init__(self, mod: IRModule, name: str, carrier: Carrier = "uint8") -> None:
+        self.carrier = carrier
         self.view = Dataflow(mod, name)
         function = self.view.function
         self.kind = str(function.attrs["rsq.kind"])
@@ -103,6 +106,11 @@ class IslandView:
     def output(self) -> Affine | None:
         """Quantization of the result, None where it leaves in float."""
         return self.affine(self.result.name) if self.out_dtype == "uint8" else None
+
+    @property
+    def stored_dtype(self) -> str:
+        """Of the result, as the kernels store it."""
+        return self.carrier if self.output else self.out_dtype
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         return self.view.shape(tensor)

@@ -69,11 +69,11 @@ def lower_concat(island: IslandView, library: KernelLibrary) -> LoweredCall:
     shapes = tuple(island.shape(name) for name in node.operands)
     there = tuple(name in island.in_place for name in node.operands)
     if all(there):
-        return LoweredCall(kernel=None, arguments=(), shape=island.out_shape, dtype=island.out_dtype, whole=island.tensor)
+        return LoweredCall(kernel=None, arguments=(), shape=island.out_shape, dtype=island.stored_dtype, whole=island.tensor)
     rows = [requantize_affine(*island.affine(name)[:2], *out[:2]) for name in node.operands]
     axis = int(node.expr.attrs.axis) % len(shapes[0])
     moved = tuple(is_requantized(island.affine(name), out) for name in node.operands)
-    workload = ConcatWorkload(shapes=shapes, axis=axis, requantized=moved, in_place=there, qmin=0, qmax=out.qmax)
+    workload = ConcatWorkload(shapes=shapes, axis=axis, requantized=moved, in_place=there, dtype=island.carrier, qmin=0, qmax=out.qmax)
     arguments = [name for name, is_there in zip(node.operands, there, strict=True) if not is_there]
     call = _call(island, library.concat(workload), (*arguments, np.stack(rows).astype(np.float32)))
     return replace(call, whole=island.tensor if any(there) else None)
@@ -85,13 +85,13 @@ def is_requantized(part: Affine, whole: Affine) -> bool:
 
 
 def _stored(island: IslandView) -> dict[str, object]:
-    """How the result is stored: the fields that all these workloads share."""
+    """How operands and result are stored: the fields that all these workloads share."""
     if island.output is None:
         low, high = island.clamp()
-        return {"out": "float32", "low": low, "high": high}
+        return {"dtype": island.carrier, "out": "float32", "low": low, "high": high}
     qmin, qmax = island.quantized_clamp()
-    return {"out": "uint8", "zero_point": island.output.zero_point, "qmin": qmin, "qmax": qmax}
+    return {"dtype": island.carrier, "out": island.carrier, "zero_point": island.output.zero_point, "qmin": qmin, "qmax": qmax}
 
 
 def _call(island: IslandView, kernel: object, arguments: tuple[str | np.ndarray, ...]) -> LoweredCall:
-    return LoweredCall(kernel=kernel, arguments=arguments, shape=island.out_shape, dtype=island.out_dtype)  # type: ignore[arg-type]
+    return LoweredCall(kernel=kernel, arguments=arguments, shape=island.out_shape, dtype=island.stored_dtype)  # type: ignore[arg-type]

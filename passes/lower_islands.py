@@ -31,6 +31,7 @@ from tvm_rsq.passes.lower_arithmetic import lower_concat, lower_mean, lower_prod
 from tvm_rsq.passes.lower_layer import lower_layer
 from tvm_rsq.passes.lower_movement import Evaluate, lower_clamp, lower_lookup, lower_move
 from tvm_rsq.passes.rewrite_bindings import substitute
+from tvm_rsq.targets.carrier import offset
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.kernel_library import KernelLibrary
 from tvm_rsq.targets.workloads_elementwise import QuantizeWorkload
@@ -88,7 +89,7 @@ class _Lower:
         for binding in bindings:
             inside = binding.var in fused.values()
             if isinstance(binding.value, relax.Call) and isinstance(binding.value.op, GlobalVar) and not inside:
-                island = IslandView(self.mod, binding.value.op.name_hint)
+                island = IslandView(self.mod, binding.value.op.name_hint, self.library.carrier)
                 self.ready[binding.var] = island, self._lowered(island)
         made = self._expand()
         with self.builder.function("main", [*inputs, *made], attrs={"num_input": count}):
@@ -137,6 +138,8 @@ class _Lower:
             return self._emit(lowered, given, island.tensor, island.layer)
         if operator_of(value) == "quantize":
             return self._quantize(value, target, permuted=not target.same_as(binding.var))
+        if operator_of(value) == "dequantize" and value.args[0] in self.replaced:
+            return self._dequantize(value)
         return self.builder.emit(substitute(value, self.replaced), name_hint=binding.var.name)
 
     def _lowered(self, island: IslandView) -> LoweredCall:
@@ -195,10 +198,17 @@ class _Lower:
         out_shape = tuple(int(extent) for extent in target.ty.shape.values)
         permutation = (0, 2, 3, 1) if permuted else None
         zero = int(value.args[2].value.numpy())
-        kernel = self.library.quantize(QuantizeWorkload(shape=shape, permutation=permutation, zero_point=zero))
+        kernel = self.library.quantize(QuantizeWorkload(shape=shape, permutation=permutation, dtype=self.library.carrier, zero_point=zero))
         inverse = np.array([np.float32(1.0) / np.float32(value.args[1].value.numpy())], np.float32)
-        call = LoweredCall(kernel=kernel, arguments=("x", inverse), shape=out_shape, dtype="uint8")
+        call = LoweredCall(kernel=kernel, arguments=("x", inverse), shape=out_shape, dtype=self.library.carrier)
         return self._emit(call, {"x": source}, target.name, "")
+
+    def _dequantize(self, value: relax.Call) -> relax.Expr:
+        """What a float island reads of a stored tensor: relax's own operator, with the zero point of what is stored."""
+        source, scale, zero, carrier = self.replaced[value.args[0]], value.args[1], value.args[2], self.library.carrier
+        if str(zero.ty.dtype) == "uint8":
+            zero = relax.const(zero.value.numpy().astype(np.int16) - offset(carrier), carrier)
+        return self.builder.emit(relax.op.dequantize(source, scale, zero, axis=int(value.attrs.axis), out_dtype=str(value.attrs.out_dtype)))
 
     def _input_permutations(self, bindings: list[relax.Binding]) -> dict[relax.Var, relax.Var]:
         """quantize's variable -> the variable of the NCHW to NHWC permutation that is its only reader."""

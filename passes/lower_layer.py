@@ -1,6 +1,6 @@
 """Lower a convolution or dense island to one kernel with everything fused.
 
-    acc = sum (q_x - z_x) q_w   is computed as   sum q_x q_w  with  -z_x sum q_w  inside the bias
+    acc = sum (q_x - z_x) q_w   is computed as   sum q_x q_w  with  -z_x sum q_w  inside the bias, q_x and z_x as they are stored
                                 (padding pads with z_x, so this holds at the edges)
     multiplier = s_x s_w / s_y  (s_x s_w where the result leaves in float: the network's output is never requantized)
 How that multiplier is applied, and what the weights promise, is the plan's to say: see requantization.py and targets/workload.py.
@@ -17,6 +17,7 @@ from tvm_rsq.passes.island_view import Expanded, IslandView, LoweredCall, sides,
 from tvm_rsq.passes.lower_codebook import code_bits, lower_codebook, lower_levels
 from tvm_rsq.passes.requantization import fixed_point, folded_bias, is_bounded, largest_total, multiplier
 from tvm_rsq.safe_weights import fits_blocks, keeps_promise
+from tvm_rsq.targets.carrier import offset
 from tvm_rsq.targets.kernel_library import KernelLibrary
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 
@@ -73,6 +74,7 @@ class _Layer:
             return Conv2DWorkload(**common, in_dtype="float32", epilogue=self._float_epilogue())
         return Conv2DWorkload(
             **common,
+            in_dtype=self.island.carrier,
             input_zero_point=self.island.affine(self.data).zero_point,
             accumulate16=self._promised(),
             # Kernels that look codes up themselves have one table.
@@ -94,7 +96,8 @@ class _Layer:
             return [self.bias if self.bias is not None else np.zeros(self.ohwi.shape[0], np.float32)]
         given = multiplier(self.effective, e.requantize)
         shift = (given, e.zero_point - e.residual_zero_point) if e.requantize == "shift" else ()
-        return [folded_bias(self.bias, self.ohwi, self.island.affine(self.data).zero_point, *shift), given]
+        stored_zero = self.island.affine(self.data).zero_point - offset(self.island.carrier)
+        return [folded_bias(self.bias, self.ohwi, stored_zero, *shift), given]
 
     def residual_constants(self, e: Epilogue) -> list[np.ndarray]:
         """residual_affine, where the kernel takes one."""
@@ -133,7 +136,7 @@ class _Layer:
         largest = largest_total(self.bias, self.ohwi, source.zero_point, source.qmax)
         qmin, qmax = island.quantized_clamp()
         return Epilogue(
-            out="uint8", requantize=arithmetic, per_channel=self._per_channel,
+            out=island.carrier, requantize=arithmetic, per_channel=self._per_channel,
             residual=residual is not None, shared_residual=shared,
             # Otherwise it is inside residual_affine.
             residual_zero_point=residual.zero_point if residual is not None and (shared or arithmetic == "fixed_point") else 0,

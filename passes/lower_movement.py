@@ -10,6 +10,7 @@ from tvm import relax
 from tvm_rsq.errors import UnsupportedError
 from tvm_rsq.passes.dataflow import Node, constant_array
 from tvm_rsq.passes.island_view import IslandView, LoweredCall, sides, static_attr
+from tvm_rsq.targets.carrier import stored_array
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.kernel_library import KernelLibrary
 from tvm_rsq.targets.workloads_elementwise import ClampWorkload, LookupWorkload, MaxPoolWorkload
@@ -26,16 +27,18 @@ def lower_lookup(island: IslandView, library: KernelLibrary, evaluate: Evaluate)
     stored = island.view.quantization.keys() - {island.result.name}
     (data,) = {name for node in island.ops for name in node.operands if name in stored}
     levels = np.minimum(np.arange(256), island.affine(data).qmax).astype(np.uint8)
+    dtype = island.stored_dtype
     table = evaluate(island.view.function, levels).astype(island.out_dtype)
-    kernel = library.lookup(LookupWorkload(shape=island.out_shape, out=island.out_dtype))
-    return _call(island, kernel, (data, table), {data: island.out_shape})
+    kernel = library.lookup(LookupWorkload(shape=island.out_shape, dtype=island.carrier, out=dtype))
+    return _call(island, kernel, (data, stored_array(table, dtype)), {data: island.out_shape})
 
 
 def lower_clamp(island: IslandView, library: KernelLibrary) -> LoweredCall:
     """relu or clip whose input and output share their scale."""
     (data,) = island.result.operands
     qmin, qmax = island.quantized_clamp()
-    return _call(island, library.clamp(ClampWorkload(shape=island.out_shape, qmin=qmin, qmax=qmax)), (data,))
+    workload = ClampWorkload(shape=island.out_shape, dtype=island.carrier, qmin=qmin, qmax=qmax)
+    return _call(island, library.clamp(workload), (data,))
 
 
 def lower_move(island: IslandView, library: KernelLibrary) -> LoweredCall:
@@ -48,16 +51,18 @@ def lower_move(island: IslandView, library: KernelLibrary) -> LoweredCall:
     if node.op == "permute_dims":
         axes = node.expr.attrs.axes
         permutation = tuple(axis % len(shape) for axis in static_attr(axes)) if axes is not None else tuple(reversed(range(len(shape))))
-        return _call(island, library.permute(PermuteWorkload(shape=shape, permutation=permutation)), (data,))
+        workload = PermuteWorkload(shape=shape, permutation=permutation, dtype=island.carrier)
+        return _call(island, library.permute(workload), (data,))
     if node.op == "nn.max_pool2d":
         return _call(island, _max_pool(island, node, shape, library), (data,))
     if node.op == "nn.pad":
         widths = static_attr(node.expr.attrs.pad_width)
-        workload = PadWorkload(shape=shape, before=widths[0::2], after=widths[1::2], value=island.affine(data).zero_point)
+        zero = island.affine(data).zero_point
+        workload = PadWorkload(shape=shape, before=widths[0::2], after=widths[1::2], value=zero, dtype=island.carrier)
         return _call(island, library.pad(workload), (data,))
     if node.op in ("strided_slice", "tuple_get_item"):
         begin, strides = _slice(node, shape) if node.op == "strided_slice" else _section(island, node, shape)
-        workload = StridedSliceWorkload(shape=shape, begin=begin, strides=strides, out_shape=island.out_shape)
+        workload = StridedSliceWorkload(shape=shape, begin=begin, strides=strides, out_shape=island.out_shape, dtype=island.carrier)
         return _call(island, library.strided_slice(workload), (data,))
     if node.op == "image.resize2d":
         return _call(island, _resize(island, node, shape, library), (data,))
@@ -68,7 +73,7 @@ def _max_pool(island: IslandView, node: Node, shape: tuple[int, ...], library: K
     attrs = node.expr.attrs
     workload = MaxPoolWorkload(
         shape=shape, kernel=static_attr(attrs.pool_size), stride=static_attr(attrs.strides), padding=sides(attrs.padding),
-        dilation=static_attr(attrs.dilation), out_size=island.out_shape[1:3],
+        dilation=static_attr(attrs.dilation), out_size=island.out_shape[1:3], dtype=island.carrier,
     )  # fmt: skip
     return library.max_pool2d(workload)
 
@@ -107,7 +112,8 @@ def _resize(island: IslandView, node: Node, shape: tuple[int, ...], library: Ker
     attrs = node.expr.attrs
     rounding = str(attrs.rounding_method) or "round"
     workload = ResizeNearestWorkload(
-        shape=shape, out_size=island.out_shape[1:3], coordinates=str(attrs.coordinate_transformation_mode), rounding=rounding  # type: ignore[arg-type]
+        shape=shape, out_size=island.out_shape[1:3], coordinates=str(attrs.coordinate_transformation_mode), rounding=rounding,  # type: ignore[arg-type]
+        dtype=island.carrier,
     )
     return library.resize_nearest(workload)
 
@@ -115,4 +121,4 @@ def _resize(island: IslandView, node: Node, shape: tuple[int, ...], library: Ker
 def _call(
     island: IslandView, kernel: Kernel | None, arguments: tuple[str | np.ndarray, ...], shapes: dict[str, tuple[int, ...]] | None = None
 ) -> LoweredCall:
-    return LoweredCall(kernel=kernel, arguments=arguments, shape=island.out_shape, dtype=island.out_dtype, shapes=shapes or {})
+    return LoweredCall(kernel=kernel, arguments=arguments, shape=island.out_shape, dtype=island.stored_dtype, shapes=shapes or {})

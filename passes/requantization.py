@@ -50,7 +50,10 @@ def fixed_point(effective: np.ndarray) -> np.ndarray:
 def folded_bias(
     bias: np.ndarray | None, ohwi: np.ndarray, input_zero_point: int, exponents: np.ndarray | None = None, offset: int = 0
 ) -> np.ndarray:
-    """int32 (O,): bias - z_x sum q_w;   exponents, of a shift: + 2^(k-1) + offset * 2^k   (offset = zero_point - residual_zero_point)"""
+    """int32 (O,): bias - z_x sum q_w;   exponents, of a shift: + 2^(k-1) + offset * 2^k
+
+    input_zero_point  z_x, of what is stored; offset  zero_point - residual_zero_point
+    """
     total = (0 if bias is None else bias.astype(np.int64)) - input_zero_point * ohwi.reshape(ohwi.shape[0], -1).sum(axis=1, dtype=np.int64)
     if exponents is not None:
         k = exponents.astype(np.int64)

@@ -32,7 +32,7 @@ def is_clipped(e: Epilogue) -> bool:
 def quantized(
     total: Expr, multiplier: tuple[Expr, ...], residual: Expr | None, affine: tuple[Expr, Expr] | None, e: Epilogue, form: RequantizeForm
 ) -> Expr:
-    """int32: q of `Epilogue` for out="uint8", before the clip to qmin, qmax unless `is_clipped(e)`.
+    """int32: q of `Epilogue` for a carrier, before the clip to qmin, qmax unless `is_clipped(e)`.
 
     total int32 = acc + bias; multiplier (m,), (k,) or (y, s); residual uint8 when `e.residual`; affine (r0, r1) or (y_r, s_r) when
     `has_affine(e)`.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from tvm_rsq.targets.aarch64.code_lookup import code_lookup
+from tvm_rsq.targets.carrier import Carrier
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.generic.library import GenericLibrary
+from tvm_rsq.targets.generic.steps import WidenStep
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.numerics import RequantizeForm
@@ -26,15 +28,17 @@ from tvm_rsq.targets.x86_64.library import x86_library
 
 
 class KernelLibrary(Protocol):
-    """Makes kernels. The order of a kernel's arguments is part of this protocol; the lowering relies on it and on nothing else."""
+    """Makes kernels for activations that are stored as `carrier`. The order of a kernel's arguments is part of this protocol; the lowering
+    relies on it and on nothing else."""
 
     form: RequantizeForm
     levers: Levers
+    carrier: Carrier
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
         """Convolution, depthwise and grouped convolution, and dense, made as `choice` says; None is the untuned choice.
 
-        uint8:    (data, packed_weight, [table int8,] bias int32 (OC,), multiplier (n,), [residual uint8 (N, OH, OW, OC),
+        carrier:  (data, packed_weight, [table int8,] bias int32 (OC,), multiplier (n,), [residual (N, OH, OW, OC),
                    [residual_affine (2,),]] output), n = OC if per_channel else 1. The multiplier is float32, int32 for "shift",
                    int32 (2, n) for "fixed_point"; residual_affine has its dtype and is left out where the residual is shared (see
                    Epilogue). The table is there where the kernel takes codes (Kernel.codes).
@@ -73,4 +77,6 @@ def kernel_library(arch: str, features: frozenset[str], form: RequantizeForm) ->
     """The best library for a CPU of `arch` ("x86_64", "aarch64") with these LLVM features."""
     if arch == "x86_64":
         return x86_library(features, form)
-    return GenericLibrary(form, vector_bytes=16, registers=32, code_lookup=code_lookup(features))
+    return GenericLibrary(
+        form, vector_bytes=16, registers=32, integer_steps=(WidenStep(data="int8"),), code_lookup=code_lookup(features), carrier="int8"
+    )

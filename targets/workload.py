@@ -1,7 +1,8 @@
 """Workloads: what a kernel has to compute, as frozen values that can be compared, hashed and tuned by.
 
 All activations are NHWC. `real = scale * (q - zero_point)` throughout; accumulators and biases are int32 in units of
-`scale_input * scale_weight`, and the correction for the input's zero point is already inside the bias.
+`scale_input * scale_weight`: sums of weights times what is stored (see carrier.py). The correction for the zero point of what is stored is
+already inside the bias.
 """
 
 from __future__ import annotations
@@ -9,22 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tvm_rsq.targets.carrier import Carrier
+
 RequantizeArithmetic = Literal["float", "shift", "fixed_point"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epilogue:
-    """What becomes of the accumulator before it is stored.   total = acc + bias, int32; r = residual; one of these:
+    """What becomes of the accumulator before it is stored.   total = acc + bias, int32; r = the residual's q; one of these:
 
-    out="uint8", requantize="float":          m = multiplier, float32
+    out a carrier, requantize="float":        m = multiplier, float32
         no residual                           q = clip(rne(total * m + zero_point))
         residual, shared_residual=False       q = clip(rne(fma(total, m, fma(float32(r), r0, r1))))
         residual, shared_residual=True        q = clip(rne(total * m + (zero_point + r - residual_zero_point)))
-    out="uint8", requantize="shift":          k = multiplier, int32, 1 <= k <= 30
+    out a carrier, requantize="shift":          k = multiplier, int32, 1 <= k <= 30
         no residual                           q = clip(total >> k)
         residual, always shared               q = clip((total >> k) + r)
         The bias that comes in holds the rest: 2^(k-1), for rounding half up, and (zero_point - residual_zero_point) * 2^k.
-    out="uint8", requantize="fixed_point":    (y, s) = multiplier[0], multiplier[1], int32, 2^30 <= y < 2^31, 1 <= s <= 62, in 64 bits
+    out a carrier, requantize="fixed_point":  (y, s) = multiplier[0], multiplier[1], int32, 2^30 <= y < 2^31, 1 <= s <= 62, in 64 bits
         no residual                           q = clip(((total * y + 2^(s-1)) >> s) + zero_point)
         residual, shared_residual=False       ... + (((r - residual_zero_point) * y_r + 2^(s_r-1)) >> s_r)
                                               (y_r, s_r) = residual_affine, int32
@@ -38,7 +41,7 @@ class Epilogue:
     bounded promises |q| < 2^21 before the clip, whatever the input, so that a kernel may round and pack without guarding against more.
     """
 
-    out: Literal["uint8", "float32"] = "uint8"
+    out: Carrier | Literal["float32"] = "uint8"
     requantize: RequantizeArithmetic = "float"
     per_channel: bool = False
     residual: bool = False
@@ -54,9 +57,9 @@ class Epilogue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conv2DWorkload:
-    """A 2-d convolution, NHWC x OHWI -> NHWC.   data (N, H, W, IC) uint8, weight (OC, KH, KW, IC/groups) int8.
+    """A 2-d convolution, NHWC x OHWI -> NHWC.   data (N, H, W, IC), weight (OC, KH, KW, IC/groups) int8.
 
-    padding is (top, left, bottom, right) and pads with `input_zero_point`.
+    padding is (top, left, bottom, right) and pads with q = `input_zero_point`. in_dtype is the carrier of data and residual.
     A dense layer (N, IC) x (OC, IC) is the case H = W = KH = KW = 1.
     accumulate16 > 0 promises that sums of 2 * accumulate16 products fit int16, so that a kernel may form them there: with a run being the
     values of (KH, KW, IC/groups) in memory order, IC/groups a multiple of 4 * accumulate16, cut into blocks of 4 * accumulate16, the
@@ -80,7 +83,7 @@ class Conv2DWorkload:
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
-    in_dtype: Literal["uint8", "float32"] = "uint8"
+    in_dtype: Carrier | Literal["float32"] = "uint8"
     input_zero_point: int = 0
     accumulate16: Literal[0, 1, 2, 4] = 0
     code_bits: Literal[0, 3, 4, 6] = 0

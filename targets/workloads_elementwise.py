@@ -1,7 +1,8 @@
 """Workloads of the integer kernels that are not convolutions, as frozen values.
 
-`real = scale * (q - zero_point)`; images are NHWC; `dtype` is the carrier of the quantized values. Scales are arguments of the kernels, so
-that layers of one shape share a kernel; zero points and clamps are part of the workload. rne is round-half-to-even, fma rounds once.
+`real = scale * (q - zero_point)`, 0 <= q <= 255; images are NHWC; `dtype` is how q is stored (see carrier.py), which no formula depends on.
+Scales are arguments of the kernels, so that layers of one shape share a kernel; zero points and clamps are part of the workload. rne is
+round-half-to-even, fma rounds once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Carrier = Literal["uint8", "int8"]
+from tvm_rsq.targets.carrier import Carrier
+
 OutType = Literal["uint8", "int8", "float32"]
 
 
@@ -92,7 +94,7 @@ class RequantizeWorkload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookupWorkload:
-    """Any unary function as a table:   y = table[q - least value of the carrier], 256 entries of type `out`."""
+    """Any unary function as a table:   y = table[q], 256 entries of type `out`, as they are stored."""
 
     shape: tuple[int, ...]
     dtype: Carrier = "uint8"
@@ -114,7 +116,7 @@ class MaxPoolWorkload:
     """Window maximum, NHWC, same scale in and out. Padding never wins.
 
     padding is (top, left, bottom, right); out_size (OH, OW) is resolved by the caller (ceil_mode), windows may reach beyond the padding.
-    A window without any valid element yields the carrier's least value.
+    A window without any valid element yields q = 0.
     """
 
     shape: tuple[int, int, int, int]

@@ -17,7 +17,7 @@ class PermuteWorkload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PadWorkload:
-    """Constant padding with `value` (the zero point, for the real 0); before and after per axis, >= 0."""
+    """Constant padding with q = `value` (the zero point, for the real 0); before and after per axis, >= 0."""
 
     shape: tuple[int, ...]
     before: tuple[int, ...]

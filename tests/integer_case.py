@@ -11,6 +11,7 @@ import tvm_rsq
 from tvm_rsq.compiler import compile_exposed
 from tvm_rsq.executor import Executor
 from tvm_rsq.quantized_model import QuantizedModel
+from tvm_rsq.targets.carrier import level_array
 
 
 def noise(*shape: int, seed: int = 0, gain: float = 1.0) -> np.ndarray:
@@ -66,6 +67,7 @@ def check(found: QuantizedModel, target: object = "llvm", *, gains: Sequence[flo
         outputs, stored = got[: len(expected)], got[len(expected) :]
         assert len(stored) == len(found.plan.tensors) == len(tensors)
         for name, values in zip(found.plan.tensors, stored, strict=True):
+            values = level_array(values)
             assert values.dtype == np.uint8
             different = np.flatnonzero(values.reshape(-1) != tensors[name].reshape(-1))
             assert not different.size, (

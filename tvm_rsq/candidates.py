@@ -48,7 +48,7 @@ def layer_candidates(
 def workload_of(w: Conv2DWorkload, candidate: Candidate, *, shared: bool) -> Conv2DWorkload:
     """The layer's workload under a candidate.   w: under the baseline; shared: whether its residual has the output's scale"""
     e = replace(w.epilogue, per_channel=candidate.scheme == "per_channel", requantize=candidate.requantize)
-    if e.residual and e.out == "uint8":
+    if e.residual and e.out != "float32":
         # Any zero point that is not the output's: which one it is does not matter to the time.
         e = replace(e, shared_residual=shared, residual_zero_point=128 if shared or e.requantize == "fixed_point" else 0)
     return replace(w, accumulate16=candidate.accumulate16, epilogue=e)

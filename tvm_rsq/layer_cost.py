@@ -51,7 +51,7 @@ def timed_target(spec: TargetSpec, records: TimingRecords | None = None) -> Time
         )  # fmt: skip
 
     cost = partial(_times_us, *given, say_busy)
-    return TimedTarget(name=spec.name, levers=spec.library.levers, cost=cost, prepare=partial(_prepare, *given))
+    return TimedTarget(name=spec.name, levers=spec.library.levers, carrier=spec.library.carrier, cost=cost, prepare=partial(_prepare, *given))
 
 
 def _records() -> TimingRecords:

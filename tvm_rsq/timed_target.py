@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tvm_rsq.targets.carrier import Carrier
 from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.workload import Conv2DWorkload
 
@@ -20,10 +21,12 @@ def _nothing(_workloads: Sequence[Conv2DWorkload]) -> None:
 class TimedTarget:
     """The levers of a target, and how long a layer's kernel takes there.
 
+    carrier  of the activations in its kernels
     prepare  told of the workloads that `cost` is to be asked for next: kernels can be built side by side
     """
 
     name: str
     levers: Levers
+    carrier: Carrier = "uint8"
     cost: LayerCost
     prepare: Callable[[Sequence[Conv2DWorkload]], None] = _nothing

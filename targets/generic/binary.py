@@ -9,8 +9,9 @@ from tvm import te, tirx
 from tvm.ir import Expr
 
 from tvm_rsq.targets import numerics
+from tvm_rsq.targets.carrier import level
 from tvm_rsq.targets.generic.channel_product import ChannelProduct
-from tvm_rsq.targets.generic.flat_kernel import Argument, flat_kernel
+from tvm_rsq.targets.generic.flat_kernel import Argument, element_of, flat_kernel
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.te_kernel import clip_float, injective_kernel
 from tvm_rsq.targets.kernel import Kernel
@@ -21,8 +22,8 @@ def make_add(workload: AddWorkload, *, form: numerics.RequantizeForm, narrow: Na
     """prim_func(left carrier, right carrier, affine float32 (3,), output); affine from `add_affine`, which also makes it a difference."""
 
     def element(left: Expr, right: Expr, affine: Expr) -> Expr:
-        addend = numerics.fma(right.astype("float32"), affine[1], affine[2], form=form)
-        a = left.astype("float32")
+        addend = numerics.fma(level(right).astype("float32"), affine[1], affine[2], form=form)
+        a = level(left).astype("float32")
         if workload.out == "float32":
             return clip_float(numerics.fma(a, affine[0], addend, form=form), workload.low, workload.high)
         return numerics.clip_rounded(a, affine[0], addend, workload.qmin, workload.qmax, form=form)
@@ -36,8 +37,8 @@ def make_multiply(workload: MultiplyWorkload, *, form: numerics.RequantizeForm, 
         return product.kernel(form, narrow)
 
     def element(left: Expr, right: Expr, multiplier: Expr) -> Expr:
-        a = left.astype("int32") - tirx.const(workload.left_zero_point, "int32")
-        b = right.astype("int32") - tirx.const(workload.right_zero_point, "int32")
+        a = level(left).astype("int32") - tirx.const(workload.left_zero_point, "int32")
+        b = level(right).astype("int32") - tirx.const(workload.right_zero_point, "int32")
         if workload.out == "float32":
             return clip_float((a * b).astype("float32") * multiplier[0], workload.low, workload.high)
         x = (a * b).astype("float32")
@@ -84,8 +85,8 @@ def _binary_kernel(
     left, right, extra = (te.placeholder(a.shape, a.dtype, name=a.name) for a in (*operands, parameter))
     output = te.compute(
         shape,
-        lambda *index: element(left[broadcast_index(index, left.shape)], right[broadcast_index(index, right.shape)], extra).astype(
-            workload.out
+        lambda *index: element_of(
+            element(left[broadcast_index(index, left.shape)], right[broadcast_index(index, right.shape)], extra), workload.out
         ),
         name="output",
     )

@@ -17,6 +17,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tvm_rsq.targets import numerics
+from tvm_rsq.targets.carrier import level
 from tvm_rsq.targets.generic.flat_kernel import store_vector
 from tvm_rsq.targets.generic.narrow import Narrow
 from tvm_rsq.targets.generic.schedule import PARALLEL_WORK
@@ -46,7 +47,7 @@ class ChannelProduct:
     @classmethod
     def of(cls, w: MultiplyWorkload) -> ChannelProduct | None:
         """`w` seen so, or None if it is another kind of product."""
-        if w.out != "uint8" or w.dtype != "uint8":
+        if w.out != w.dtype:
             return None
         for image, factor, is_left in ((w.left_shape, w.right_shape, True), (w.right_shape, w.left_shape, False)):
             if len(image) < 2 or len(factor) > len(image):
@@ -66,12 +67,12 @@ class ChannelProduct:
         with IRBuilder() as builder:
             with T.prim_func(s_tir=True):
                 T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "global_symbol": "main"})
-                left, right = T.arg("left", T.buffer(w.left_shape, "uint8")), T.arg("right", T.buffer(w.right_shape, "uint8"))
+                left, right = T.arg("left", T.buffer(w.left_shape, w.dtype)), T.arg("right", T.buffer(w.right_shape, w.dtype))
                 multiplier = T.arg("multiplier", T.buffer((1,), "float32"))
                 out_shape = w.left_shape if self.image_is_left else w.right_shape
-                output = flat(T.arg("output", T.buffer(out_shape, "uint8")), size, "uint8")
+                output = flat(T.arg("output", T.buffer(out_shape, w.dtype)), size, w.dtype)
                 image, given = (left, right) if self.image_is_left else (right, left)
-                source, given = flat(image, size, "uint8"), flat(given, self.factor_images * channels, "uint8")
+                source, given = flat(image, size, w.dtype), flat(given, self.factor_images * channels, w.dtype)
                 zeros = (w.left_zero_point, w.right_zero_point)
                 zero, factor_zero = zeros if self.image_is_left else zeros[::-1]
                 factors = T.alloc_buffer((self.factor_images * channels,), "float32")
@@ -100,4 +101,4 @@ class ChannelProduct:
 
 
 def _float(q: Expr, zero_point: int) -> Expr:
-    return (q.astype("int32") - tirx.const(zero_point, "int32")).astype("float32")
+    return (level(q).astype("int32") - tirx.const(zero_point, "int32")).astype("float32")

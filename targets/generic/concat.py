@@ -16,6 +16,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from tvm_rsq.targets import numerics
+from tvm_rsq.targets.carrier import level, stored
 from tvm_rsq.targets.generic.movement import unravel
 from tvm_rsq.targets.generic.schedule import PARALLEL_WORK, lanes_of
 from tvm_rsq.targets.kernel import Kernel
@@ -61,8 +62,9 @@ def _copy_run(
         value = source[unravel(row * run + offset, workload.shapes[i])]
         if workload.requantized[i]:
             value = numerics.quantize(
-                value.astype("float32"), affine[i, 0], affine[i, 1], workload.qmin, workload.qmax, form=form, dtype=workload.dtype
+                level(value).astype("float32"), affine[i, 0], affine[i, 1], workload.qmin, workload.qmax, form=form, dtype="uint8"
             )
+            value = stored(value, workload.dtype)
         T.buffer_store(output, value, list(unravel(row * out_run + start + offset, workload.out_shape)))
 
     lanes = lanes_of(run, 1)

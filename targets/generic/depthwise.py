@@ -1,4 +1,4 @@
-"""Depthwise convolution (one filter a channel) for any CPU, uint8 and float32.
+"""Depthwise convolution (one filter a channel) for any CPU, quantized and float32.
 
     parallel over rows, then channel blocks, then tiles of `cols` pixels x `lanes` channels: all taps unrolled, the sums in registers
 
@@ -67,7 +67,7 @@ def depthwise(w: Conv2DWorkload, form: RequantizeForm, *, vector_bytes: int, nar
 
 def default_depthwise_tile(w: Conv2DWorkload, vector_bytes: int) -> DepthwiseTile:
     """The untuned choice: one or two vectors of channels, and columns that divide well."""
-    lanes = lanes_for(w.in_channels, 16 if w.in_dtype == "uint8" else max(vector_bytes // 4, 8))
+    lanes = lanes_for(w.in_channels, 16 if w.in_dtype != "float32" else max(vector_bytes // 4, 8))
     # Sums of 16 lanes take 64 bytes each; half of the register file is left to pixels and weights.
     most = max(1, min(w.out_width, 8 if vector_bytes == 64 else 4))
     cols = min(range(1, most + 1), key=lambda c: (-(-w.out_width // c) * (c + 1), -c))
@@ -78,8 +78,8 @@ def _prim_func(w: Conv2DWorkload, tile: DepthwiseTile, form: RequantizeForm, nar
     channels, lanes = w.in_channels, tile.lanes
     g = conv_geometry(w)
     blocks, tiles = -(-channels // lanes), -(-g.out_cols // tile.cols)
-    acc_dtype = "int32" if w.in_dtype == "uint8" else "float32"
-    weight_dtype = "int8" if w.in_dtype == "uint8" else "float32"
+    acc_dtype = "float32" if w.in_dtype == "float32" else "int32"
+    weight_dtype = "float32" if w.in_dtype == "float32" else "int8"
     taps = w.kernel[0] * w.kernel[1]
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):

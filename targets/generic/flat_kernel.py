@@ -15,6 +15,7 @@ from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
+from tvm_rsq.targets.carrier import stored
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.schedule import ENOUGH_ROWS, PARALLEL_WORK
 from tvm_rsq.targets.generic.staging import flat
@@ -66,15 +67,15 @@ def flat_kernel(
 def store_vector(target: Expr, start: Expr, width: int, value: Callable[[Expr | int], Expr], narrow: Narrow = CLIP) -> None:
     """Emit: target[start + i] = value(i) for i < width.
 
-    The values are of the target's type or int32 in its range; the latter become bytes by `narrow`.
+    The values are as `element_of` takes them; int32 ones become bytes by `narrow`.
     """
     dtype = str(target.dtype)
     if width == 1:
-        T.buffer_store(target, value(0).astype(dtype), [start])
+        T.buffer_store(target, element_of(value(0), dtype), [start])
         return
-    if dtype != "uint8" or str(value(0).ty) != "int32":
+    if dtype not in ("uint8", "int8") or str(value(0).ty) != "int32":
         with T.vectorized(width) as lane:
-            T.buffer_store(target, value(lane).astype(dtype), [start + lane])
+            T.buffer_store(target, element_of(value(lane), dtype), [start + lane])
         return
     at = 0
     for lanes, count in narrow.groups(width, 1):
@@ -83,8 +84,15 @@ def store_vector(target: Expr, start: Expr, width: int, value: Callable[[Expr | 
             with T.vectorized(lanes) as lane:
                 T.buffer_store(wide, value(at + i * lanes + lane), [i * lanes + lane])
         vectors = [wide.vload([i * lanes], f"int32x{lanes}") for i in range(count)]
-        T.buffer_store(target, narrow.apply(vectors, lanes, 0, 255), [tirx.Ramp(start + at, 1, count * lanes)])
+        T.buffer_store(target, stored(narrow.apply(vectors, lanes, 0, 255), dtype), [tirx.Ramp(start + at, 1, count * lanes)])
         at += count * lanes
+
+
+def element_of(value: Expr, dtype: str) -> Expr:
+    """A value as a buffer of `dtype` holds it.   value: of that dtype; or, where it is a carrier, q as an int32"""
+    if str(value.ty) == "int32" and dtype in ("uint8", "int8"):
+        return stored(value.astype("uint8"), dtype)
+    return value.astype(dtype)
 
 
 def flat_loop(size: int, width: int, emit: Callable[[Expr, int], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tvm_rsq.targets.carrier import Carrier
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.generic.choice_checks import check_choice
@@ -47,6 +48,7 @@ class GenericLibrary(ElementwiseKernels):
     winograd_untuned: bool = False
     narrow: Narrow = CLIP
     code_lookup: CodeLookup = GatherLookup()
+    carrier: Carrier = "uint8"
     levers: Levers = Levers()
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
@@ -124,7 +126,7 @@ class GenericLibrary(ElementwiseKernels):
             return (FloatStep(lanes=self.vector_bytes // 4, registers=self.registers, fused=self.form == "fma"),)
         if w.out_channels // w.groups < max(self.narrowest, LEAST_CHANNELS):
             # One channel at a time: LLVM vectorises over the run instead.
-            return (WidenStep(lanes=1),)
+            return (WidenStep(lanes=1, data=self.carrier),)
         channels = w.in_channels // w.groups
         # Blocks of a promise for more products are whole numbers of blocks of one for fewer.
         short = (s for s in self.short_steps if s.parts <= w.accumulate16 and channels % (s.parts * s.depth) == 0)

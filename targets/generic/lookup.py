@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from tvm import tirx
 
+from tvm_rsq.targets.carrier import level, offset
 from tvm_rsq.targets.generic.flat_kernel import Argument, flat_kernel
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_elementwise import ClampWorkload, LookupWorkload
 
 
 def make_lookup(workload: LookupWorkload) -> Kernel:
-    """prim_func(q carrier shape, table (256,) of type `out`, output shape); y = table[q - least value of the carrier].
+    """prim_func(q carrier shape, table (256,) of type `out`, output shape); y = table[q].
 
     One scalar load an element: generic vector code has no table instruction.
     """
-    least = tirx.const(-128 if workload.dtype == "int8" else 0, "int32")
     q, table = Argument("q", workload.shape, workload.dtype), Argument("table", (256,), workload.out)
     output = Argument("output", workload.shape, workload.out)
-    return flat_kernel("lookup", [q], [table], output, lambda q, table: table[q.astype("int32") - least], lanes=1)
+    return flat_kernel("lookup", [q], [table], output, lambda q, table: table[level(q).astype("int32")], lanes=1)
 
 
 def make_clamp(workload: ClampWorkload) -> Kernel:
     """prim_func(q carrier shape, output carrier shape): a relu or clip whose input and output share their scale."""
-    low, high = tirx.const(workload.qmin, workload.dtype), tirx.const(workload.qmax, workload.dtype)
+    low, high = (tirx.const(q - offset(workload.dtype), workload.dtype) for q in (workload.qmin, workload.qmax))
     q, output = (Argument(name, workload.shape, workload.dtype) for name in ("q", "output"))
     return flat_kernel("clamp", [q], [], output, lambda q: tirx.max(tirx.min(q, high), low), lanes=64)

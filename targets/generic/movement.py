@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tvm import te, tirx
 from tvm.ir import Expr
 
+from tvm_rsq.targets.carrier import offset
 from tvm_rsq.targets.generic.quantize import permuted
 from tvm_rsq.targets.generic.te_kernel import injective_kernel
 from tvm_rsq.targets.kernel import Kernel
@@ -28,6 +29,7 @@ def make_permute(workload: PermuteWorkload) -> Kernel:
 def make_pad(workload: PadWorkload) -> Kernel:
     """prim_func(x shape, output out_shape)."""
     x = te.placeholder(workload.shape, workload.dtype, name="x")
+    padding = tirx.const(workload.value - offset(workload.dtype), workload.dtype)
 
     def element(*index: Expr) -> Expr:
         inside = []
@@ -35,7 +37,7 @@ def make_pad(workload: PadWorkload) -> Kernel:
             inside += [i >= before] if before else []
             inside += [i < before + size] if after else []
         value = x[tuple(i - before for i, before in zip(index, workload.before, strict=True))]
-        return tirx.if_then_else(tirx.all(*inside), value, tirx.const(workload.value, workload.dtype)) if inside else value
+        return tirx.if_then_else(tirx.all(*inside), value, padding) if inside else value
 
     output = te.compute(workload.out_shape, element, name="output")
     return injective_kernel("pad", [x], output)

@@ -8,6 +8,7 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
+from tvm_rsq.targets.carrier import level, stored
 from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.epilogue import check_epilogue, dequantized, finish_float, has_affine, is_clipped, quantized
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
@@ -63,7 +64,7 @@ class Operands:
         vecs > 1 hands over neighbours, which take fewer instructions together.
         """
         index, place = pixel * self.workload.out_channels + channel, self.place(pixel, channel)
-        in_place = self.workload.epilogue.out == "uint8"
+        in_place = self.workload.epilogue.out != "float32"
         for at in range(0, vecs * lanes, lanes):
             target, base = (acc, first + at) if in_place else (self.output, place + at)
             if lanes == 1:
@@ -81,7 +82,7 @@ class Operands:
     def _finish(self, total: Expr, index: Expr, channel: Expr) -> Expr:
         """The int32 or float32 value of the index-th output, which is `channel` of its pixel."""
         e = self.workload.epilogue
-        residual = self.residual[index] if e.residual else None
+        residual = level(self.residual[index]) if e.residual else None
         if self.is_float:
             return finish_float(total, residual, e)
         column = channel if e.per_channel else 0
@@ -99,5 +100,5 @@ class Operands:
             vectors = [acc.vload([first + at + i * width], vector("int32", width)) for i in range(count)]
             size = width * count
             where = place + at if size == 1 else tirx.Ramp(place + at, 1, size)
-            T.buffer_store(self.output, self.narrow.apply(vectors, width, qmin, qmax), [where])
+            T.buffer_store(self.output, stored(self.narrow.apply(vectors, width, qmin, qmax), e.out), [where])
             at += size

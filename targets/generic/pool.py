@@ -11,6 +11,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tvm_rsq.targets import numerics
+from tvm_rsq.targets.carrier import level, stored
 from tvm_rsq.targets.generic.schedule import PARALLEL_WORK
 from tvm_rsq.targets.generic.staging import flat
 from tvm_rsq.targets.generic.steps import vector
@@ -76,7 +77,7 @@ def make_avg_pool2d(workload: AvgPoolWorkload, *, form: numerics.RequantizeForm)
 
     def tap(n: Expr, h: Expr, w: Expr, c: Expr) -> Expr:
         row, column = _tap_position(workload, 0, h, kh), _tap_position(workload, 1, w, kw)
-        value = x[n, row, column, c].astype("int32") - tirx.const(workload.input_zero_point, "int32")
+        value = level(x[n, row, column, c]).astype("int32") - tirx.const(workload.input_zero_point, "int32")
         inside = _inside(workload, row, column)
         return value if inside is None else tirx.if_then_else(inside, value, tirx.const(0, "int32"))
 
@@ -94,7 +95,8 @@ def averaged(acc: Expr, ratio: Expr, workload, form: numerics.RequantizeForm) ->
     """The int32 sum `acc` as the workload's output type: acc * ratio, requantized or in float."""
     if workload.out == "float32":
         return clip_float(acc.astype("float32") * ratio, workload.low, workload.high)
-    return numerics.requantize(acc, ratio, workload.zero_point, workload.qmin, workload.qmax, form=form, dtype=workload.out)
+    q = numerics.requantize(acc, ratio, workload.zero_point, workload.qmin, workload.qmax, form=form)
+    return stored(q, workload.out)
 
 
 def _tap_position(workload: MaxPoolWorkload | AvgPoolWorkload, axis: int, out: Expr, tap: Expr) -> Expr:

@@ -12,7 +12,8 @@ from tvm import te
 from tvm.ir import Expr
 
 from tvm_rsq.targets import numerics
-from tvm_rsq.targets.generic.flat_kernel import Argument, flat_kernel
+from tvm_rsq.targets.carrier import level
+from tvm_rsq.targets.generic.flat_kernel import Argument, element_of, flat_kernel
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.te_kernel import injective_kernel
 from tvm_rsq.targets.kernel import Kernel
@@ -33,7 +34,7 @@ def make_dequantize(workload: DequantizeWorkload) -> Kernel:
     """prim_func(q carrier shape, scale float32 (1,), output float32 permuted shape)."""
 
     def element(q: Expr, scale: Expr) -> Expr:
-        return numerics.dequantize(q, scale[0], workload.zero_point)
+        return numerics.dequantize(level(q), scale[0], workload.zero_point)
 
     q, scale = Argument("q", workload.shape, workload.dtype), Argument("scale", (1,), "float32")
     return _permuted_kernel("dequantize", q, scale, workload.permutation, "float32", element, CLIP)
@@ -43,7 +44,7 @@ def make_requantize(workload: RequantizeWorkload, *, form: numerics.RequantizeFo
     """prim_func(q carrier shape, affine float32 (2,), output carrier shape); affine from `requantize_affine`."""
 
     def element(q: Expr, affine: Expr) -> Expr:
-        return numerics.clip_rounded(q.astype("float32"), affine[0], affine[1], workload.qmin, workload.qmax, form=form)
+        return numerics.clip_rounded(level(q).astype("float32"), affine[0], affine[1], workload.qmin, workload.qmax, form=form)
 
     q, affine = Argument("q", workload.shape, workload.dtype), Argument("affine", (2,), "float32")
     return _permuted_kernel("requantize", q, affine, None, workload.dtype, element, narrow)
@@ -76,5 +77,9 @@ def _permuted_kernel(
         return flat_kernel(name, [x], [parameter], Argument("output", shape, dtype), element, narrow=narrow)
     source, extra = (te.placeholder(a.shape, a.dtype, name=a.name) for a in (x, parameter))
     order = [permutation.index(axis) for axis in range(len(shape))]
-    output = te.compute(shape, lambda *index: element(source[tuple(index[axis] for axis in order)], extra).astype(dtype), name="output")
+
+    def value(*index: Expr) -> Expr:
+        return element_of(element(source[tuple(index[axis] for axis in order)], extra), dtype)
+
+    output = te.compute(shape, value, name="output")
     return injective_kernel(name, [source, extra], output)

@@ -8,6 +8,7 @@ from tvm import te, tirx
 from tvm.ir import Expr
 
 from tvm_rsq.targets import numerics
+from tvm_rsq.targets.carrier import level
 from tvm_rsq.targets.generic.pool import averaged
 from tvm_rsq.targets.generic.te_kernel import reduction_kernel
 from tvm_rsq.targets.kernel import Kernel
@@ -30,7 +31,11 @@ def make_reduce(workload: ReduceWorkload, *, form: numerics.RequantizeForm) -> K
 
     multiplier = te.placeholder((1,), "float32", name="multiplier")
     zero_point = tirx.const(workload.input_zero_point, "int32")
-    total = te.compute(workload.out_shape, lambda *index: te.sum(source(index).astype("int32") - zero_point, axis=over), name="total")
+
+    def summed(*index: Expr) -> Expr:
+        return te.sum(level(source(index)).astype("int32") - zero_point, axis=over)
+
+    total = te.compute(workload.out_shape, summed, name="total")
     ratio = multiplier[0] / tirx.const(float(workload.count), "float32") if workload.kind == "mean" else multiplier[0]
     output = te.compute(workload.out_shape, lambda *index: averaged(total[index], ratio, workload, form), name="output")
     return reduction_kernel(f"reduce_{workload.kind}", [x, multiplier], total, output)

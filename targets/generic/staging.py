@@ -6,6 +6,7 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
+from tvm_rsq.targets.carrier import offset
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry
 from tvm_rsq.targets.generic.tiles import Tile
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -55,7 +56,7 @@ def stage_pixels(data: Expr, w: Conv2DWorkload, first: Expr, count: int, dtype: 
 
 def _pad(staged: Expr, source: Expr, w: Conv2DWorkload, g: ConvGeometry, dtype: str) -> None:
     row, line, left = g.data_cols * w.in_channels, g.cols * w.in_channels, g.pad[1] * w.in_channels
-    padding = tirx.const(w.input_zero_point if w.in_dtype == "uint8" else 0.0, dtype)
+    padding = tirx.const(0.0 if w.in_dtype == "float32" else w.input_zero_point - offset(w.in_dtype), dtype)
     # Plain loops over contiguous bytes: LLVM makes memcpy and memset of them, or widens them as vectors.
     with T.parallel(g.images * g.rows) as r:
         image, ih = tirx.floordiv(r, g.rows), tirx.floormod(r, g.rows) - g.pad[0]

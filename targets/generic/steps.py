@@ -58,7 +58,7 @@ def spread(value: Expr, lanes: int) -> Expr:
 
 @dataclass(frozen=True, slots=True)
 class WidenStep:
-    """uint8 x int8, both widened to int32 before they are multiplied: exact on everything that LLVM knows."""
+    """Bytes times int8, both widened to int32 before they are multiplied: exact on everything that LLVM knows."""
 
     lanes: int = 16
     registers: int = 8

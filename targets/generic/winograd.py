@@ -72,7 +72,7 @@ class _Builder:
             with T.prim_func(s_tir=True):
                 T.func_attr({"tirx.noalias": True, "global_symbol": "main"})
                 self.operands = Operands(self.w, self.weights.shape, self.weights.dtype, self.form, self.narrow)
-                self.data = stage_input(self.operands.data, self.w, self.g, dtype="uint8", depth=1)
+                self.data = stage_input(self.operands.data, self.w, self.g, dtype=self.w.in_dtype, depth=1)
                 blocks = -(-self.count // tile.tiles)
                 if tile.outer == "tiles":
                     with T.parallel(blocks) as b:
@@ -112,7 +112,8 @@ class _Builder:
         with T.serial(-(-channels // lanes)) as c:
             channel = _start(c, lanes, channels)
             with T.serial(n) as j:
-                pixels = [self.data.vload([base + channel + (i * self.g.cols + j) * channels], vector("uint8", lanes)) for i in range(n)]
+                starts = [base + channel + (i * self.g.cols + j) * channels for i in range(n)]
+                pixels = [self.data.vload([start], vector(self.w.in_dtype, lanes)) for start in starts]
                 pixels = [T.bind(p.astype(vector("int16", lanes))) for p in pixels]
                 for i, value in enumerate(transform_input(m, pixels, T.bind)):
                     T.buffer_store(between, value, [_ramp((i * n + j) * lanes, lanes)])

@@ -36,7 +36,7 @@ class WinogradTile:
 
 def winograd_fits(w: Conv2DWorkload, m: int = 2) -> bool:
     """Whether F(m) computes `w`, and exactly: 3x3, stride 1, at least one tile each way, sums that stay below EXACT_BELOW."""
-    plain = w.kernel == (3, 3) and w.stride == (1, 1) and w.dilation == (1, 1) and w.groups == 1 and w.in_dtype == "uint8"
+    plain = w.kernel == (3, 3) and w.stride == (1, 1) and w.dilation == (1, 1) and w.groups == 1 and w.in_dtype != "float32"
     return plain and min(w.out_height, w.out_width) >= m and 255 * 127 * 9 * w.in_channels < EXACT_BELOW
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tvm
 from emulated_x86 import compile_here
 
+from tvm_rsq.targets.carrier import level_array, stored_array
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
@@ -103,14 +104,31 @@ def _fixed_point(x: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def run_kernel(spec: TargetSpec, w: Conv2DWorkload, a: Arguments, kernel: Kernel | None = None) -> np.ndarray:
-    """The output of `kernel`, or of the library's own, compiled for `spec` or emulated."""
-    kernel = kernel or spec.library.conv2d(w)
+    """The output of `kernel`, or of the library's own, compiled for `spec` or emulated; levels, whatever carries them.
+
+    w  of uint8, for the library's own kernel: it is made of the same workload in the library's carrier
+    """
+    if kernel is None:
+        w = carried(w, spec.library.carrier)
+        kernel = spec.library.conv2d(w)
     compiled = compile_here(kernel.prim_func, spec)
-    inputs = [a.data, kernel.pack_weight(a.weight), a.bias, a.multiplier, a.residual, a.affine]
+    bias = a.bias
+    if w.in_dtype == "int8":  # of every pixel, 128 is missing in what is stored
+        bias = (bias + 128 * a.weight.reshape(len(a.weight), -1).sum(axis=1, dtype="int64")).astype("int32")
+    data, residual = (v if v is None else stored_array(v, w.in_dtype) for v in (a.data, a.residual))
+    inputs = [data, kernel.pack_weight(a.weight), bias, a.multiplier, residual, a.affine]
     tensors = [tvm.runtime.tensor(v) for v in inputs if v is not None]
     output = tvm.runtime.tensor(np.full(w.out_shape, POISON, w.epilogue.out))
     compiled(*tensors, output)
-    return output.numpy()
+    return level_array(output.numpy())
+
+
+def carried(w: Conv2DWorkload, carrier: str) -> Conv2DWorkload:
+    """A workload of uint8 as one of another carrier; a float one as it is."""
+    if w.in_dtype == "float32":
+        return w
+    out = w.epilogue.out if w.epilogue.out == "float32" else carrier
+    return replace(w, in_dtype=carrier, epilogue=replace(w.epilogue, out=out))
 
 
 def _accumulate(w: Conv2DWorkload, a: Arguments) -> np.ndarray:

@@ -118,6 +118,7 @@ def test_multiply_to_float_and_from_int8():
     rng = np.random.default_rng(3)
     left, right = (quantized(rng, (2, 3, 8), extreme=False, dtype="int8") for _ in range(2))
     product = (left.astype(int) + 100) * (right.astype(int) - 5)
-    w = MultiplyWorkload(left_shape=(2, 3, 8), right_shape=(2, 3, 8), left_zero_point=-100, right_zero_point=5, dtype="int8", out="float32")
+    shape = (2, 3, 8)
+    w = MultiplyWorkload(left_shape=shape, right_shape=shape, left_zero_point=28, right_zero_point=133, dtype="int8", out="float32")
     got = run(spec, make_multiply(w, form=spec.library.form), [left, right, np.array([0.37], "float32")], (2, 3, 8), "float32")
     np.testing.assert_array_equal(got, fma32(product, np.float32(0.37), 0))

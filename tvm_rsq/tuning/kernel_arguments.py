@@ -6,6 +6,7 @@ import numpy as np
 import tvm
 
 from tvm_rsq.codebook.encode import codes as encode_codes
+from tvm_rsq.targets.carrier import stored_array
 from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -33,7 +34,7 @@ def kernel_arguments(w: Conv2DWorkload, kernel: Kernel, seed: int = 0) -> list[t
         arrays += [rng.integers(-1000, 1000, w.out_channels).astype(np.int32), _multiplier(w, rng, terms)]
     if w.epilogue.residual:
         arrays.append(_data(w, rng, shape))
-        if w.in_dtype == "uint8" and not w.epilogue.shared_residual:
+        if w.in_dtype != "float32" and not w.epilogue.shared_residual:
             fixed = w.epilogue.requantize == "fixed_point"
             arrays.append(np.array([2**30, 31], np.int32) if fixed else np.array([0.5, 3], np.float32))
     arrays.append(np.zeros(shape, w.epilogue.out))
@@ -61,7 +62,7 @@ def kernel_codes(codes: CodeRows, packed: np.ndarray, book: np.ndarray) -> tuple
 def _data(w: Conv2DWorkload, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     if w.in_dtype == "float32":
         return rng.standard_normal(shape).astype(np.float32)
-    return rng.integers(0, 256, shape).astype(np.uint8)
+    return stored_array(rng.integers(0, 256, shape).astype(np.uint8), w.in_dtype)
 
 
 def _weight(w: Conv2DWorkload, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

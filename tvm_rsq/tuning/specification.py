@@ -45,7 +45,7 @@ def choice_of(trace: Trace) -> Choice:
 
 def _convolution(w: Conv2DWorkload) -> list[te.Tensor]:
     depth, per_group = w.in_channels // w.groups, w.out_channels // w.groups
-    quantized = w.in_dtype == "uint8"
+    quantized = w.in_dtype != "float32"
     acc = "int32" if quantized else "float32"
     data = te.placeholder((w.batch, w.height, w.width, w.in_channels), w.in_dtype, name="data")
     weight = te.placeholder((w.out_channels, *w.kernel, depth), "int8" if quantized else "float32", name="weight")
