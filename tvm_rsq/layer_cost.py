@@ -51,7 +51,8 @@ def timed_target(spec: TargetSpec, records: TimingRecords | None = None) -> Time
         )  # fmt: skip
 
     cost = partial(_times_us, *given, say_busy)
-    return TimedTarget(name=spec.name, levers=spec.library.levers, carrier=spec.library.carrier, cost=cost, prepare=partial(_prepare, *given))
+    library, prepare = spec.library, partial(_prepare, *given)
+    return TimedTarget(name=spec.name, levers=library.levers, carrier=library.carrier, cost=cost, prepare=prepare)
 
 
 def _records() -> TimingRecords:

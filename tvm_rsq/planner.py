@@ -176,8 +176,8 @@ class _Planner:
         inputs = [spec.name for spec in self.model.inputs]
         chains = residual_chains(facts, tensors, self.origin, inputs) if "shared_residual" in use else ()
         return LeverSearch(
-            facts=facts, base=base, said=self.said, tensors=tensors, chains=chains, workloads=layer_workloads(self.model, baseline, timed.carrier),
-            use=use, timed=timed, calibration=self.judged, executor=self.executor,
+            facts=facts, base=base, said=self.said, tensors=tensors, chains=chains,
+            workloads=layer_workloads(self.model, baseline, timed.carrier), use=use, timed=timed, calibration=self.judged, executor=self.executor,
             budget=self.config.budget, progress=self.progress,
         ).run()  # fmt: skip
 
