@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tvm_rsq.targets.aarch64.code_lookup import code_lookup
+from tvm_rsq.targets.aarch64.library import aarch64_library
 from tvm_rsq.targets.carrier import Carrier
 from tvm_rsq.targets.choice import Choice
-from tvm_rsq.targets.generic.library import GenericLibrary
-from tvm_rsq.targets.generic.steps import WidenStep
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.numerics import RequantizeForm
@@ -77,6 +75,4 @@ def kernel_library(arch: str, features: frozenset[str], form: RequantizeForm) ->
     """The best library for a CPU of `arch` ("x86_64", "aarch64") with these LLVM features."""
     if arch == "x86_64":
         return x86_library(features, form)
-    return GenericLibrary(
-        form, vector_bytes=16, registers=32, integer_steps=(WidenStep(data="int8"),), code_lookup=code_lookup(features), carrier="int8"
-    )
+    return aarch64_library(features, form)

@@ -168,10 +168,10 @@ def _loop(form: _Form) -> PrimFunc:
                     weights = [weight.vload([at + i * part], vector(step.weight, part)) for i in range(vecs * step.parts)]
                     for x in range(cols):
                         first = (s * cols + x) * step.parts * step.depth
-                        pixel = [step.broadcast(data, first + p * step.depth, lanes) for p in range(step.parts)]
+                        (pixel,) = step.operands([(data, first)], 0, 1, lanes)
                         for v in range(vecs):
                             old = acc.vload([(x * vecs + v) * lanes], vector(step.acc, lanes))
-                            new = step.apply(old, pixel, weights[v * step.parts : (v + 1) * step.parts], lanes)
+                            (new,) = step.add([old], pixel, weights[v * step.parts : (v + 1) * step.parts], lanes)
                             T.buffer_store(acc, new, [_lanes(x * vecs + v, lanes)])
             for i in range(cols * vecs):
                 T.buffer_store(out, acc.vload([i * lanes], vector(step.acc, lanes)), [_lanes(i, lanes)])

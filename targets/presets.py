@@ -25,5 +25,6 @@ PRESETS: dict[str, dict[str, object]] = {
     "cortex-a72": {**_ARM, "mcpu": "cortex-a72", "num-cores": 4},
     "cortex-a76": {**_ARM, "mcpu": "cortex-a76", "num-cores": 4},
     "neoverse-n1": {**_ARM, "mcpu": "neoverse-n1"},
+    "neoverse-n2": {**_ARM, "mcpu": "neoverse-n2"},
     "neoverse-v1": {**_ARM, "mcpu": "neoverse-v1"},
 }

@@ -177,8 +177,8 @@ class _Planner:
         chains = residual_chains(facts, tensors, self.origin, inputs) if "shared_residual" in use else ()
         return LeverSearch(
             facts=facts, base=base, said=self.said, tensors=tensors, chains=chains,
-            workloads=layer_workloads(self.model, baseline, timed.carrier), use=use, timed=timed, calibration=self.judged, executor=self.executor,
-            budget=self.config.budget, progress=self.progress,
+            workloads=layer_workloads(self.model, baseline, timed.carrier), use=use, timed=timed,
+            calibration=self.judged, executor=self.executor, budget=self.config.budget, progress=self.progress,
         ).run()  # fmt: skip
 
     def _own_bits(self) -> dict[str, int]:

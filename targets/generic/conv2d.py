@@ -100,6 +100,7 @@ def conv_shape(w: Conv2DWorkload, step: ConvStep) -> ConvShape:
         groups=w.groups,
         channels=w.out_channels // w.groups,
         steps=g.taps_h * g.taps_w * g.steps(step),
+        run=g.steps(step),
     )
 
 

@@ -75,8 +75,9 @@ class ConvSegments:
         w, g, tile, width, channels = self.w, self.g, self.tile, self.width, self.channels
         line, segment = tirx.floordiv(row, self._segments), tirx.floormod(row, self._segments)
         group, own_block = tirx.floordiv(block, self._blocks), tirx.floormod(block, self._blocks)
-        # One for each pixel: TVM puts what is small onto the stack, where LLVM finds registers, and asks its pool for the rest.
-        acc = [T.alloc_buffer((tile.vecs * tile.lanes,), self.layout.step.acc) for _ in range(tile.cols)]
+        step = self.layout.step
+        # One for what is summed together: TVM puts what is small onto the stack, where LLVM finds registers, and asks its pool for more.
+        acc = [T.alloc_buffer((tile.vecs * step.sums * tile.lanes,), step.acc) for _ in range(tile.cols // step.rows)]
         rest = self._tiles - segment * tile.segment
         with T.serial(tirx.min(tile.segment, rest) if self._tiles % tile.segment else tile.segment) as t:
             nth = segment * tile.segment + t
@@ -84,9 +85,10 @@ class ConvSegments:
             start = group * channels + _block_start(own_block, tile, channels)
             # Less channels than a block has: the last vector overlaps its neighbour.
             vecs = [start + min(v * tile.lanes, channels - tile.lanes) for v in range(tile.vecs)]
+            starts = [operands.start(tile.lanes, channel) for channel in vecs]
             for v in range(tile.vecs):
-                for x in range(tile.cols):
-                    T.buffer_store(acc[x], operands.start(tile.lanes, vecs[v]), [_index(v, tile.lanes)])
+                for sums in acc:
+                    _store(sums, v * step.sums, step.begin(starts[v], tile.lanes), tile.lanes)
             channel, (data, origin) = group * (w.in_channels // w.groups), pixels
             if origin is None:
                 places = _pixels(data, g, tile, line, first, channel)
@@ -97,11 +99,25 @@ class ConvSegments:
             # Counted through all tiles that share the block.
             ahead = self._ahead(operands, block, line * self._tiles + nth if tile.outer == "channels" else t)
             _accumulate(acc, operands.book, places, weights, self.layout, g, ahead)
+            finished = self._finished(acc, starts)
             # Vectors that overlap are no neighbours.
             joined = tile.vecs if tile.vecs * tile.lanes <= channels else 1
             for x in range(tile.cols):
                 for v in range(0, tile.vecs, joined):
-                    operands.store(acc[x], tile.lanes, v * tile.lanes, line * width + first + x, vecs[v], joined)
+                    operands.store(finished[x], tile.lanes, v * tile.lanes, line * width + first + x, vecs[v], joined)
+
+    def _finished(self, acc: Sequence[Expr], starts: Sequence[Expr]) -> Sequence[Expr]:
+        """Emit: the sums of each pixel, vecs x lanes of them."""
+        tile, step = self.tile, self.layout.step
+        if (step.rows, step.sums) == (1, 1):
+            return acc
+        made = [T.alloc_buffer((tile.vecs * tile.lanes,), step.acc) for _ in range(tile.cols)]
+        for group, sums in enumerate(acc):
+            for v in range(tile.vecs):
+                rows = step.finish(_load(sums, v * step.sums, step.sums, step.acc, tile.lanes), starts[v], tile.lanes)
+                for x, row in enumerate(rows):
+                    T.buffer_store(made[group * step.rows + x], row, [_index(v, tile.lanes)])
+        return made
 
     @property
     def _blocks(self) -> int:
@@ -172,7 +188,7 @@ def _accumulate(
     g: ConvGeometry,
     ahead: Callable[[Expr], None] | None,
 ) -> None:
-    """Emit: acc[x] += the sums of the tile's x-th pixel; `ahead` emits what each iteration asks for.
+    """Emit: acc[x] += the sums of the x-th `rows` pixels of the tile; `ahead` emits what each iteration asks for.
 
     weights  a buffer, and where the block begins in it; book: of codes
     """
@@ -182,14 +198,18 @@ def _accumulate(
 
     def emit(kh: Expr, kw: Expr, run: Expr | int, count: int) -> None:
         tap = base + (kh * g.taps_w + kw) * layout.tap_values
-        for u, loaded in enumerate(layout.load(weight, book, tap, run, count)):
-            at = kh * g.tap_h_step + kw * g.tap_w_step + (run * unroll + u) * values
-            for x, (data, start) in enumerate(pixels):
-                pixel = [step.broadcast(data, start + at + p * step.depth, lanes) for p in range(step.parts)]
-                for v in range(tile.vecs):
-                    old = acc[x].vload([v * lanes], vector(step.acc, lanes))
-                    new = step.apply(old, pixel, loaded[v * step.parts : (v + 1) * step.parts], lanes)
-                    T.buffer_store(acc[x], new, [_index(v, lanes)])
+        at = kh * g.tap_h_step + kw * g.tap_w_step + run * unroll * values
+        loaded = layout.load(weight, book, tap, run, count)
+        for first in range(0, count, step.run):
+            some = min(step.run, count - first)
+            rows = [pixels[x : x + step.rows] for x in range(0, tile.cols, step.rows)]
+            taken = [step.operands(row, at + first * values, some, lanes) for row in rows]
+            for u in range(some):
+                for sums, each in zip(acc, taken, strict=True):
+                    for v in range(tile.vecs):
+                        old = _load(sums, v * step.sums, step.sums, step.acc, lanes)
+                        new = step.add(old, each[u], loaded[first + u][v * step.parts : (v + 1) * step.parts], lanes)
+                        _store(sums, v * step.sums, new, lanes)
 
     whole, rest = divmod(steps, unroll)
     with T.serial(g.taps_h) as kh, T.serial(g.taps_w) as kw:
@@ -199,6 +219,16 @@ def _accumulate(
             emit(kh, kw, run, unroll)
         if rest:
             emit(kh, kw, whole, rest)
+
+
+def _load(buffer: Expr, first: int, count: int, dtype: str, lanes: int) -> list[Expr]:
+    """The first-th and following vectors of a flat buffer."""
+    return [buffer.vload([(first + i) * lanes], vector(dtype, lanes)) for i in range(count)]
+
+
+def _store(buffer: Expr, first: int, values: Sequence[Expr], lanes: int) -> None:
+    for i, value in enumerate(values):
+        T.buffer_store(buffer, value, [_index(first + i, lanes)])
 
 
 def _index(position: int, lanes: int) -> Expr | int:

@@ -56,6 +56,6 @@ def _tiles(w: Conv2DWorkload, step: ConvStep) -> Iterator[Tile]:
     for tile in tiles:
         yield tile
         other = replace(tile, outer="rows" if tile.outer == "channels" else "channels")
-        yield replace(other, prefetch=prefetch_pays(step, shape, other))
+        yield replace(other, prefetch=step.prefetches and prefetch_pays(step, shape, other))
         # What is unrolled is a run: beyond its end there is nothing.
         yield from (replace(tile, unroll=unroll) for unroll in sorted({min(2, run), min(4, run)} - {1}))

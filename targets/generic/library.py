@@ -130,7 +130,8 @@ class GenericLibrary(ElementwiseKernels):
         channels = w.in_channels // w.groups
         # Blocks of a promise for more products are whole numbers of blocks of one for fewer.
         short = (s for s in self.short_steps if s.parts <= w.accumulate16 and channels % (s.parts * s.depth) == 0)
-        return (*short, *self.integer_steps)
+        pixels = w.batch * w.out_height * w.out_width
+        return (*short, *(step for step in self.integer_steps if step.rows <= pixels))
 
 
 def _fits(w: Conv2DWorkload, choice: Choice | None, kind: type) -> None:

@@ -23,6 +23,12 @@ class ConvStep(Protocol):
     scratch    how many of them a step needs besides the accumulators and the weights
     work, latency    of one step on one accumulator, in multiplications: how many it takes, and how many the CPU starts before a second step
                      on the same accumulator may follow
+    rows    output pixels that are summed together
+    sums    accumulators of `lanes` channels of so many pixels
+    run     steps whose pixels are loaded together, where a run has so many;  held  registers that those of one pixel take meanwhile
+    wide    registers of one part's weights for `lanes` channels
+    load    what a load costs though it runs beside the arithmetic, in multiplications
+    prefetches  whether the untuned kernel may ask for weights ahead
     """
 
     name: str
@@ -36,14 +42,69 @@ class ConvStep(Protocol):
     scratch: int
     work: float
     latency: int
+    rows: int
+    sums: int
+    run: int
+    held: int
+    wide: int
+    load: float
+    prefetches: bool
+
+    def operands(self, pixels: Sequence[Pixel], offset: Expr, count: int, lanes: int) -> list[list[Expr]]:
+        """What `count` steps take of `rows` pixels, from `offset` on: one operand a part."""
+        ...
+
+    def begin(self, start: Expr, lanes: int) -> list[Expr]:
+        """The accumulators before the first step.   start: what the sums of each pixel start from, `lanes` of them"""
+        ...
+
+    def add(self, sums: Sequence[Expr], pixels: Sequence[Expr], weights: Sequence[Expr], lanes: int) -> list[Expr]:
+        """The accumulators after a step; pixels and weights hold one operand a part, weights vectors of lanes * depth."""
+        ...
+
+    def finish(self, sums: Sequence[Expr], start: Expr, lanes: int) -> list[Expr]:
+        """`lanes` sums of each of the pixels."""
+        ...
+
+
+# Where a pixel's run begins in the staged input: a buffer, and an index.
+Pixel = tuple[Expr, "Expr | int"]
+
+
+class OneSum:
+    """The part of a ConvStep that is the same for all whose accumulators hold one sum a lane: `broadcast` and `apply` are theirs."""
+
+    __slots__ = ()
+    rows = 1
+    sums = 1
+    run = 1
+    held = 0
+    wide = 1
+    load = 0.3
+    prefetches = True
 
     def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
         """The `depth` values at data[index], as the operand for all lanes."""
-        ...
+        raise NotImplementedError
 
     def apply(self, acc: Expr, pixels: Sequence[Expr], weights: Sequence[Expr], lanes: int) -> Expr:
-        """The new accumulator; pixels and weights hold one operand a part, weights vectors of lanes * depth."""
-        ...
+        """The new accumulator; operands as in `ConvStep.add`."""
+        raise NotImplementedError
+
+    def operands(self, pixels: Sequence[Pixel], offset: Expr, count: int, lanes: int) -> list[list[Expr]]:
+        ((data, index),) = pixels
+        at = index + offset
+        each = range(self.parts)
+        return [[self.broadcast(data, at + (u * self.parts + p) * self.depth, lanes) for p in each] for u in range(count)]
+
+    def begin(self, start: Expr, _lanes: int) -> list[Expr]:
+        return [start]
+
+    def add(self, sums: Sequence[Expr], pixels: Sequence[Expr], weights: Sequence[Expr], lanes: int) -> list[Expr]:
+        return [self.apply(sums[0], pixels, weights, lanes)]
+
+    def finish(self, sums: Sequence[Expr], _start: Expr, _lanes: int) -> list[Expr]:
+        return list(sums)
 
 
 def vector(dtype: str, lanes: int) -> str:
@@ -57,7 +118,7 @@ def spread(value: Expr, lanes: int) -> Expr:
 
 
 @dataclass(frozen=True, slots=True)
-class WidenStep:
+class WidenStep(OneSum):
     """Bytes times int8, both widened to int32 before they are multiplied: exact on everything that LLVM knows."""
 
     lanes: int = 16
@@ -80,7 +141,7 @@ class WidenStep:
 
 
 @dataclass(frozen=True, slots=True)
-class FloatStep:
+class FloatStep(OneSum):
     """float32, fused where `fused` says that the CPU has an fma."""
 
     lanes: int

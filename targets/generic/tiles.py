@@ -12,8 +12,8 @@ from typing import Literal
 
 from tvm_rsq.targets.generic.steps import ConvStep
 
-# Loads that start while a multiplication starts, and what a load costs though it runs beside the arithmetic.
-_LOADS, _LOAD = 4 / 3, 0.3
+# Loads that start while a multiplication starts.
+_LOADS = 4 / 3
 # Widening the weights of a vector. Counting and jumping, for one step.
 _WIDEN, _LOOP = 0.5, 1
 # A byte of weights from the second-level cache, and the first time from the third or from memory.
@@ -63,13 +63,14 @@ class Tile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvShape:
-    """`rows` x `cols` pixels of `groups` x `channels` channels, each a sum over `steps` steps."""
+    """`rows` x `cols` pixels of `groups` x `channels` channels, each a sum over `steps` steps, in runs of `run`."""
 
     rows: int
     cols: int
     groups: int
     channels: int
     steps: int
+    run: int
 
 
 def lanes_for(channels: int, most: int) -> int:
@@ -89,10 +90,15 @@ def ranked_tiles(step: ConvStep, shape: ConvShape, lanes: int | None = None) -> 
     for span in ("row",) if shape.rows == 1 else ("row", "image"):
         width = shape.cols if span == "row" else shape.rows * shape.cols
         for n in range(1, min(vectors(shape.channels, lanes), 8) + 1):
-            for m in range(1, min(width, 28) + 1):
-                if m * n + n + step.scratch <= step.registers or m == n == 1:
+            for m in range(step.rows, min(width, 28) + 1, step.rows):
+                if registers(step, m, n) <= step.registers or (m == step.rows and n == 1):
                     costs[m, n, span] = _cost(step, shape, lanes, m, n, span)
     return [(costs[t], _tile(step, shape, lanes, *t)) for t in sorted(costs, key=lambda t: costs[t])]
+
+
+def registers(step: ConvStep, m: int, n: int) -> int:
+    """That a tile of m pixels and n vectors of channels takes, with the weights of one part."""
+    return m // step.rows * n * step.sums + n * step.wide + m * step.held + step.scratch
 
 
 def _tile(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: Literal["row", "image"]) -> Tile:
@@ -102,8 +108,9 @@ def _tile(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: Li
     far = shape.steps * n * lanes * step.parts * step.depth * VALUE_BYTES[step.weight] > _L1_BYTES
     shared = shape.groups * shape.channels >= _CHANNELS_TO_SHARE or shape.rows * shape.cols == 1
     outer = "channels" if shared and far else "rows"
-    tile = Tile(step=step.name, lanes=lanes, cols=m, vecs=n, segment=-(-tiles // segments), outer=outer, span=span)
-    return replace(tile, prefetch=prefetch_pays(step, shape, tile))
+    unroll, segment = min(step.run, shape.run), -(-tiles // segments)
+    tile = Tile(step=step.name, lanes=lanes, cols=m, vecs=n, segment=segment, outer=outer, span=span, unroll=unroll)
+    return replace(tile, prefetch=step.prefetches and prefetch_pays(step, shape, tile))
 
 
 def prefetch_pays(step: ConvStep, shape: ConvShape, tile: Tile) -> bool:
@@ -122,11 +129,11 @@ def prefetch_pays(step: ConvStep, shape: ConvShape, tile: Tile) -> bool:
 
 def _cost(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: str) -> float:
     blocks = shape.groups * -(-vectors(shape.channels, lanes) // n)
-    weights = n * step.parts
-    fits = m * n + weights + step.scratch <= step.registers
+    weights, unroll = n * step.parts, min(step.run, shape.run)
+    fits = registers(step, m, n) + n * step.wide * (step.parts - 1) <= step.registers
     # Weights that are not held in registers are read again for every pixel.
-    loads = step.parts * m + weights * (1 if fits else m)
-    one = max(step.work * m * n, loads / _LOADS, step.latency) + _LOAD * loads + _LOOP
+    loads = step.parts * m / unroll + weights * step.wide * (1 if fits else m)
+    one = max(step.work * m * n, loads / _LOADS, step.latency) + step.load * loads + _LOOP / unroll
     if VALUE_BYTES[step.weight] < VALUE_BYTES[step.data]:
         one += _WIDEN * weights
     block_bytes = shape.steps * weights * lanes * step.depth * VALUE_BYTES[step.weight]

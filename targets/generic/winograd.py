@@ -173,14 +173,23 @@ class _Builder:
         """Emit: acc[x] += the sums of the x-th of `cols` tiles at one position."""
         tile, step, lanes = self.tile, self.step, self.tile.lanes
         size = lanes * step.depth
-        with T.serial(self.weights.steps) as s:
-            weight_at = weight_base + s * self.weights.step_size
-            vectors = [weight.vload([weight_at + v * size], vector("int16", size)) for v in range(tile.vecs)]
-            for x in range(tile.cols):
-                pixel = step.broadcast(patches, pixel_base + x * self.weights.part_channels + s * step.depth, lanes)
-                for v in range(tile.vecs):
-                    old = acc[x].vload([v * lanes], vector("int32", lanes))
-                    T.buffer_store(acc[x], step.apply(old, [pixel], [vectors[v]], lanes), [_ramp(v * lanes, lanes)])
+
+        def emit(first: Expr | int, count: int) -> None:
+            starts = [(patches, pixel_base + x * self.weights.part_channels) for x in range(tile.cols)]
+            pixels = [step.operands([start], first * step.depth, count, lanes) for start in starts]
+            for u in range(count):
+                weight_at = weight_base + (first + u) * self.weights.step_size
+                vectors = [weight.vload([weight_at + v * size], vector("int16", size)) for v in range(tile.vecs)]
+                for x in range(tile.cols):
+                    for v in range(tile.vecs):
+                        old = acc[x].vload([v * lanes], vector("int32", lanes))
+                        T.buffer_store(acc[x], step.add([old], pixels[x][u], [vectors[v]], lanes)[0], [_ramp(v * lanes, lanes)])
+
+        whole, rest = divmod(self.weights.steps, step.run)
+        with T.serial(whole) as run:
+            emit(run * step.run, step.run)
+        if rest:
+            emit(whole * step.run, rest)
 
     def _transform_output(self, sums: Expr, between: Expr, first: Expr, t: Expr, channel: Expr) -> None:
         """Emit: the m x m outputs of tile first + t, in the channels of one block."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Literal
 
 from tvm_rsq.targets.generic.steps import ConvStep
-from tvm_rsq.targets.generic.tiles import lanes_for, vectors
+from tvm_rsq.targets.generic.tiles import lanes_for, registers, vectors
 from tvm_rsq.targets.generic.winograd_tile import WinogradTile, tile_count, winograd_fits
 from tvm_rsq.targets.generic.winograd_weights import WinogradWeights
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -78,7 +78,7 @@ def _register_tiles(w: Conv2DWorkload, step: ConvStep, m: Literal[2, 4]) -> Iter
     lanes, count = lanes_for(w.out_channels, step.lanes), tile_count(w, m)
     for vecs in range(1, min(4, w.out_channels // lanes) + 1):
         for cols in range(1, min(14, count) + 1):
-            if cols * vecs + vecs + step.scratch > step.registers and (cols, vecs) != (1, 1):
+            if registers(step, cols, vecs) > step.registers and (cols, vecs) != (1, 1):
                 continue
             tiles, outer = _block(w, m, cols, count)
             tile = WinogradTile(m=m, step=step.name, lanes=lanes, cols=cols, vecs=vecs, tiles=tiles, outer=outer)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from tvm.ir import Expr
 
-from tvm_rsq.targets.generic.steps import spread, vector
+from tvm_rsq.targets.generic.steps import OneSum, spread, vector
 from tvm_rsq.targets.generic.wrapping import wrapping_sum
 
 
 @dataclass(frozen=True, slots=True)
-class WidenWordStep:
+class WidenWordStep(OneSum):
     """Both widened to int32 before they are multiplied: exact on everything that LLVM knows."""
 
     lanes: int = 8

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.ir import Expr
 
-from tvm_rsq.targets.generic.steps import vector
+from tvm_rsq.targets.generic.steps import OneSum, vector
 from tvm_rsq.targets.generic.wrapping import wrapping_sum
 
 _MADD = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
@@ -16,7 +16,7 @@ _MADDUBS = {4: "llvm.x86.ssse3.pmadd.ub.sw.128", 8: "llvm.x86.avx2.pmadd.ub.sw",
 
 
 @dataclass(frozen=True, slots=True)
-class VnniStep:
+class VnniStep(OneSum):
     """vpdpbusd: four uint8 x int8 products a lane, summed into int32 without saturation. 4, 8 or 16 lanes."""
 
     lanes: int
@@ -39,7 +39,7 @@ class VnniStep:
 
 
 @dataclass(frozen=True, slots=True)
-class MaddubsStep:
+class MaddubsStep(OneSum):
     """`parts` pmaddubsw added up in int16, which the workload's `accumulate16` promises to fit, then widened. 4, 8 or 16 lanes."""
 
     lanes: int
@@ -72,7 +72,7 @@ class MaddubsStep:
 
 
 @dataclass(frozen=True, slots=True)
-class MaddStep:
+class MaddStep(OneSum):
     """pmaddwd on int16: two products a lane, each below 2^15, summed exactly into int32. 4, 8 or 16 lanes.
 
     The input is staged as int16. The weights are int16, or int8 that the kernel widens as it reads them: half the memory to stream.

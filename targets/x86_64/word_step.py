@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.ir import Expr
 
-from tvm_rsq.targets.generic.steps import vector
+from tvm_rsq.targets.generic.steps import OneSum, vector
 
 
 @dataclass(frozen=True, slots=True)
-class VnniWordStep:
+class VnniWordStep(OneSum):
     """vpdpwssd on int16, without saturation. 4, 8 or 16 lanes."""
 
     lanes: int

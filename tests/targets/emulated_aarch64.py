@@ -30,7 +30,69 @@ def _table(*operands: Expr) -> Expr:
     return tirx.Let(index, indices, tirx.Select(tirx.EQ(index & const(-size), const(0)), among(0, size), const(0)))
 
 
+def _every(value: Expr, step: int, first: int) -> Expr:
+    return tirx.Shuffle([value], list(range(first, value.ty.dtype.lanes, step)))
+
+
+def _wide(value: Expr, dtype: str) -> Expr:
+    return value.astype(f"{dtype}x{value.ty.dtype.lanes}")
+
+
+def _sum(values: list[Expr]) -> Expr:
+    return sum(values[1:], values[0])
+
+
+def _dot(acc: Expr, a: Expr, b: Expr) -> Expr:
+    """SDOT: each int32 gains four products of neighbouring bytes."""
+    product = _wide(a, "int32") * _wide(b, "int32")
+    return acc + _sum([_every(product, 4, first) for first in range(4)])
+
+
+def _matrix_product(acc: Expr, a: Expr, b: Expr) -> Expr:
+    """SMMLA: 2x2 int32 gains (2x8) times the transposed (2x8), each row by row."""
+    rows = [tirx.Shuffle([a], [*range(8 * i, 8 * i + 8)] * 2) for i in (0, 1)]  # row i beside itself: against both rows of b
+    products = [_wide(row, "int32") * _wide(b, "int32") for row in rows]
+    sums = [_sum([_every(product, 8, first) for first in range(8)]) for product in products]
+    return acc + tirx.Shuffle(sums, [0, 1, 2, 3])
+
+
+def _product(a: Expr, b: Expr) -> Expr:
+    """SMULL: products of twice the width."""
+    wide = {"int8": "int16", "int16": "int32"}[str(a.ty.dtype).partition("x")[0]]
+    return _wide(a, wide) * _wide(b, wide)
+
+
+def _pairs(value: Expr) -> Expr:
+    """SADDLP: neighbours added, of twice the width."""
+    wide = _wide(value, {"int8": "int16", "int16": "int32"}[str(value.ty.dtype).partition("x")[0]])
+    return _every(wide, 2, 0) + _every(wide, 2, 1)
+
+
+def _pairwise(a: Expr, b: Expr) -> Expr:
+    """ADDP: neighbours added, first those of a, then those of b."""
+    lanes = a.ty.dtype.lanes
+    even, odd = (tirx.Shuffle([a, b], list(range(first, 2 * lanes, 2))) for first in (0, 1))
+    return even + odd
+
+
+def _narrowed(least: int, most: int, dtype: str) -> Callable[[Expr], Expr]:
+    """SQXTN, SQXTUN: clipped to what half the width holds."""
+
+    def narrow(value: Expr) -> Expr:
+        low, high = (tirx.const(bound, str(value.ty.dtype)) for bound in (least, most))
+        return tirx.max(tirx.min(value, high), low).astype(f"{dtype}x{value.ty.dtype.lanes}")
+
+    return narrow
+
+
 MEANING: dict[str, Callable[..., Expr]] = {
     "llvm.aarch64.neon.tbl1": _table,
     "llvm.aarch64.neon.tbl4": _table,
+    "llvm.aarch64.neon.sdot": _dot,
+    "llvm.aarch64.neon.smmla": _matrix_product,
+    "llvm.aarch64.neon.smull": _product,
+    "llvm.aarch64.neon.saddlp": _pairs,
+    "llvm.aarch64.neon.addp": _pairwise,
+    "llvm.aarch64.neon.sqxtn": _narrowed(-(2**15), 2**15 - 1, "int16"),
+    "llvm.aarch64.neon.sqxtun": _narrowed(0, 255, "uint8"),
 }

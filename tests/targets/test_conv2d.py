@@ -12,8 +12,9 @@ from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 
-# This machine, AVX2 with FMA, SSE2 without (where requantization goes through float64), AVX-512 without and with VNNI, and AVX-VNNI.
-TARGETS = ["llvm", "haswell", "x86-64", "skylake-avx512", "x86-64-vnni", "alderlake"]
+# This machine, AVX2 with FMA, SSE2 without (where requantization goes through float64), AVX-512 without and with VNNI, and AVX-VNNI;
+# NEON alone, with a dot product, and with products of matrices.
+TARGETS = ["llvm", "haswell", "x86-64", "skylake-avx512", "x86-64-vnni", "alderlake", "cortex-a72", "cortex-a76", "neoverse-n2"]
 
 
 @st.composite

@@ -1,0 +1,50 @@
+"""NEON's saturating narrowing: up to four int32 vectors to sixteen bytes by sqxtn and sqxtun, which clip to 0..255 on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.ir import Expr
+
+from tvm_rsq.targets.generic.narrow import CLIP
+
+_LANES = 4
+_GROUP = 4  # vectors that fill a register of bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SaturatingNarrow:
+    """A `Narrow`. Vectors of other than four lanes are clipped."""
+
+    def groups(self, lanes: int, vecs: int) -> Sequence[tuple[int, int]]:
+        if lanes % _LANES:
+            return ((lanes, 1),) * vecs
+        count = lanes * vecs // _LANES
+        return tuple((_LANES, min(_GROUP, count - i)) for i in range(0, count, _GROUP))
+
+    def apply(self, vectors: Sequence[Expr], lanes: int, qmin: int, qmax: int) -> Expr:
+        if lanes != _LANES:
+            return CLIP.apply(vectors, lanes, qmin, qmax)
+        words = [tirx.call_llvm_pure_intrin("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", v) for v in vectors]
+        words += words[-1:] * (len(words) % 2)  # the last vector of an odd number is narrowed twice and not stored
+        pairs = [_joined(*words[i : i + 2], 4) for i in range(0, len(words), 2)]
+        halves = [tirx.call_llvm_pure_intrin("uint8x8", "llvm.aarch64.neon.sqxtun.v8i8", pair) for pair in pairs]
+        made = halves[0] if len(halves) == 1 else _joined(*halves, 8)
+        size, kept = len(halves) * 8, len(vectors) * _LANES
+        if kept < size:
+            made = tirx.Shuffle([made], _int32s(range(kept)))
+        if qmin > 0:
+            made = tirx.max(made, tirx.const(qmin, f"uint8x{kept}"))
+        if qmax < 255:
+            made = tirx.min(made, tirx.const(qmax, f"uint8x{kept}"))
+        return made
+
+
+def _joined(low: Expr, high: Expr, lanes: int) -> Expr:
+    return tirx.Shuffle([low, high], _int32s(range(2 * lanes)))
+
+
+def _int32s(values: Sequence[int]) -> list[Expr]:
+    return [tirx.const(v, "int32") for v in values]
