@@ -5,18 +5,51 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm_rsq.targets.aarch64.code_lookup import code_lookup
+from tvm_rsq.targets.aarch64.depthwise_choices import depthwise_choices, is_own
+from tvm_rsq.targets.aarch64.depthwise_quads import depthwise_quads
+from tvm_rsq.targets.aarch64.depthwise_taps import depthwise_taps
 from tvm_rsq.targets.aarch64.dot_step import DotStep
+from tvm_rsq.targets.aarch64.lookup_table import make_lookup_table
 from tvm_rsq.targets.aarch64.mlal_step import mlal_steps
 from tvm_rsq.targets.aarch64.mmla_step import MatrixStep
 from tvm_rsq.targets.aarch64.narrow import SaturatingNarrow
 from tvm_rsq.targets.aarch64.word_step import WordStep
+from tvm_rsq.targets.choice import Choice
+from tvm_rsq.targets.generic.depthwise import DepthwiseTile
 from tvm_rsq.targets.generic.library import GenericLibrary
+from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
+from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.targets.workloads_elementwise import LookupWorkload
 
 
 @dataclass(frozen=True, slots=True)
 class Aarch64Library(GenericLibrary):
-    """A `KernelLibrary`. Activations are signed bytes, which is what every multiplication of NEON's takes."""
+    """A `KernelLibrary`. Activations are signed bytes, which is what every multiplication of NEON's takes.
+
+    has_dot  whether the CPU has sdot
+    """
+
+    has_dot: bool = False
+
+    def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
+        if is_own(w) and not w.code_bits:
+            choice = choice or self._depthwise_choices(w)[0]
+            if isinstance(choice, DepthwiseTile) and choice.method == "taps":
+                return depthwise_taps(w, self.form, self.narrow, choice)
+            if isinstance(choice, DepthwiseTile) and choice.method == "quads" and self.has_dot:
+                return depthwise_quads(w, self.form, self.narrow, choice)
+        return GenericLibrary.conv2d(self, w, choice)
+
+    def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
+        own = self._depthwise_choices(w) if is_own(w) and not w.code_bits else ()
+        return own + GenericLibrary.conv2d_space(self, w)
+
+    def lookup(self, w: LookupWorkload) -> Kernel:
+        return make_lookup_table(w)
+
+    def _depthwise_choices(self, w: Conv2DWorkload) -> tuple[DepthwiseTile, ...]:
+        return depthwise_choices(w, dot=self.has_dot)
 
 
 def aarch64_library(features: frozenset[str], form: RequantizeForm) -> Aarch64Library:
@@ -38,4 +71,5 @@ def aarch64_library(features: frozenset[str], form: RequantizeForm) -> Aarch64Li
         narrow=SaturatingNarrow(),
         code_lookup=code_lookup(features),
         carrier="int8",
+        has_dot=bool(dot),
     )

@@ -39,13 +39,14 @@ class DepthwiseTile:
     method   "widen", on any CPU: products as int32 or float32, all sums of a tile in registers
              "pairs", "quads", uint8 on x86-64: two rows at a time by pmaddwd or vpdpwssd, four by vpdpbusd; lanes 16, 32 or 64, a quarter
              of which fills a vector; cols even
+             "quads", "taps", int8 on aarch64: four rows at a time by sdot; two taps and more summed in int16 by smlal; lanes 16
     strip, segment    "pairs", "quads": output rows and columns that share one staged input
     blocks            "pairs", "quads": blocks of `lanes` channels that a parallel task computes one after the other
     """
 
     lanes: int
     cols: int
-    method: Literal["widen", "pairs", "quads"] = "widen"
+    method: Literal["widen", "pairs", "quads", "taps"] = "widen"
     strip: int = 1
     segment: int = 1
     blocks: int = 1

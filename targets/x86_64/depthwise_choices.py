@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Literal
 
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile
+from tvm_rsq.targets.generic.row_groups import RowGroups
 from tvm_rsq.targets.workload import Conv2DWorkload
-from tvm_rsq.targets.x86_64.row_groups import RowGroups
 
 # The staged input stays in the first-level cache, beside weights and output.
 _STAGED_BYTES = 20 * 1024

@@ -23,13 +23,13 @@ from tvm.tirx import PrimFunc
 from tvm_rsq.targets.generic.choice_checks import check_choice
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile
 from tvm_rsq.targets.generic.operands import Operands
+from tvm_rsq.targets.generic.row_groups import RowGroups, overlapping
 from tvm_rsq.targets.generic.staging import flat
 from tvm_rsq.targets.generic.steps import ConvStep
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 from tvm_rsq.targets.x86_64.depthwise_row import DepthwiseRow
-from tvm_rsq.targets.x86_64.row_groups import RowGroups, overlapping
 
 GROUPED = ("pairs", "quads")
 

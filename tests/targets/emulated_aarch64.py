@@ -27,7 +27,20 @@ def _table(*operands: Expr) -> Expr:
         half = count // 2
         return tirx.Select(tirx.EQ(index & const(half), const(0)), among(first, half), among(first + half, half))
 
-    return tirx.Let(index, indices, tirx.Select(tirx.EQ(index & const(-size), const(0)), among(0, size), const(0)))
+    return tirx.Let(index, indices, tirx.Select(_within(index, size), among(0, size), const(0)))
+
+
+def _within(indices: Expr, size: int) -> Expr:
+    """Which bytes are below `size`, 16 or 64, whatever their sign bit means."""
+    dtype = str(indices.ty.dtype)
+    upper = 256 - size if dtype.startswith("uint8") else -size
+    return tirx.EQ(indices & tirx.const(upper, dtype), tirx.const(0, dtype))
+
+
+def _table_or(fallback: Expr, *operands: Expr) -> Expr:
+    """TBX: as TBL, the fallback's byte where the index counts beyond the registers."""
+    indices, size = operands[-1], 16 * (len(operands) - 1)
+    return tirx.Select(tirx.Not(_within(indices, size)), fallback, _table(*operands))
 
 
 def _every(value: Expr, step: int, first: int) -> Expr:
@@ -88,6 +101,7 @@ def _narrowed(least: int, most: int, dtype: str) -> Callable[[Expr], Expr]:
 MEANING: dict[str, Callable[..., Expr]] = {
     "llvm.aarch64.neon.tbl1": _table,
     "llvm.aarch64.neon.tbl4": _table,
+    "llvm.aarch64.neon.tbx4": _table_or,
     "llvm.aarch64.neon.sdot": _dot,
     "llvm.aarch64.neon.smmla": _matrix_product,
     "llvm.aarch64.neon.smull": _product,

@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tvm
-from conv_reference import draw_arguments, expected, run_kernel
+from conv_reference import carried, draw_arguments, expected, run_kernel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_conv2d import TARGETS, epilogues, spec_that_runs_here
 
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile
+from tvm_rsq.targets.generic.row_groups import RowGroups
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 from tvm_rsq.targets.x86_64.depthwise_groups import depthwise_groups
-from tvm_rsq.targets.x86_64.row_groups import RowGroups
 
 
 @st.composite
@@ -45,6 +45,20 @@ def depthwise_workloads(draw, *, least_channels: int = 2, dilated: bool = True) 
 def test_equal_to_the_reference_bit_for_bit(target, w, extreme, seed):
     a = draw_arguments(w, np.random.default_rng(seed), extreme=extreme)
     np.testing.assert_array_equal(run_kernel(spec_that_runs_here(target), w, a), expected(w, a))
+
+
+@pytest.mark.parametrize(("target", "method"), [("cortex-a76", "quads"), ("cortex-a76", "taps"), ("cortex-a72", "taps")])
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(data=st.data(), extreme=st.booleans())
+def test_every_tile_of_aarch64_computes_the_same(target, method, data, extreme):
+    w = data.draw(depthwise_workloads(least_channels=16, dilated=method == "taps"))
+    strip, segment = data.draw(st.integers(1, w.out_height)), data.draw(st.integers(1, w.out_width))
+    tile = DepthwiseTile(lanes=16, cols=data.draw(st.integers(1, min(segment, 5))), method=method)
+    if method == "quads":
+        tile = replace(tile, strip=strip, segment=segment, blocks=data.draw(st.integers(1, -(-w.in_channels // 16))))
+    spec, made = spec_that_runs_here(target), carried(w, "int8")
+    a = draw_arguments(w, np.random.default_rng(0), extreme=extreme)
+    np.testing.assert_array_equal(run_kernel(spec, made, a, spec.library.conv2d(made, tile)), expected(w, a))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_lookup_of_int8_counts_from_the_least_value():
     np.testing.assert_array_equal(run(spec_that_runs_here("llvm"), kernel, [q, table], (256,), "uint8"), table)
 
 
-@pytest.mark.parametrize("cpu", ["haswell", "icelake-server", "x86-64"])
+@pytest.mark.parametrize("cpu", ["haswell", "icelake-server", "x86-64", "cortex-a72"])
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(size=st.sampled_from([1, 31, 32, 33, 100, 128, 40000]), dtype=st.sampled_from(["uint8", "int8"]), seed=st.integers(0, 99))
 def test_lookup_of_the_library(cpu, size, dtype, seed):
@@ -48,7 +48,10 @@ def test_lookup_of_the_library(cpu, size, dtype, seed):
     np.testing.assert_array_equal(run(spec, kernel, [q, table], (size,), "uint8"), expected)
 
 
-@pytest.mark.parametrize(("cpu", "instruction"), [("haswell", "vpblendvb"), ("icelake-server", "vpermi2b"), ("skylake-avx512", "vpshufb")])
+@pytest.mark.parametrize(
+    ("cpu", "instruction"),
+    [("haswell", "vpblendvb"), ("icelake-server", "vpermi2b"), ("skylake-avx512", "vpshufb"), ("cortex-a72", "tbx")],
+)
 def test_lookup_uses_the_instruction_that_the_cpu_has(cpu, instruction):
     spec = parse_target(cpu)
     module = tvm.IRModule({"main": spec.library.lookup(LookupWorkload(shape=(1, 100))).prim_func})

@@ -1,5 +1,5 @@
 """The input of a depthwise convolution as groups of adjacent rows, the way that the CPU multiplies them: pairs for pmaddwd and vpdpwssd,
-int16, or quads for vpdpbusd, uint8."""
+int16, or quads for vpdpbusd and sdot, bytes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
+from tvm_rsq.targets.carrier import offset
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile
 from tvm_rsq.targets.workload import Conv2DWorkload
 
@@ -24,6 +25,7 @@ class RowGroups:
     planes    that one filter reads, each plane_step after the one before, so that they hold every row once
     staged_planes    of the whole strip
     strips, segments, blocks    how many there are; the last of each overlaps its neighbour
+    together  the four vectors of a column lie next to each other, not each in a quarter of the whole
     """
 
     workload: Conv2DWorkload
@@ -37,9 +39,10 @@ class RowGroups:
     strips: int
     segments: int
     blocks: int
+    together: bool = False
 
     @staticmethod
-    def of(w: Conv2DWorkload, tile: DepthwiseTile) -> RowGroups:
+    def of(w: Conv2DWorkload, tile: DepthwiseTile, *, together: bool = False) -> RowGroups:
         depth = 4 if tile.method == "quads" else 2
         parities = 1 if w.stride[0] % 2 == 0 or tile.strip == 1 else 2
         planes, plane_step = -(-(w.kernel[0] + parities - 1) // depth), depth // 2
@@ -55,17 +58,28 @@ class RowGroups:
             strips=-(-w.out_height // tile.strip),
             segments=-(-w.out_width // tile.segment),
             blocks=-(-w.in_channels // tile.lanes),
+            together=together,
         )
 
     @property
     def dtype(self) -> str:
         """Of a staged value."""
-        return "int16" if self.depth == 2 else "uint8"
+        return "int16" if self.depth == 2 else self.workload.in_dtype
 
     @property
     def group(self) -> int:
         """Staged values of one vector of one column."""
         return self.depth * self.tile.lanes // 4
+
+    @property
+    def column(self) -> int:
+        """Staged values from one column to the next."""
+        return self.group * (4 if self.together else 1)
+
+    @property
+    def vector(self) -> int:
+        """And from one vector of a column to the next."""
+        return self.group if self.together else self.staged_size // 4
 
     @property
     def staged_size(self) -> int:
@@ -78,12 +92,12 @@ class RowGroups:
     def stage(self, staged: Expr, data: Expr, image: Expr, corner: tuple[Expr, Expr], channel: Expr) -> None:
         """Emit: the planes whose first pixel is input pixel `corner` of `image`, which may lie in the padding, as channels `channel`..."""
         w, lanes = self.workload, self.tile.lanes
-        padding = tirx.Broadcast(tirx.const(w.input_zero_point, "uint8"), lanes)
+        padding = tirx.Broadcast(tirx.const(w.input_zero_point - offset(w.in_dtype), w.in_dtype), lanes)
         left = tirx.min(tirx.max(-corner[1], 0), self.cols_in)
         right = tirx.max(tirx.min(w.width - corner[1], self.cols_in), left)
 
         def pixel(row: Expr, col: Expr) -> Expr:
-            return data.vload([((image * w.height + row) * w.width + corner[1] + col) * w.in_channels + channel], f"uint8x{lanes}")
+            return data.vload([((image * w.height + row) * w.width + corner[1] + col) * w.in_channels + channel], f"{w.in_dtype}x{lanes}")
 
         def pixel_or_padding(row: Expr, col: Expr) -> Expr:
             inside = tirx.Broadcast(tirx.all(row >= 0, row < w.height), lanes)
@@ -106,7 +120,7 @@ class RowGroups:
     def _store(self, staged: Expr, at: Expr, rows: Sequence[Expr]) -> None:
         """Emit: the four vectors of one column of a plane."""
         for vec in range(4):
-            index = at * self.group + vec * (self.staged_size // 4)
+            index = at * self.column + vec * self.vector
             T.buffer_store(staged, self._interleaved(rows, vec), [tirx.Ramp(index, 1, self.group)])
 
     def _interleaved(self, rows: Sequence[Expr], vec: int) -> Expr:
@@ -114,11 +128,11 @@ class RowGroups:
         lanes = self.tile.lanes
         upper = tirx.Shuffle(rows[:2], _unpack_order(lanes, 16, vec // 2))
         if self.depth == 2:
-            zero = tirx.Broadcast(tirx.const(0, "uint8"), lanes)
+            zero = tirx.Broadcast(tirx.const(0, self.workload.in_dtype), lanes)
             return tirx.reinterpret(f"int16x{lanes // 2}", tirx.Shuffle([upper, zero], _unpack_order(lanes, 16, vec % 2)))
         lower = tirx.Shuffle(rows[2:], _unpack_order(lanes, 16, vec // 2))
         words = [tirx.reinterpret(f"uint16x{lanes // 2}", half) for half in (upper, lower)]
-        return tirx.reinterpret(f"uint8x{lanes}", tirx.Shuffle(words, _unpack_order(lanes // 2, 8, vec % 2)))
+        return tirx.reinterpret(f"{self.dtype}x{lanes}", tirx.Shuffle(words, _unpack_order(lanes // 2, 8, vec % 2)))
 
 
 def overlapping(index: Expr, size: int, total: int) -> Expr:
