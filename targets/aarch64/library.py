@@ -17,6 +17,7 @@ from tvm_rsq.targets.aarch64.word_step import WordStep
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile
 from tvm_rsq.targets.generic.library import GenericLibrary
+from tvm_rsq.targets.generic.steps import WidenStep
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -52,8 +53,10 @@ class Aarch64Library(GenericLibrary):
         return depthwise_choices(w, dot=self.has_dot)
 
 
-def aarch64_library(features: frozenset[str], form: RequantizeForm) -> Aarch64Library:
+def aarch64_library(features: frozenset[str], form: RequantizeForm) -> GenericLibrary:
     """For a CPU with these LLVM features."""
+    if "neon" not in features:
+        return GenericLibrary(form, vector_bytes=16, registers=32, integer_steps=(WidenStep(data="int8"),), carrier="int8")
     *short, mlal = mlal_steps()
     dot = (DotStep(),) if "dotprod" in features else ()
     matrix = (MatrixStep(),) if "i8mm" in features else ()

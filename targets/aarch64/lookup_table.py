@@ -1,4 +1,4 @@
-"""Tables of 256 bytes in sixteen registers: tbl looks up the first 64 entries, and tbx those of each following part where they are meant."""
+"""Tables of 256 bytes in sixteen registers: tbl looks up the first 64 entries, tbx those of the parts behind where they are meant."""
 
 from __future__ import annotations
 

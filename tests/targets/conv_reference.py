@@ -90,8 +90,8 @@ def finished(e: Epilogue, total: np.ndarray, multiplier: np.ndarray, residual: n
         addend = (residual.astype(wide) * wide(affine[0]) + wide(affine[1])).astype("float32")
         y = (x + addend).astype("float32")
     else:
-        y = x + e.zero_point if e.out == "uint8" else x.astype("float32")
-    if e.out == "uint8":
+        y = x + e.zero_point if e.out != "float32" else x.astype("float32")
+    if e.out != "float32":
         return np.clip(np.rint(y), e.qmin, e.qmax).astype("uint8")
     return np.clip(y, np.float32(e.low), np.float32(e.high))
 
@@ -112,15 +112,21 @@ def run_kernel(spec: TargetSpec, w: Conv2DWorkload, a: Arguments, kernel: Kernel
         w = carried(w, spec.library.carrier)
         kernel = spec.library.conv2d(w)
     compiled = compile_here(kernel.prim_func, spec)
-    bias = a.bias
-    if w.in_dtype == "int8":  # of every pixel, 128 is missing in what is stored
-        bias = (bias + 128 * a.weight.reshape(len(a.weight), -1).sum(axis=1, dtype="int64")).astype("int32")
-    data, residual = (v if v is None else stored_array(v, w.in_dtype) for v in (a.data, a.residual))
-    inputs = [data, kernel.pack_weight(a.weight), bias, a.multiplier, residual, a.affine]
+    s = as_stored(w, a)
+    inputs = [s.data, kernel.pack_weight(s.weight), s.bias, s.multiplier, s.residual, s.affine]
     tensors = [tvm.runtime.tensor(v) for v in inputs if v is not None]
     output = tvm.runtime.tensor(np.full(w.out_shape, POISON, w.epilogue.out))
     compiled(*tensors, output)
     return level_array(output.numpy())
+
+
+def as_stored(w: Conv2DWorkload, a: Arguments) -> Arguments:
+    """The arguments, levels, as a kernel of `w` takes them."""
+    if w.in_dtype != "int8":
+        return a
+    missing = 128 * a.weight.reshape(len(a.weight), -1).sum(axis=1, dtype="int64")  # 128 of every pixel
+    data, residual = (v if v is None else stored_array(v, "int8") for v in (a.data, a.residual))
+    return replace(a, data=data, residual=residual, bias=(a.bias + missing).astype("int32"))
 
 
 def carried(w: Conv2DWorkload, carrier: str) -> Conv2DWorkload:

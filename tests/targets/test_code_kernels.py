@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tvm
-from conv_reference import POISON, Arguments, draw_arguments, expected
+from conv_reference import POISON, Arguments, as_stored, carried, draw_arguments, expected
 from emulated_x86 import compile_here, spec_that_runs_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_conv2d import workloads
 
 from tvm_rsq.codebook.encode import codes
+from tvm_rsq.targets.carrier import level_array
 from tvm_rsq.targets.code_rows import CODE_BITS, CodeRows
 from tvm_rsq.targets.generic.library import GenericLibrary
 from tvm_rsq.targets.generic.streams import waits_for_memory
@@ -49,10 +50,11 @@ def run_coded(spec: TargetSpec, w: Conv2DWorkload, a: Arguments, book: np.ndarra
         weight = [expanded(spec, each, book, str(packed.dtype))]
     else:
         weight = [packed]
-    inputs = [a.data, *weight, a.bias, a.multiplier, a.residual, a.affine]
+    s = as_stored(w, a)
+    inputs = [s.data, *weight, s.bias, s.multiplier, s.residual, s.affine]
     output = tvm.runtime.tensor(np.full(w.out_shape, POISON, w.epilogue.out))
     compile_here(kernel.prim_func, spec)(*[tvm.runtime.tensor(v) for v in inputs if v is not None], output)
-    return output.numpy()
+    return level_array(output.numpy())
 
 
 def expanded(spec: TargetSpec, each: np.ndarray, book: np.ndarray, dtype: str) -> np.ndarray:
@@ -68,7 +70,8 @@ def expanded(spec: TargetSpec, each: np.ndarray, book: np.ndarray, dtype: str) -
 @settings(max_examples=5, deadline=None, derandomize=True)
 @given(w=workloads(), bits=st.sampled_from(CODE_BITS), at=st.integers(0, 10**6), seed=st.integers(0, 2**16))
 def test_any_choice_equals_the_reference_bit_for_bit(target, w, bits, at, seed):
-    spec, w = spec_that_runs_here(target), replace(w, code_bits=bits)
+    spec = spec_that_runs_here(target)
+    w = carried(replace(w, code_bits=bits), spec.library.carrier)
     a, book = coded_arguments(w, np.random.default_rng(seed))
     space = spec.library.conv2d_space(w)
     np.testing.assert_array_equal(run_coded(spec, w, a, book, spec.library.conv2d(w, space[at % len(space)])), expected(w, a))
@@ -93,6 +96,7 @@ CORNERS = {
 def test_corners(target, corner):
     spec, bits = spec_that_runs_here(target), CODE_BITS[([*CORNERS].index(corner) + TARGETS.index(target)) % len(CODE_BITS)]
     w = Conv2DWorkload(batch=1, input_zero_point=7, code_bits=bits, epilogue=Epilogue(per_channel=True), **CORNERS[corner])
+    w = carried(w, spec.library.carrier)
     a, book = coded_arguments(w, np.random.default_rng(1))
     space = spec.library.conv2d_space(w)
     looked_up = list({choice.codes: choice for choice in reversed(space) if isinstance(choice, Tile) and choice.codes != "load"}.values())

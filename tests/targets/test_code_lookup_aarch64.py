@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tvm
-from conv_reference import POISON, expected
+from conv_reference import POISON, as_stored, carried, expected
 from emulated_x86 import compile_here, emulated, spec_that_runs_here
 from qemu_aarch64 import QemuLibrary, skip_without_qemu
 from test_code_kernels import coded_arguments, drawn_book
@@ -19,6 +19,7 @@ from tvm.tirx import PrimFunc
 
 from tvm_rsq.codebook.encode import codes as codes_of
 from tvm_rsq.targets.aarch64.code_lookup import TableLookup
+from tvm_rsq.targets.carrier import level_array
 from tvm_rsq.targets.code_rows import CODE_BITS, CodeRows
 from tvm_rsq.targets.generic.code_lookup import GatherLookup
 from tvm_rsq.targets.generic.steps import vector
@@ -47,7 +48,8 @@ def forms(spec: TargetSpec, prim_func: PrimFunc) -> tuple[dict[tuple[int, str], 
 
 
 def conv(bits: int, **shape: object) -> Conv2DWorkload:
-    return Conv2DWorkload(batch=1, input_zero_point=7, code_bits=bits, epilogue=Epilogue(per_channel=True, zero_point=90), **shape)
+    w = Conv2DWorkload(batch=1, input_zero_point=7, code_bits=bits, epilogue=Epilogue(per_channel=True, zero_point=90), **shape)
+    return carried(w, "int8")
 
 
 SHAPES = {
@@ -71,9 +73,8 @@ def looked_up(spec: TargetSpec, w: Conv2DWorkload) -> Kernel:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_kernels_find_every_vector_by_one_tbl(target, bits, shape):
     spec, w = parse_target(target), conv(bits, **SHAPES[shape])
-    width = "8b" if w.out_channels < 16 else "16b"
     found, lane_loads = forms(spec, looked_up(spec, w).prim_func)
-    assert list(found) == [(4 if bits == 6 else 1, width)] and lane_loads == 0
+    assert list(found) == [(4 if bits == 6 else 1, "16b")] and lane_loads == 0
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -176,8 +177,9 @@ def test_kernels_under_qemu(target, bits, tmp_path):
         packed = kernel.pack_weight(a.weight)
         each = codes_of(packed.reshape(1, -1), book[None]).reshape(packed.shape)
         weight = kernel.codes.pack(each).reshape(-1), kernel.codes.table(book)
-        output = library.call(name, a.data, *weight, a.bias, a.multiplier, np.full(w.out_shape, POISON, np.uint8))[-1]
-        np.testing.assert_array_equal(output, expected(w, a))
+        s = as_stored(w, a)
+        output = library.call(name, s.data, *weight, s.bias, s.multiplier, np.full(w.out_shape, POISON, np.int8))[-1]
+        np.testing.assert_array_equal(level_array(output), expected(w, a))
 
 
 @pytest.mark.parametrize("bits", CODE_BITS)

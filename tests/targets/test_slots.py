@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tvm
-from conv_reference import POISON, draw_arguments, expected
+from conv_reference import POISON, carried, draw_arguments, expected
 from emulated_x86 import compile_here, spec_that_runs_here
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -62,7 +62,8 @@ def check_spread(kernel: Kernel, w: Conv2DWorkload) -> None:
 @pytest.mark.parametrize("corner", CORNERS)
 @pytest.mark.parametrize("in_dtype", ["uint8", "float32"])
 def test_every_choice_of_a_corner_has_slots_of_one_channel(target, corner, in_dtype):
-    w, library = workload(corner, in_dtype), parse_target(target).library
+    library = parse_target(target).library
+    w = carried(workload(corner, in_dtype), library.carrier)
     space, without = library.conv2d_space(w), 0
     some = space if w.out_channels * w.in_channels < 10**5 else space[::9]  # a million weights, and many ways that differ in order only
     for choice in some:
@@ -83,6 +84,7 @@ def test_every_choice_of_a_corner_has_slots_of_one_channel(target, corner, in_dt
 def test_any_choice_has_slots_of_one_channel(target, w, at, is_float):
     w = replace(w, in_dtype="float32", epilogue=Epilogue(out="float32")) if is_float else w
     library = parse_target(target).library
+    w = carried(w, library.carrier)
     space = library.conv2d_space(w)
     kernel = library.conv2d(w, space[at % len(space)])
     if kernel.spread is not None:
