@@ -3,7 +3,7 @@
 A nibble word is a uint32 of eight 4-bit codes, the first in its lowest bits. Four bytes of a row of 4-bit codes (targets/code_rows.py) are
 one as they stand. Byte i of the row holds code i of vector a and above it code i of vector b, so what is found for a word is the weights
 of both in turns, a[0] b[0] a[1] b[1] in one register and a[2] b[2] a[3] b[3] in the next. To take the vectors apart would cost two more
-permutes; whoever packs saves them: what `in_turns` orders comes out as it went in.
+permutes; whoever packs saves them, see `ExpandSchedule.order`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
@@ -33,8 +32,7 @@ class PermuteLookup:
         """ValueError: lanes is not in LANES."""
         if lanes not in LANES:
             raise ValueError(f"lanes is {lanes}, expected one of {LANES}, which CUDA has vectors for; look so many codes up at a time")
-        together = tirx.reinterpret(vector("uint32", lanes // 4), codes)
-        words = [together] if lanes == 4 else [tirx.Shuffle([together], [i]) for i in range(lanes // 4)]
+        words = as_words(codes, lanes)
         if entries == 16:
             registers = self.registers(table)
             # Bytes 0 and 2 of this hold two codes each.
@@ -76,10 +74,10 @@ def nibble_words(codes: CodeRows, rows: Sequence[Expr]) -> list[Expr]:
     return [first | second << _u32(4) for first, second in zip(words[::2], words[1::2], strict=True)]
 
 
-def in_turns(each: np.ndarray) -> np.ndarray:
-    """(..., vectors, n), vectors even: of every 2 n values in the order of memory, those at even places, then those at odd ones."""
-    *outer, vectors, n = each.shape
-    return each.reshape(*outer, vectors // 2, n, 2).swapaxes(-1, -2).reshape(each.shape)
+def as_words(values: Expr, lanes: int) -> list[Expr]:
+    """uint32, one for every four bytes.   values: uint8 x lanes, of LANES"""
+    together = tirx.reinterpret(vector("uint32", lanes // 4), values)
+    return [together] if lanes == 4 else [tirx.Shuffle([together], [i]) for i in range(lanes // 4)]
 
 
 def as_bytes(words: Sequence[Expr]) -> Expr:

@@ -8,10 +8,9 @@ math API, which ignores the fourth bit. Kernels have to be right by both.
 from __future__ import annotations
 
 import ctypes
-import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,8 @@ from tvm import tirx
 from tvm.ir import Call, Expr
 from tvm.target import Target
 from tvm.tirx import For, ForKind, PrimFunc
+
+from tvm_rsq.targets.cuda.kernel_source import CudaKernel, cuda_source
 
 
 def emulated(prim_func: PrimFunc) -> PrimFunc:
@@ -50,44 +51,40 @@ def run_here(prim_func: PrimFunc, *arrays: np.ndarray) -> np.ndarray:
     return tensors[-1].numpy()
 
 
-def cuda_source(prim_funcs: Mapping[str, PrimFunc], arch: str = "sm_80") -> str:
-    """What TVM makes of the functions; a kernel is called `name`_kernel."""
-    target = Target({"kind": "cuda", "arch": arch}, host={"kind": "llvm"})
-    named = {name: f.with_attr("global_symbol", name) for name, f in prim_funcs.items()}
-    with target:
-        (device,) = (m for m in tvm.compile(tvm.IRModule(named), target=target).mod.imports if m.kind.startswith("cuda"))
-    return device.inspect_source("cuda")
-
-
 def run_source_here(prim_func: PrimFunc, folder: Path, *arrays: np.ndarray) -> np.ndarray:
-    """As `run_here`, of the source, compiled as C++. Skips the test where there is no compiler.
+    """As `run_here`, of the source that TVM makes, compiled as C++."""
+    kernel = cuda_source({"main": prim_func}).kernels["main"]
+    launch = ctypes.CDLL(str(compile_here([kernel], folder)))[f"{kernel.symbol}_launch"]
+    pointers = [ctypes.c_void_p(arrays[parameter.buffer].ctypes.data) for parameter in kernel.parameters]
+    launch((ctypes.c_void_p * len(pointers))(*map(ctypes.addressof, pointers)), _extents(kernel.grid), _extents(kernel.block))
+    return arrays[-1]
+
+
+def compile_here(kernels: Iterable[CudaKernel], folder: Path) -> Path:
+    """A library with, for each kernel, SYMBOL_launch(void* parameters[], uint grid[3], uint block[3]), as cuLaunchKernel has them, and
+    int SYMBOL_parameters(), how many there are.
 
     Each block runs twice, one thread after another: the second time, all that they exchange is in shared memory from the start.
+    Skips the test where there is no compiler.
     """
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("needs g++ or clang++, to run CUDA source on the CPU")
-    source = cuda_source({"main": prim_func})
-    kernel = source[source.rindex('extern "C" __global__') :]
-    parameters = re.search(r"main_kernel\((.*?)\) \{", kernel)[1].replace("__restrict__ ", "").split(", ")
-    kinds, names = zip(*(parameter.rsplit(" ", 1) for parameter in parameters), strict=True)
-    ours = [f"{parameter.name}_ptr" for parameter in prim_func.params]
-    other = [i for i, name in enumerate(ours) if name not in names]  # a flat view of a parameter has a name of its own
-    casts = (f"({kind})arrays[{ours.index(name) if name in ours else other[0]}]" for kind, name in zip(kinds, names, strict=True))
-    extents: dict[str, int] = {}
-
-    def note(loop: For) -> For:
-        if loop.thread_binding is not None:
-            extents[loop.thread_binding.thread_tag] = int(loop.extent)
-        return loop
-
-    tvm_ffi.structural_map(prim_func.body, (For, note))
-    (folder / "kernel.cc").write_text(_CUDA + kernel + _LAUNCH % ", ".join(casts))
+    source, library = folder / "kernels.cc", folder / "kernels.so"
+    source.write_text(_CUDA + "".join(kernel.text + "\n" + _launcher(kernel) for kernel in kernels))
     options = ["-shared", "-fPIC", "-std=c++17", "-O1", "-w", "-fno-strict-aliasing"]
-    subprocess.run([compiler, *options, "-o", folder / "kernel.so", folder / "kernel.cc"], check=True)
-    pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
-    ctypes.CDLL(str(folder / "kernel.so")).launch(pointers, extents["blockIdx.x"], extents["threadIdx.x"])
-    return arrays[-1]
+    subprocess.run([compiler, *options, "-o", library, source], check=True)
+    return library
+
+
+def _launcher(kernel: CudaKernel) -> str:
+    arguments = (f"*({parameter.kind}*)parameters[{i}]" for i, parameter in enumerate(kernel.parameters))
+    counted = f'extern "C" int {kernel.symbol}_parameters() {{ return {len(kernel.parameters)}; }}\n'
+    return counted + _LAUNCH % (kernel.symbol, f"{kernel.symbol}({', '.join(arguments)})")
+
+
+def _extents(extents: tuple[int, int, int]) -> ctypes.Array:
+    return (ctypes.c_uint * 3)(*extents)
 
 
 def _permute(low: Expr, high: Expr, selector: Expr) -> Expr:
@@ -109,7 +106,7 @@ struct alignas(8) int2 { int x, y; }; struct alignas(8) uint2 { uint x, y; };
 struct alignas(16) int4 { int x, y, z, w; }; struct alignas(16) uint4 { uint x, y, z, w; };
 static uint2 make_uint2(uint x, uint y) { return {x, y}; }
 static uint4 make_uint4(uint x, uint y, uint z, uint w) { return {x, y, z, w}; }
-static struct { int x; } blockIdx, threadIdx;
+static struct { uint x, y, z; } blockIdx, threadIdx;
 #define alignas(bytes)
 #define __global__
 #define __launch_bounds__(threads)
@@ -123,9 +120,13 @@ static uint __byte_perm(uint x, uint y, uint s) {
 }
 """
 _LAUNCH = """
-extern "C" void launch(void** arrays, int blocks, int threads) {
-    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x)
+extern "C" void %s_launch(void** parameters, const uint* grid, const uint* block) {
+    for (blockIdx.z = 0; blockIdx.z < grid[2]; ++blockIdx.z)
+    for (blockIdx.y = 0; blockIdx.y < grid[1]; ++blockIdx.y)
+    for (blockIdx.x = 0; blockIdx.x < grid[0]; ++blockIdx.x)
         for (int time = 0; time < 2; ++time)
-            for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) main_kernel(%s);
+            for (threadIdx.z = 0; threadIdx.z < block[2]; ++threadIdx.z)
+            for (threadIdx.y = 0; threadIdx.y < block[1]; ++threadIdx.y)
+            for (threadIdx.x = 0; threadIdx.x < block[0]; ++threadIdx.x) %s;
 }
 """

@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 import tvm
-from emulated_cuda import cuda_source, run_here, run_source_here
+from emulated_cuda import run_here, run_source_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import tirx
@@ -19,36 +19,22 @@ from tvm.script.ir_builder import tirx as T
 from tvm.target import Target
 from tvm.tirx import PrimFunc
 
+from scripts.device_pack.lookup_cases import lookup_kernel
 from tvm_rsq.targets.code_rows import CODE_BITS, CodeRows
 from tvm_rsq.targets.cuda.code_lookup import LANES, PermuteLookup, as_bytes, share_table
 from tvm_rsq.targets.cuda.expand_codes import make_expand
+from tvm_rsq.targets.cuda.expand_schedule import ExpandSchedule
+from tvm_rsq.targets.cuda.kernel_source import cuda_source
 from tvm_rsq.targets.workload import ExpandWorkload
 
 POISON, THREADS = 111, 64
-# Nothing but a rest; a rest in each of the pairs of a group; whole groups; one less and more than a block's round; more than one block.
+# Nothing but a rest; a rest in several of the pairs of a group; whole groups; more than a block.
 SIZES = [(1,), (7,), (8,), (129,), (5, 27), (700, 3), (512,), (1024,), (8192,), (8193,), (3, 4001), (33000,), (70001,)]
 
 
 def drawn(entries: int, seed: int) -> np.ndarray:
     """A table of both signs."""
     return np.random.default_rng(seed).permutation(np.arange(-128, 128))[:entries].astype(np.int8)
-
-
-def lookup_kernel(entries: int, lanes: int, vectors: int) -> PrimFunc:
-    """prim_func(codes uint8, table, output int8), a vector a thread."""
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
-            T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "global_symbol": "main"})
-            codes = T.arg("codes", T.buffer((vectors * lanes,), "uint8"))
-            table = T.arg("table", T.buffer((entries,), "int8"))
-            output = T.arg("output", T.buffer((vectors * lanes,), "int8"))
-            with T.thread_binding(vectors // THREADS, thread="blockIdx.x") as block:
-                held = table if entries == 16 else share_table(table, entries, THREADS)
-                with T.thread_binding(THREADS, thread="threadIdx.x") as thread:
-                    start = (block * THREADS + thread) * lanes
-                    found = PermuteLookup().apply(held, entries, codes.vload([start], f"uint8x{lanes}"), lanes)
-                    T.buffer_store(output, found, [tirx.Ramp(start, 1, lanes)])
-    return builder.get()
 
 
 def nibble_kernel(words: int) -> PrimFunc:
@@ -118,6 +104,20 @@ def test_a_table_needs_threads_that_copy_it():
         share_table(None, 64, 15)
 
 
+@pytest.mark.parametrize("width", LANES)
+@pytest.mark.parametrize("bits", CODE_BITS)
+def test_a_thread_takes_4_8_or_16_bytes(bits, width):
+    each = np.random.default_rng(width).integers(0, 2**bits, 12345).astype(np.uint8)
+    for dtype in ("int8", "int16"):
+        kernel = make_expand(ExpandWorkload(bits=bits, shape=each.shape, dtype=dtype), PermuteLookup(), ExpandSchedule(width))
+        book = drawn(2**bits, width)
+        found = run_here(kernel.prim_func, kernel.pack_weight(each), CodeRows(bits).table(book), np.full(each.shape, POISON, dtype))
+        np.testing.assert_array_equal(found, book[each])
+        body = cuda_source({"main": kernel.prim_func}).kernels["main"].text
+        read = {4: "uint", 8: "uint2", 16: "uint4"}[width]
+        assert body.count(f"*({read}*)(codes") == CodeRows(bits).rows, "one load of each row"
+
+
 @pytest.mark.parametrize("dtype", ["int8", "int16"])
 @pytest.mark.parametrize("bits", CODE_BITS)
 @pytest.mark.parametrize("shape", SIZES)
@@ -156,8 +156,7 @@ def test_the_source_looks_codes_up(entries, lanes, tmp_path):
 def test_threads_and_memory_of_the_source():
     """Registers and permutes for 16 entries; shared memory, filled before any thread reads it, for 64."""
     for bits in CODE_BITS:
-        source = cuda_source({"main": expansion(bits, (70001,), "int8")[0]})
-        body = source[source.rindex('extern "C" __global__') :]
+        body = cuda_source({"main": expansion(bits, (70001,), "int8")[0]}).kernels["main"].text
         assert "blockIdx.x" in body and "threadIdx.x" in body
         assert ("__byte_perm(" in body) == (bits < 6)
         assert ("__shared__" in body) == ("__syncthreads()" in body) == (bits == 6)
@@ -175,7 +174,7 @@ def test_it_compiles_and_stays_in_registers(arch, tmp_path):
         pytest.skip(f"this nvcc does not know {arch}")
     kernels = {f"expand{bits}_{dtype}": expansion(bits, (3, 4001), dtype)[0] for bits in CODE_BITS for dtype in ("int8", "int16")}
     kernels |= {f"look_up{entries}": lookup_kernel(entries, 16, 256) for entries in (16, 64)} | {"nibbles": nibble_kernel(64)}
-    (tmp_path / "kernels.cu").write_text(cuda_source(kernels, arch))
+    (tmp_path / "kernels.cu").write_text(cuda_source(kernels, arch).text)
     for command in (["nvcc", "-w", "-ptx", "-o", "kernels.ptx", "kernels.cu"], ["ptxas", "-v", "-o", "kernels.cubin", "kernels.ptx"]):
         done = subprocess.run([*command, f"-arch={arch}"], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -1,0 +1,60 @@
+"""CUDA source to machine code, by nvcc, which needs no GPU, and what ptxas says of every kernel."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ARCHS = ("sm_75", "sm_80", "sm_87", "sm_90")
+
+
+class PackError(Exception):
+    """A bundle that cannot be made; the message is one line and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Of a kernel.
+
+    registers  of a thread
+    stack      bytes of a thread;  spilled  bytes stored and loaded there as registers ran out
+    shared     bytes of a block
+    """
+
+    registers: int
+    stack: int
+    spilled: int
+    shared: int
+
+
+def compile_cubin(source: str, arch: str, path: Path) -> dict[str, Resources]:
+    """Write the machine code to `path`; symbol -> resources.   PackError: nvcc is missing, or refuses."""
+    if shutil.which("nvcc") is None:
+        raise PackError("nvcc is not on the PATH; install NVIDIA's CUDA compiler, 12 or newer")
+    command = ["nvcc", "-x", "cu", "-", "-w", "-cubin", f"-arch={arch}", "-Xptxas", "-v", "-o", str(path)]
+    done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.splitlines() or ["no message"]
+        reason = next((line for line in said if "error" in line or "fatal" in line), said[0])
+        raise PackError(f"nvcc failed with {done.returncode} for {arch}: {reason.strip()}")
+    return resources(done.stderr)
+
+
+def resources(said: str) -> dict[str, Resources]:
+    """Of what ptxas -v said; symbol -> resources."""
+    found = {}
+    for symbol, text in re.findall(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", said, re.S):
+        stack, *spills = map(int, re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", text).groups())
+        shared = re.search(r"(\d+) bytes smem", text)
+        registers = int(re.search(r"Used (\d+) registers", text)[1])
+        found[symbol] = Resources(registers, stack, sum(spills), int(shared[1]) if shared else 0)
+    return found
+
+
+def nvcc_version() -> str:
+    said = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"V(\d[\d.]*)", said)
+    return found[1] if found else "unknown"
