@@ -30,7 +30,7 @@ TYPES = {
     "TuneConfig",
 }
 ERRORS = {
-    "ArtifactError", "CalibrationError", "ConfigError", "Error", "InputError",
+    "ArtifactError", "CalibrationError", "ConfigError", "DeviceError", "Error", "InputError",
     "ModelError", "TargetError", "UnsupportedError",
 }  # fmt: skip
 FAST = SynthesisConfig(source="gaussian", images=4)

@@ -6,6 +6,7 @@
     ├── ConfigError         a configuration or override that cannot be honoured
     ├── CalibrationError    calibration data that does not fit the network
     ├── TargetError         an unknown target or CPU, or a toolchain that is missing
+    ├── DeviceError         a board, its server or its tracker that cannot be reached, or has gone
     ├── ArtifactError       a compiled artifact that is corrupt, foreign, or cannot run here
     └── InputError          a wrong number, shape or dtype of arrays at run time
 """
@@ -33,6 +34,10 @@ class CalibrationError(Error):
 
 class TargetError(Error):
     """An unknown target or CPU, or a missing cross toolchain."""
+
+
+class DeviceError(Error):
+    """A board, its server or its tracker that cannot be reached, or has gone."""
 
 
 class ArtifactError(Error):
