@@ -106,10 +106,10 @@ def _parser() -> argparse.ArgumentParser:
         "Answers are those of a real board; times are not.",
     )
     parser.add_argument("--port", type=int, default=9190, help="of the tracker; 0: any free one (%(default)s)")
-    parser.add_argument("--keys", default=",".join(DEFAULT_KEYS), help=f"CPUs, which are the boards' keys: some of {', '.join(CPUS)} (%(default)s)")
+    parser.add_argument("--keys", default=",".join(DEFAULT_KEYS), help=f"CPUs, the boards' keys: some of {', '.join(CPUS)} (%(default)s)")
     parser.add_argument("--boards", type=int, default=1, metavar="N", help="boards under each key (%(default)s)")
     parser.add_argument("--plugin", type=Path, default=None, metavar="SO", help="a QEMU plugin that every session loads")
-    parser.add_argument("--no-install", action="store_true", help="do not install QEMU and the cross compiler by apt-get where they are missing")
+    parser.add_argument("--no-install", action="store_true", help="do not install what is missing, QEMU or the cross compiler, by apt-get")
     parser.add_argument("--cache", type=Path, default=None, help="where the runtime is kept ($TVM_RSQ_CACHE, else ~/.cache/tvm_rsq)")
     parser.add_argument("--verbose", "-v", action="store_true", help="say when sessions end, and of what")
     return parser

@@ -14,6 +14,8 @@ import time
 import traceback
 from collections.abc import Callable
 
+from tvm_rsq.remote.signals import STOPPING
+
 _PR_SET_PDEATHSIG = 1
 _PATIENCE_S, _LOOK_EVERY_S = 5.0, 0.01
 
@@ -32,7 +34,7 @@ def start(action: Callable[[], None]) -> int:
     status = 1
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+        for number in (*STOPPING, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ _WILDCARDS = ("0.0.0.0", "::")
 class ServerConfig:
     """tracker    where to register; None: clients come on their own
     key        what clients ask the tracker for
-    work_dir   sessions' folders are made in it; None: in a temporary folder
+    work_dir   sessions' folders are made in it, and it is made if need be; None: in a temporary folder
     limit_s    the longest session, None: as long as the client asks for
 
     ConfigError: a value that cannot be honoured.
@@ -44,8 +45,6 @@ class ServerConfig:
             raise ConfigError("a tracker was given and no key, by which clients ask it for this board; add --key NAME")
         if self.limit_s is not None and not self.limit_s > 0:
             raise ConfigError(f"the longest session is {self.limit_s:g} s, expected more than 0")
-        if self.work_dir is not None and not self.work_dir.is_dir():
-            raise ConfigError(f"{self.work_dir} is no folder; make it, or name another as --work-dir")
 
 
 def check_reachable(host: str, tracker: Address | None) -> None:
@@ -64,14 +63,13 @@ def serve(listener: socket.socket, launch: Launch, config: ServerConfig, report:
     report   shows one line to the user
     To be called in the main thread of a process that has never called a kernel, see child_process.py.
     """
-    with tempfile.TemporaryDirectory(prefix="tvm-rsq-serve-", ignore_cleanup_errors=True) as temporary, listener, Signals() as signals:
+    with listener, _work_folder(config.work_dir) as work_dir, Signals() as signals:
         registration = _registration(listener, config, report)
         try:
             while True:
                 client = _next_client(listener, config.key, registration, signals)
                 reason = run_session(
-                    client, launch, work_dir=config.work_dir or Path(temporary), limit_s=config.limit_s,
-                    signals=signals, registration=registration,
+                    client, launch, work_dir=work_dir, limit_s=config.limit_s, signals=signals, registration=registration,
                 )  # fmt: skip
                 report(f"session of {client.peer}: {reason or 'done'}")
         except Stopped:
@@ -79,6 +77,16 @@ def serve(listener: socket.socket, launch: Launch, config: ServerConfig, report:
         finally:
             if registration is not None:
                 registration.close()
+
+
+@contextmanager
+def _work_folder(chosen: Path | None) -> Iterator[Path]:
+    if chosen is not None:
+        chosen.mkdir(parents=True, exist_ok=True)
+        yield chosen.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="tvm-rsq-serve-", ignore_cleanup_errors=True) as temporary:
+        yield Path(temporary)
 
 
 def _registration(listener: socket.socket, config: ServerConfig, report: Callable[[str], None]) -> Registration | None:

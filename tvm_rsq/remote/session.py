@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 import time
@@ -18,7 +19,7 @@ from tvm_rsq.remote.signals import HANG_UP, Signals
 
 Launch = Callable[[int, Path], None]  # serves the session on this descriptor, uploads in this folder; called in the session's process
 
-_GRACE_S = 5.0  # for a session to notice that its client has gone
+_GRACE_S = 2.0  # for a session to notice that its client has gone
 _LONGEST_WAIT_S = 60.0
 _CAUSES = {
     signal.SIGILL: "an instruction that this CPU lacks; compile for the board's own target",
@@ -61,7 +62,12 @@ def _run(
     registration: Registration | None,
 ) -> str | None:
     connection.set_inheritable(True)
-    child = child_process.start(lambda: launch(connection.fileno(), folder))
+
+    def serve() -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would go with the folder
+        launch(connection.fileno(), folder)
+
+    child = child_process.start(serve)
     try:
         reason = _watch(child, connection, limit_s, signals, registration)
     except BaseException:

@@ -35,7 +35,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def store(folder: Path, name: str, data: bytes) -> None:
-    """Write an upload, whole or not at all.   InputError: as `inside`; OSError: the file system refuses, which names no path of the board."""
+    """Write an upload, whole or not at all.   InputError: as `inside`; OSError: the file system refuses."""
     path = inside(folder, name)
     try:
         with atomic_write(path) as partial:

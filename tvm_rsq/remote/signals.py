@@ -11,23 +11,28 @@ from typing import Any
 
 HANG_UP = select.POLLRDHUP  # the peer closed, or will send no more
 READABLE = select.POLLIN
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGINT or SIGTERM: the process is to end what it does and go."""
+    """SIGINT, SIGTERM or SIGHUP: the process is to end what it does and go."""
 
 
 class Signals:
-    """A context of the main thread. In it SIGINT and SIGTERM raise Stopped, once; the end of a child ends a `wait`."""
+    """A context of the main thread. In it the signals that stop a process raise Stopped, once; the end of a child ends a `wait`."""
 
     def __enter__(self) -> Signals:
         self._awake, self._waker = socket.socketpair()
         self._awake.setblocking(False)
         self._waker.setblocking(False)
         self._former_fd = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        handlers: dict[int, Any] = {signal.SIGINT: self._stop, signal.SIGTERM: self._stop, signal.SIGCHLD: lambda *_: None}
         self._stopping = False
-        self._former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        handlers: dict[int, Any] = {number: self._stop for number in STOPPING} | {signal.SIGCHLD: lambda *_: None}
+        self._former = {
+            number: signal.signal(number, handler)
+            for number, handler in handlers.items()
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # by nohup
+        }
         return self
 
     def __exit__(self, *_error: object) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 
 from tvm.rpc import base
 from tvm.rpc.tracker import TrackerServerHandler
+
+from tvm_rsq.remote.signals import STOPPING
 
 
 def run_tracker(listener: socket.socket) -> None:
@@ -15,6 +16,6 @@ def run_tracker(listener: socket.socket) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     handler = TrackerServerHandler(listener, base.random_key("tracker"))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         loop.add_signal_handler(number, handler.stop)
     handler.run()

@@ -23,9 +23,8 @@ class TrackerLink:
         try:
             self._socket = socket.create_connection((address.host, address.port), timeout=_TIMEOUT_S)
         except (OSError, UnicodeError) as error:
-            raise DeviceError(
-                f"no tracker at {address}: {getattr(error, 'strerror', None) or error}; start one with `tvm-rsq tracker`, or correct --tracker"
-            ) from error
+            reason = getattr(error, "strerror", None) or error
+            raise DeviceError(f"no tracker at {address}: {reason}; start one with `tvm-rsq tracker`, or correct --tracker") from error
         try:
             keep_alive(self._socket)
             self._socket.sendall(struct.pack("<i", base.RPC_TRACKER_MAGIC))
