@@ -1,0 +1,327 @@
+// A plugin of qemu's user emulation that counts the instructions executed inside some files: exactly repeatable with one guest thread.
+//
+//   qemu-aarch64 -plugin libcount.so,match=TEXT[,match=TEXT...],out=FILE ...
+//
+// Counted is what lies in a file whose path contains one of the TEXTs. The guest says when, by two system calls that no kernel has:
+//   syscall(0x7e5700)   start again from 0
+//   syscall(0x7e5701)   write FILE: {"schema": 1, "kinds": {kind: n}, "files": [name], "blocks": [[file, offset, executions, hex code]]}
+// The counter is one addition at the head of each block, which the emulator compiles in: the guest is hardly slower for it.
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// The plugin interface, version 1, as far as it is used. Declared here because distributions ship no header of it.
+typedef uint64_t qemu_plugin_id_t;
+typedef struct qemu_info qemu_info_t;
+struct qemu_plugin_tb;
+struct qemu_plugin_insn;
+enum { INLINE_ADD_U64 = 0 };
+extern size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb*);
+extern struct qemu_plugin_insn* qemu_plugin_tb_get_insn(const struct qemu_plugin_tb*, size_t);
+extern const void* qemu_plugin_insn_data(const struct qemu_plugin_insn*);
+extern void* qemu_plugin_insn_haddr(const struct qemu_plugin_insn*);
+extern void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, struct qemu_plugin_tb*));
+extern void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb*, int operation, void* counter, uint64_t addend);
+typedef void (*SyscallEntry)(qemu_plugin_id_t, unsigned, int64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
+extern void qemu_plugin_register_vcpu_syscall_cb(qemu_plugin_id_t, SyscallEntry);
+extern void qemu_plugin_register_vcpu_syscall_ret_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, unsigned, int64_t, int64_t));
+#define EXPORTED __attribute__((visibility("default")))
+EXPORTED int qemu_plugin_version = 1;
+
+enum { RESET = 0x7e5700, READ = 0x7e5701 };
+enum { MUNMAP = 215, MMAP = 222, MPROTECT = 226 };  // of aarch64
+enum { MAX_MATCHES = 8, BUCKETS = 1 << 14 };
+
+// Kinds by their encodings in the Arm Architecture Reference Manual: an instruction is of a kind if word & mask == value for a pair of it.
+// It may be of several, as what loads from the stack is, or of none. Streaming (SME) instructions are of none; SVE's prefetches are loads.
+enum { DOT, MATMUL, MULTIPLY_LONG, MULTIPLY, PAIRWISE_ADD, TABLE, FLOAT, LOAD, STORE, STACK, BRANCH, KINDS };
+static const char* const NAMES[KINDS] = {"dot",   "matmul", "multiply_long", "multiply", "pairwise_add", "table",
+                                         "float", "load",   "store",         "stack",    "branch"};
+static const struct { uint8_t kind; uint32_t mask, value; } ENCODINGS[] = {
+    {DOT, 0x9f20fc00, 0x0e009400},            // sdot, udot of vectors
+    {DOT, 0xbfe0fc00, 0x0e809c00},            // usdot of vectors
+    {DOT, 0x9f00f400, 0x0f00e000},            // sdot, udot by element
+    {DOT, 0xbf40f400, 0x0f00f000},            // sudot, usdot by element
+    {DOT, 0xff00f800, 0x44000000},            // SVE: sdot, udot, vectors and indexed
+    {DOT, 0xffe0fc00, 0x44807800},            // SVE: usdot
+    {DOT, 0xffe0f800, 0x44a01800},            // SVE: sudot, usdot indexed
+    {MATMUL, 0x9fe0f400, 0x0e80a400},         // smmla, ummla, usmmla
+    {MATMUL, 0xff20fc00, 0x45009800},         // SVE: the same
+    {MULTIPLY_LONG, 0x9f20fc00, 0x0e208000},  // smlal, umlal of vectors
+    {MULTIPLY_LONG, 0x9f20fc00, 0x0e20a000},  // smlsl, umlsl
+    {MULTIPLY_LONG, 0x9f20fc00, 0x0e20c000},  // smull, umull
+    {MULTIPLY_LONG, 0x9f00f400, 0x0f002000},  // smlal, umlal by element
+    {MULTIPLY_LONG, 0x9f00f400, 0x0f006000},  // smlsl, umlsl
+    {MULTIPLY_LONG, 0x9f00f400, 0x0f00a000},  // smull, umull
+    {MULTIPLY_LONG, 0xff20e000, 0x44004000},  // SVE2: smlalb ... umlslt
+    {MULTIPLY_LONG, 0xff20f000, 0x45007000},  // SVE2: smullb ... umullt
+    {MULTIPLY_LONG, 0xffa0c000, 0x44a08000},  // SVE2: smlalb ... umlslt indexed
+    {MULTIPLY_LONG, 0xffa0e000, 0x44a0c000},  // SVE2: smullb ... umullt indexed
+    {MULTIPLY, 0x9f20fc00, 0x0e209400},       // mla, mls of vectors
+    {MULTIPLY, 0xbf20fc00, 0x0e209c00},       // mul
+    {MULTIPLY, 0x9f20fc00, 0x0e20b400},       // sqdmulh, sqrdmulh
+    {MULTIPLY, 0xbf00f400, 0x2f000000},       // mla by element
+    {MULTIPLY, 0xbf00f400, 0x2f004000},       // mls
+    {MULTIPLY, 0xbf00f400, 0x0f008000},       // mul
+    {MULTIPLY, 0xbf00e400, 0x0f00c000},       // sqdmulh, sqrdmulh
+    {PAIRWISE_ADD, 0x9f3ffc00, 0x0e202800},   // saddlp, uaddlp
+    {PAIRWISE_ADD, 0x9f3ffc00, 0x0e206800},   // sadalp, uadalp
+    {TABLE, 0xbfe08c00, 0x0e000000},          // tbl, tbx
+    {TABLE, 0xff20fc00, 0x05203000},          // SVE: tbl of one vector
+    {TABLE, 0xff20fc00, 0x05202800},          // SVE2: of two
+    {FLOAT, 0xbf20fc00, 0x0e20cc00},          // fmla, fmls of vectors
+    {FLOAT, 0xbfa0fc00, 0x2e20dc00},          // fmul
+    {FLOAT, 0xbf80b400, 0x0f801000},          // fmla, fmls by element
+    {FLOAT, 0xbf80f400, 0x0f809000},          // fmul
+    {FLOAT, 0xbf60fc00, 0x0e400c00},          // fmla, fmls of half precision
+    {FLOAT, 0xbfe0fc00, 0x2e401c00},          // fmul
+    {FLOAT, 0xbfc0b400, 0x0f001000},          // fmla, fmls of half precision by element
+    {FLOAT, 0xbfc0f400, 0x0f009000},          // fmul
+    {FLOAT, 0xff20c000, 0x65200000},          // SVE: fmla, fmls
+    {FLOAT, 0xff20f800, 0x64200000},          // SVE: fmla, fmls indexed
+    {FLOAT, 0xff20fc00, 0x65000800},          // SVE: fmul
+    {FLOAT, 0xff3fe000, 0x65028000},          // SVE: fmul under a predicate
+    {FLOAT, 0xff20fc00, 0x64202000},          // SVE: fmul indexed
+    {FLOAT, 0xff000000, 0x1f000000},          // fmadd and its like
+    {FLOAT, 0xff20fc00, 0x1e200800},          // fmul of one number
+    {BRANCH, 0x7c000000, 0x14000000},         // b, bl
+    {BRANCH, 0xff000000, 0x54000000},         // b.cond
+    {BRANCH, 0x7c000000, 0x34000000},         // cbz, cbnz, tbz, tbnz
+    {BRANCH, 0xfe000000, 0xd6000000},         // br, blr, ret
+};
+
+typedef struct Block {
+  char* path;
+  uint64_t offset, executions;
+  size_t instructions;
+  uint32_t* code;
+  uint32_t of_kind[KINDS];
+  struct Block* next;
+} Block;
+
+typedef struct { uint64_t begin, end, offset; char* path; } Mapping;
+
+static const char* matches[MAX_MATCHES];
+static int match_count;
+static const char* out;
+static Block* buckets[BUCKETS];
+static Mapping* mappings;
+static size_t mapping_count, mapping_room;
+static bool stale = true;  // mappings are to be read again
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void* checked(void* memory) {
+  if (!memory) {
+    fputs("the counting plugin has no memory left\n", stderr);
+    exit(1);
+  }
+  return memory;
+}
+
+// LOAD, STORE or KINDS for neither.
+static int memory_access(uint32_t word) {
+  bool vector = word >> 26 & 1, bit22 = word >> 22 & 1;
+  unsigned group = word >> 27 & 7, opc = word >> 22 & 3, size = word >> 30;
+  if ((word & 0x1e000000) == 0x04000000) return word >> 31 == 0 ? KINDS : word >> 29 == 7 ? STORE : LOAD;  // SVE
+  if ((word & 0x0a000000) != 0x08000000) return KINDS;
+  if (group == 3 && !(word >> 24 & 1)) return size == 3 && !vector ? KINDS : LOAD;       // literals; the last is prfm
+  if ((group == 7 || group == 3) && !vector) {                                           // one register
+    bool atomic = group == 7 && (word & 0x01200c00) == 0x00200000;
+    if (size == 3 && opc == 2 && !atomic) return KINDS;                                  // prfm
+    return opc || atomic ? LOAD : STORE;
+  }
+  return bit22 ? LOAD : STORE;
+}
+
+static void classify(Block* block) {
+  for (size_t i = 0; i < block->instructions; i++) {
+    uint32_t word = block->code[i];
+    for (size_t j = 0; j < sizeof ENCODINGS / sizeof *ENCODINGS; j++) {
+      if ((word & ENCODINGS[j].mask) == ENCODINGS[j].value) block->of_kind[ENCODINGS[j].kind]++;
+    }
+    int access = memory_access(word);
+    if (access == KINDS) continue;
+    block->of_kind[access]++;
+    if ((word >> 5 & 31) == 31 && (word & 0x3b000000) != 0x18000000) block->of_kind[STACK]++;  // not literals: they have no base
+  }
+}
+
+static void read_mappings(void) {
+  FILE* file = fopen("/proc/self/maps", "r");
+  char line[4352];
+  for (size_t i = 0; i < mapping_count; i++) free(mappings[i].path);
+  mapping_count = 0;
+  while (file && fgets(line, sizeof line, file)) {
+    Mapping found;
+    int path = 0;
+    line[strcspn(line, "\n")] = 0;
+    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %*s %n", &found.begin, &found.end, &found.offset, &path) != 3) continue;
+    if (!path || line[path] != '/') continue;
+    if (mapping_count == mapping_room) {
+      mapping_room = mapping_room ? 2 * mapping_room : 256;
+      mappings = checked(realloc(mappings, mapping_room * sizeof *mappings));
+    }
+    found.path = checked(strdup(line + path));
+    mappings[mapping_count++] = found;
+  }
+  if (file) fclose(file);
+  stale = false;
+}
+
+static const Mapping* mapping_of(uint64_t address) {
+  if (stale) read_mappings();
+  for (size_t i = 0; i < mapping_count; i++) {
+    if (mappings[i].begin <= address && address < mappings[i].end) return &mappings[i];
+  }
+  return NULL;
+}
+
+static bool is_counted(const char* path) {
+  for (int i = 0; i < match_count; i++) {
+    if (strstr(path, matches[i])) return true;
+  }
+  return false;
+}
+
+// The block of this code, which is translated anew now and then; one that a new file of the same name brings is another.
+static Block* block_of(const char* path, uint64_t offset, size_t instructions, const uint32_t* code) {
+  Block** bucket = &buckets[(offset >> 2 ^ instructions << 9) % BUCKETS];
+  size_t bytes = instructions * sizeof *code;
+  for (Block* block = *bucket; block; block = block->next) {
+    if (block->offset == offset && block->instructions == instructions && !strcmp(block->path, path) && !memcmp(block->code, code, bytes)) {
+      return block;
+    }
+  }
+  Block* block = checked(calloc(1, sizeof *block));
+  block->path = checked(strdup(path)), block->offset = offset, block->instructions = instructions;
+  block->code = memcpy(checked(malloc(bytes)), code, bytes);
+  classify(block);
+  block->next = *bucket, *bucket = block;
+  return block;
+}
+
+static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb* translation) {
+  (void)id;
+  size_t instructions = qemu_plugin_tb_n_insns(translation);
+  uint64_t address = (uint64_t)qemu_plugin_insn_haddr(qemu_plugin_tb_get_insn(translation, 0));
+  pthread_mutex_lock(&lock);
+  const Mapping* mapping = mapping_of(address);
+  if (mapping && is_counted(mapping->path)) {
+    uint32_t* code = checked(malloc(instructions * sizeof *code));
+    for (size_t i = 0; i < instructions; i++) memcpy(code + i, qemu_plugin_insn_data(qemu_plugin_tb_get_insn(translation, i)), sizeof *code);
+    Block* block = block_of(mapping->path, address - mapping->begin + mapping->offset, instructions, code);
+    free(code);
+    qemu_plugin_register_vcpu_tb_exec_inline(translation, INLINE_ADD_U64, &block->executions, 1);
+  }
+  pthread_mutex_unlock(&lock);
+}
+
+static void reset(void) {
+  for (int i = 0; i < BUCKETS; i++) {
+    for (Block* block = buckets[i]; block; block = block->next) block->executions = 0;
+  }
+}
+
+static size_t file_index(const char** files, size_t* count, const char* path) {
+  for (size_t i = 0; i < *count; i++) {
+    if (!strcmp(files[i], path)) return i;
+  }
+  files[*count] = path;
+  return (*count)++;
+}
+
+static void write_text(FILE* file, const char* text) {
+  fputc('"', file);
+  for (; *text; text++) {
+    if (*text == '"' || *text == '\\') fputc('\\', file);
+    fputc((unsigned char)*text < ' ' ? '?' : *text, file);
+  }
+  fputc('"', file);
+}
+
+// A file that cannot be written is missing, which the guest sees.
+static void write_counts(void) {
+  uint64_t all = 0, of_kind[KINDS] = {0};
+  size_t executed = 0, file_count = 0;
+  for (int i = 0; i < BUCKETS; i++) {
+    for (Block* block = buckets[i]; block; block = block->next) {
+      executed += block->executions > 0;
+      all += block->executions * block->instructions;
+      for (int kind = 0; kind < KINDS; kind++) of_kind[kind] += block->executions * block->of_kind[kind];
+    }
+  }
+  const char** files = checked(malloc((executed + 1) * sizeof *files));
+  FILE* file = fopen(out, "w");
+  if (!file) {
+    fprintf(stderr, "the counting plugin cannot write %s\n", out);
+    free(files);
+    return;
+  }
+  fprintf(file, "{\"schema\": 1, \"kinds\": {\"all\": %" PRIu64, all);
+  for (int kind = 0; kind < KINDS; kind++) fprintf(file, ", \"%s\": %" PRIu64, NAMES[kind], of_kind[kind]);
+  fputs("}, \"blocks\": [", file);
+  const char* separator = "";
+  for (int i = 0; i < BUCKETS; i++) {
+    for (Block* block = buckets[i]; block; block = block->next) {
+      if (!block->executions) continue;
+      fprintf(file, "%s[%zu, %" PRIu64 ", %" PRIu64 ", \"", separator, file_index(files, &file_count, block->path), block->offset, block->executions);
+      const unsigned char* bytes = (const unsigned char*)block->code;
+      for (size_t j = 0; j < block->instructions * sizeof *block->code; j++) fprintf(file, "%02x", bytes[j]);
+      fputs("\"]", file);
+      separator = ", ";
+    }
+  }
+  fputs("], \"files\": [", file);
+  for (size_t i = 0; i < file_count; i++) {
+    if (i) fputs(", ", file);
+    write_text(file, strrchr(files[i], '/') + 1);
+  }
+  fputs("]}\n", file);
+  if (fclose(file)) remove(out);
+  free(files);
+}
+
+static void entered(qemu_plugin_id_t id, unsigned cpu, int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f,
+                    uint64_t g, uint64_t h) {
+  (void)id, (void)cpu, (void)a, (void)b, (void)c, (void)d, (void)e, (void)f, (void)g, (void)h;
+  if (number != RESET && number != READ) return;
+  pthread_mutex_lock(&lock);
+  number == RESET ? reset() : write_counts();
+  pthread_mutex_unlock(&lock);
+}
+
+static void returned(qemu_plugin_id_t id, unsigned cpu, int64_t number, int64_t result) {
+  (void)id, (void)cpu, (void)result;
+  if (number != MMAP && number != MUNMAP && number != MPROTECT) return;
+  pthread_mutex_lock(&lock);
+  stale = true;
+  pthread_mutex_unlock(&lock);
+}
+
+EXPORTED int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t* info, int count, char** words) {
+  (void)info;
+  for (int i = 0; i < count; i++) {
+    if (!strncmp(words[i], "match=", 6) && words[i][6] && match_count < MAX_MATCHES) {
+      matches[match_count++] = checked(strdup(words[i] + 6));
+    } else if (!strncmp(words[i], "out=", 4) && words[i][4]) {
+      out = checked(strdup(words[i] + 4));
+    } else {
+      fprintf(stderr, "the counting plugin got %s, expected match=TEXT or out=FILE\n", words[i]);
+      return 1;
+    }
+  }
+  if (!match_count || !out) {
+    fputs("the counting plugin needs match=TEXT and out=FILE\n", stderr);
+    return 1;
+  }
+  qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+  qemu_plugin_register_vcpu_syscall_cb(id, entered);
+  qemu_plugin_register_vcpu_syscall_ret_cb(id, returned);
+  return 0;
+}
