@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.emulator.toolchain import QEMU
+from scripts.models.fetch import default_cache
 from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.errors import TargetError
 
 _SOURCE = Path(__file__).with_name("count_plugin.c")
 _VARIABLE = "TVM_RSQ_COUNTS"  # read by counts.cc and by what counts itself
-QEMU = "qemu-aarch64"  # the one without plugins is qemu-aarch64-static
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,14 @@ class CountPlugin:
         return {_VARIABLE: str(out)}
 
 
-def count_plugin(folder: Path) -> CountPlugin:
-    """Built into `folder`, once for each version of its source.   TargetError: no C compiler, or it fails."""
-    source = _SOURCE.read_bytes()
-    library = folder / f"count-{hashlib.sha256(source).hexdigest()[:12]}.so"
+def count_plugin(cache: Path | None = None) -> CountPlugin:
+    """Built into the cache, once for each version of its source.
+
+    TargetError: qemu is not installed or takes no plugins; no C compiler, or it fails.
+    """
+    check_counting()
+    folder, source = cache or default_cache(), _SOURCE.read_bytes()
+    library = folder / f"count-plugin-{hashlib.sha256(source).hexdigest()[:12]}.so"
     if not library.exists():
         compiler = next(filter(shutil.which, ("cc", "gcc", "clang")), None)
         if compiler is None:

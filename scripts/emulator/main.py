@@ -12,6 +12,7 @@ from pathlib import Path
 
 from scripts.emulator.boards import CPUS, DEFAULT_KEYS, Board, Emulator, chosen_boards
 from scripts.emulator.build_server import session_server
+from scripts.emulator.count_plugin import count_plugin
 from scripts.emulator.toolchain import EmulatorError, ensure_toolchain, sysroot
 from tvm_rsq.errors import Error
 
@@ -26,8 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.boards < 1:
         parser.error(f"--boards is {options.boards}, expected at least 1")
     try:
-        boards = chosen_boards(options.keys.split(","), options.boards, options.plugin)
+        chosen_boards(options.keys.split(","), options.boards)  # before anything is installed
         ensure_toolchain(install=not options.no_install)
+        plugin = None if options.no_counts else count_plugin(options.cache)
+        boards = chosen_boards(options.keys.split(","), options.boards, plugin)
         _run(options.port, boards, Emulator(server=session_server(options.cache), sysroot=sysroot()), verbose=options.verbose)
     except (EmulatorError, Error, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -108,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=9190, help="of the tracker; 0: any free one (%(default)s)")
     parser.add_argument("--keys", default=",".join(DEFAULT_KEYS), help=f"CPUs, the boards' keys: some of {', '.join(CPUS)} (%(default)s)")
     parser.add_argument("--boards", type=int, default=1, metavar="N", help="boards under each key (%(default)s)")
-    parser.add_argument("--plugin", type=Path, default=None, metavar="SO", help="a QEMU plugin that every session loads")
+    parser.add_argument("--no-counts", action="store_true", help="count no instructions: the boards are a little faster, and `--measure instructions` ends")
     parser.add_argument("--no-install", action="store_true", help="do not install what is missing, QEMU or the cross compiler, by apt-get")
     parser.add_argument("--cache", type=Path, default=None, help="where the runtime is kept ($TVM_RSQ_CACHE, else ~/.cache/tvm_rsq)")
     parser.add_argument("--verbose", "-v", action="store_true", help="say when sessions end, and of what")

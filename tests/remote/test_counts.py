@@ -7,7 +7,7 @@ import json
 import pytest
 from counting_session import CountingSession, RealBoard
 
-from tvm_rsq.errors import TargetError
+from tvm_rsq.errors import DeviceError
 from tvm_rsq.remote.counts import counts_instructions, measure, parse
 
 NOP, RET = bytes.fromhex("1f2003d5"), bytes.fromhex("c0035fd6")
@@ -32,7 +32,7 @@ def test_one_call_is_measured():
 
 
 def test_a_real_board_is_refused_in_one_line():
-    with pytest.raises(TargetError, match="counts no instructions.*scripts/arm_emulator.*--measure time") as caught:
+    with pytest.raises(DeviceError, match="counts no instructions.*scripts/arm_emulator.*--measure time") as caught:
         measure(RealBoard(), lambda: None)
     assert "\n" not in str(caught.value)
     assert not counts_instructions(RealBoard())
@@ -57,5 +57,5 @@ def test_a_document_is_read():
     ],
 )
 def test_what_is_no_count_is_refused(text: str, reason: str):
-    with pytest.raises(TargetError, match=reason):
+    with pytest.raises(DeviceError, match=reason):
         parse(text)

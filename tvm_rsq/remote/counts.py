@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from tvm_rsq.errors import TargetError
+from tvm_rsq.errors import DeviceError
 
 RESET, READ = "tvm_rsq.counts.reset", "tvm_rsq.counts.read"
 SCHEMA = 1
@@ -55,7 +55,7 @@ class InstructionCounts:
     def __post_init__(self) -> None:
         executed = sum(block.instructions * block.executions for block in self.blocks)
         if self.kinds.get(ALL) != executed:
-            raise TargetError(
+            raise DeviceError(
                 f"the board counted {self.kinds.get(ALL)} instructions, and {executed} in blocks; use the emulator of this version"
             )
 
@@ -68,7 +68,7 @@ def measure(session: Any, call: Callable[[], object]) -> InstructionCounts:
     """What `call` executes on the board of `session` (a TVM RPC session), which it must have finished when it returns.
 
     Repeatable to the instruction when the board's TVM_NUM_THREADS is 1. A first call may execute more than later ones: make one before.
-    TargetError: the board counts nothing.
+    DeviceError: the board counts nothing.
     """
     reset, read = _offered(session, RESET), _offered(session, READ)
     reset()
@@ -80,7 +80,7 @@ def counts_instructions(session: Any) -> bool:
     """Whether `measure` works with this session."""
     try:
         _offered(session, RESET)
-    except TargetError:
+    except DeviceError:
         return False
     return True
 
@@ -88,12 +88,12 @@ def counts_instructions(session: Any) -> bool:
 def parse(text: str) -> InstructionCounts:
     """What tvm_rsq.counts.read returned: {"schema": 1, "kinds": {kind: n}, "files": [name], "blocks": [[file, offset, executions, hex]]}.
 
-    TargetError: it is something else.
+    DeviceError: it is something else.
     """
     try:
         found = json.loads(text)
         if found["schema"] != SCHEMA:
-            raise TargetError(f"the board counts by schema {found['schema']}, expected {SCHEMA}; use the emulator of this version")
+            raise DeviceError(f"the board counts by schema {found['schema']}, expected {SCHEMA}; use the emulator of this version")
         names = found["files"]
         blocks = [
             CountedBlock(file=names[file], offset=int(offset), code=bytes.fromhex(code), executions=int(executions))
@@ -101,7 +101,7 @@ def parse(text: str) -> InstructionCounts:
         ]
         kinds = {str(kind): int(number) for kind, number in found["kinds"].items()}
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise TargetError(
+        raise DeviceError(
             f"the board sent no counts ({type(error).__name__}: {error}), expected schema {SCHEMA}; use the emulator of this version"
         ) from error
     blocks.sort(key=lambda block: (block.file, block.offset, len(block.code)))
@@ -112,7 +112,7 @@ def _offered(session: Any, name: str) -> Callable[..., Any]:
     try:
         return session.get_function(name)
     except (AttributeError, ValueError) as error:  # what TVM's client raises for an unknown name
-        raise TargetError(
+        raise DeviceError(
             f"this board counts no instructions: it offers no {name}, as only emulated ones do; "
             "run scripts/arm_emulator and name its key, or give --measure time"
         ) from error
