@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=9190, help="of the tracker; 0: any free one (%(default)s)")
     parser.add_argument("--keys", default=",".join(DEFAULT_KEYS), help=f"CPUs, the boards' keys: some of {', '.join(CPUS)} (%(default)s)")
     parser.add_argument("--boards", type=int, default=1, metavar="N", help="boards under each key (%(default)s)")
-    parser.add_argument("--no-counts", action="store_true", help="count no instructions: the boards are a little faster, and `--measure instructions` ends")
+    parser.add_argument("--no-counts", action="store_true", help="count no instructions, which makes boards a little faster")
     parser.add_argument("--no-install", action="store_true", help="do not install what is missing, QEMU or the cross compiler, by apt-get")
     parser.add_argument("--cache", type=Path, default=None, help="where the runtime is kept ($TVM_RSQ_CACHE, else ~/.cache/tvm_rsq)")
     parser.add_argument("--verbose", "-v", action="store_true", help="say when sessions end, and of what")

@@ -48,10 +48,16 @@ class Ours:
     @cached_property
     def modules(self) -> dict[str, CompiledModule]:
         """Build -> module, as Row.builds names them; the plan of "hybrid" holds the multiply-accumulates."""
-        found = {name: self._integer(name, self.tuning_dir) for name in CONFIGS}
+        found = {name: self.module(name) for name in CONFIGS}
         if self.tuning_dir is not None:
             found["hybrid untuned"] = self._integer("hybrid", None)
-        return found | {"fp32": self.folder.artifact(self.model, "fp32", self._facts(), self._float)}
+        return found | {"fp32": self.module("fp32")}
+
+    def module(self, name: str) -> CompiledModule:
+        """One of CONFIGS, or "fp32"."""
+        if name == "fp32":
+            return self.folder.artifact(self.model, name, self._facts(), self._float)
+        return self._integer(name, self.tuning_dir)
 
     def builds(self) -> dict[str, Build]:
         return {name: our_build(name, module) for name, module in self.modules.items()}

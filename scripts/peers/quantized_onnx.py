@@ -33,8 +33,10 @@ def export_fp32(module: torch.nn.Module, example: torch.Tensor, path: Path) -> P
     return path
 
 
-def quantize_qdq(fp32: Path, samples: np.ndarray, path: Path, *, prepared: bool, seven_bit: bool) -> Path:
-    """fp32 -> QDQ ONNX with ranges (min, max) from `samples` (N, C, H, W). Kept if it is there."""
+def quantize_qdq(
+    fp32: Path, samples: np.ndarray, path: Path, *, prepared: bool, seven_bit: bool, activations: str = "uint8"
+) -> Path:  # fmt: skip
+    """fp32 -> QDQ ONNX with ranges (min, max) from `samples` (N, C, H, W); activations: "uint8" or "int8". Kept if it is there."""
     if path.exists():
         return path
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -47,7 +49,8 @@ def quantize_qdq(fp32: Path, samples: np.ndarray, path: Path, *, prepared: bool,
         made = Path(folder) / "quantized.onnx"
         quantize_static(
             str(source), str(made), _Samples(fp32, samples), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=seven_bit,
+            activation_type={"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}[activations], weight_type=QuantType.QInt8,
+            reduce_range=seven_bit,
         )  # fmt: skip
         shutil.move(made, path)
     return path

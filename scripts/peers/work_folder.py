@@ -15,6 +15,7 @@ import tvm_rsq
 from scripts.models.network import Network
 from scripts.peers.build import PeerError
 from scripts.peers.file_digest import network_digest, short
+from tvm_rsq.artifact import load
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.compiled_module import CompiledModule
 from tvm_rsq.progress import ProgressCallback, silent
@@ -58,7 +59,7 @@ class WorkFolder:
         path = self.of(model) / f"{build.replace(' ', '-')}-{digest}.rsq"
         if not path.exists():
             make().save(path)
-        return tvm_rsq.load(path)
+        return load(path, to_run=False)  # it may be for another kind of machine, which says so itself
 
 
 @functools.cache
