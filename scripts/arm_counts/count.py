@@ -68,7 +68,7 @@ def count_network(name: str, network: Network, tracker: rpc.TrackerSession, sett
             if expected is None:
                 expected = output  # of a network that is a file, whose first build is the FP32 one
             cycles = None if model is None else model.cycles(found)
-            cosine = _checked(build, cpu, expected, output)
+            cosine = check_answer(build, cpu, expected, output)
             return Row(network=name, cpu=cpu, build=build, macs=ours.macs, kinds=found.kinds, cycles=cycles, cosine=cosine, **more)
 
         for build in sorted(settings.builds, key=lambda build: build != "fp32"):
@@ -82,7 +82,7 @@ def count_network(name: str, network: Network, tracker: rpc.TrackerSession, sett
                 yield row(build, *run_ours(tracker.request(cpu, session_timeout=SESSION_S), ours.module(build), x))
 
 
-def _checked(build: str, cpu: str, expected: np.ndarray, output: np.ndarray) -> float:
+def check_answer(build: str, cpu: str, expected: np.ndarray, output: np.ndarray) -> float:
     """The cosine of two outputs.   PeerError: it is no answer of this network."""
     a, b = (np.asarray(array, np.float64).ravel() for array in (expected, output))
     cosine = float(a @ b / np.sqrt((a @ a) * (b @ b)))

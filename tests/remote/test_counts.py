@@ -7,6 +7,7 @@ import json
 import pytest
 from counting_session import CountingSession, RealBoard
 
+from tests.remote.programs import running
 from tvm_rsq.errors import DeviceError
 from tvm_rsq.remote.counts import counts_instructions, measure, parse
 
@@ -59,3 +60,10 @@ def test_a_document_is_read():
 def test_what_is_no_count_is_refused(text: str, reason: str):
     with pytest.raises(DeviceError, match=reason):
         parse(text)
+
+
+def test_a_server_that_is_no_emulator_is_refused(tmp_path):
+    with running(tmp_path, "serve") as server:
+        session = server.connect(session_timeout=60)
+        with pytest.raises(DeviceError, match="counts no instructions"):
+            measure(session, lambda: None)
