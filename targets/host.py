@@ -1,11 +1,14 @@
 """What this machine's CPU can do, in LLVM's names.
 
-Read from /proc/cpuinfo where there is one: LLVM names the CPU by its model number and then assumes all that such a CPU has, but a
-hypervisor may mask part of it. Elsewhere LLVM's word is taken.
+Asked of the kernel where there is Linux: LLVM names the CPU by its model number and then assumes all that such a CPU has, but a hypervisor
+may mask part of it. On aarch64 the kernel answers in the auxiliary vector, on x86-64 in /proc/cpuinfo. An emulator of single processes
+(qemu-user) answers for itself in the former, while the latter is often the real machine's: without a line of this architecture it says
+nothing. Then, and on other systems, LLVM's word is taken.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import platform
@@ -13,28 +16,18 @@ from pathlib import Path
 
 from tvm.target import Target, codegen
 
-# /proc/cpuinfo flag -> LLVM feature. The values are all the features that compiled code may depend on: what is not in here
-# (tuning hints, system instructions) LLVM does not use by itself.
-_X86_FLAGS = {
-    "pni": "sse3", "ssse3": "ssse3", "sse4_1": "sse4.1", "sse4_2": "sse4.2", "popcnt": "popcnt", "avx": "avx", "avx2": "avx2",
-    "fma": "fma", "f16c": "f16c", "bmi1": "bmi", "bmi2": "bmi2", "abm": "lzcnt", "movbe": "movbe", "adx": "adx",
-    "aes": "aes", "pclmulqdq": "pclmul", "sha_ni": "sha", "gfni": "gfni", "vaes": "vaes", "vpclmulqdq": "vpclmulqdq", "sse4a": "sse4a",
-    "avx512f": "avx512f", "avx512dq": "avx512dq", "avx512bw": "avx512bw", "avx512vl": "avx512vl", "avx512cd": "avx512cd",
-    "avx512ifma": "avx512ifma", "avx512vbmi": "avx512vbmi", "avx512_vbmi2": "avx512vbmi2", "avx512_vnni": "avx512vnni",
-    "avx512_bitalg": "avx512bitalg", "avx512_vpopcntdq": "avx512vpopcntdq", "avx512_bf16": "avx512bf16", "avx512_fp16": "avx512fp16",
-    "avx_vnni": "avxvnni", "avx_vnni_int8": "avxvnniint8", "avx_vnni_int16": "avxvnniint16", "avx_ifma": "avxifma",
-    "amx_tile": "amx-tile", "amx_int8": "amx-int8", "amx_bf16": "amx-bf16",
-}  # fmt: skip
-_AARCH64_FLAGS = {
-    "fp": "fp-armv8", "asimd": "neon", "asimdhp": "fullfp16", "asimddp": "dotprod", "asimdrdm": "rdm", "atomics": "lse", "crc32": "crc",
-    "aes": "aes", "sha2": "sha2", "i8mm": "i8mm", "bf16": "bf16", "sve": "sve", "sve2": "sve2", "sme": "sme", "fcma": "complxnum",
-    "jscvt": "jsconv", "lrcpc": "rcpc",
-}  # fmt: skip
+from tvm_rsq.targets.aarch64 import cpu_flags as aarch64
+from tvm_rsq.targets.x86_64 import cpu_flags as x86_64
+
+INSTRUCTION_SETS = {"x86_64": frozenset(x86_64.FLAGS.values()), "aarch64": frozenset(aarch64.FLAGS.values())}
+
+_FLAGS = {"x86_64": x86_64.FLAGS, "aarch64": aarch64.FLAGS}
+_FLAG_LINES = {"x86_64": "flags", "aarch64": "Features"}
 
 # Lines of /proc/cpuinfo that tell one model of CPU from another: x86 writes its name, ARM the numbers of its maker and design.
 _MODEL_LINES = ("model name", "CPU implementer", "CPU part", "CPU variant")
 
-INSTRUCTION_SETS = {"x86_64": frozenset(_X86_FLAGS.values()), "aarch64": frozenset(_AARCH64_FLAGS.values())}
+_AT_HWCAP, _AT_HWCAP2 = 16, 26
 
 
 def host_arch() -> str:
@@ -67,15 +60,13 @@ def host_cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 @functools.cache
 def host_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     """LLVM names of the instruction sets that this machine really offers."""
-    flags = {"x86_64": _X86_FLAGS, "aarch64": _AARCH64_FLAGS}.get(host_arch(), {})
-    if not cpuinfo.is_file():
-        target = Target({"kind": "llvm", "mtriple": host_triple(), "mcpu": codegen.llvm_get_system_cpu()})
-        return frozenset(codegen.llvm_get_cpu_features(target)) & frozenset(flags.values())
-    for line in cpuinfo.read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            return frozenset(flags[flag] for flag in value.split() if flag in flags)
-    return frozenset()
+    arch = host_arch()
+    flags = _FLAGS.get(arch, {})
+    words = _said_by_kernel(arch) or _said_in(cpuinfo, _FLAG_LINES.get(arch, ""))
+    if words:
+        return frozenset(flags[word] for word in words if word in flags)
+    target = Target({"kind": "llvm", "mtriple": host_triple(), "mcpu": codegen.llvm_get_system_cpu()})
+    return frozenset(codegen.llvm_get_cpu_features(target)) & frozenset(flags.values())
 
 
 def host_target() -> dict[str, object]:
@@ -86,3 +77,26 @@ def host_target() -> dict[str, object]:
     present = host_features()
     corrections = [f"-{f}" for f in sorted(assumed - present)] + [f"+{f}" for f in sorted(present - assumed)]
     return {**target, "mattr": corrections} if corrections else target
+
+
+def hwcaps() -> tuple[int, int]:
+    """AT_HWCAP and AT_HWCAP2 of this process; zeros where the system has no such thing."""
+    getauxval = getattr(ctypes.CDLL(None), "getauxval", None) if platform.system() == "Linux" else None
+    if getauxval is None:
+        return 0, 0
+    getauxval.argtypes, getauxval.restype = [ctypes.c_ulong], ctypes.c_ulong
+    return getauxval(_AT_HWCAP), getauxval(_AT_HWCAP2)
+
+
+def _said_by_kernel(arch: str) -> frozenset[str]:
+    # x86-64 has only the bits of CPUID leaf 1 there, which say nothing of AVX2 and later.
+    return aarch64.hwcap_words(*hwcaps()) if arch == "aarch64" else frozenset()
+
+
+def _said_in(cpuinfo: Path, key: str) -> frozenset[str]:
+    """The words of the first such line: the first processor's, and so everyone's, for the kernel shows what all of them have."""
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.is_file() else ():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return frozenset(value.split())
+    return frozenset()

@@ -13,22 +13,27 @@ from collections.abc import Mapping
 from tvm.target import Target, codegen, list_tags
 
 from tvm_rsq.errors import TargetError
-from tvm_rsq.targets.host import INSTRUCTION_SETS, host_target
+from tvm_rsq.targets.aarch64.compiler_spelling import target_options
+from tvm_rsq.targets.attributes import check_consistent, check_words
+from tvm_rsq.targets.host import INSTRUCTION_SETS, host_arch, host_target, host_triple
 from tvm_rsq.targets.kernel_library import kernel_library
-from tvm_rsq.targets.presets import PRESETS
+from tvm_rsq.targets.presets import ALIASES, PRESETS, find_preset
 from tvm_rsq.targets.spec import TargetSpec
+from tvm_rsq.targets.triple import parse_triple
 from tvm_rsq.targets.x86_64.codegen_hints import codegen_hints
 
 _OPTIONS = ("mtriple", "mcpu", "mattr", "num-cores", "keys", "device")
-# What TVM derives or adds by itself when a Target is exported.
-_DERIVED = ("tag", "host")
+# What TVM derives or adds by itself when a Target is exported; a model is a word for people, which some of its tags have.
+_DERIVED = ("tag", "host", "model")
+_NATIVE = "native"  # as a CPU: this machine's
 _HOW = "use a preset, 'llvm' with -mtriple= -mcpu= -mattr= -num-cores= -keys= -device=, or a dict of those"
 
 
 def parse_target(target: str | Mapping[str, object] | Target | TargetSpec = "llvm") -> TargetSpec:
     """The TargetSpec of a preset name, an `llvm -option=...` string, a dict (or JSON of it), a TVM tag, a TVM Target, or a TargetSpec.
 
-    "llvm" without -mtriple and -mcpu is this machine's CPU as detected. TargetError: anything unknown, named with what is known.
+    "llvm" without -mtriple and -mcpu, and -mcpu=native, is this machine's CPU as detected.
+    TargetError: anything unknown, named with what is known.
     """
     if isinstance(target, TargetSpec):
         return target
@@ -41,8 +46,8 @@ def parse_target(target: str | Mapping[str, object] | Target | TargetSpec = "llv
 
 
 def _from_string(text: str) -> dict[str, object]:
-    if text in PRESETS:
-        return dict(PRESETS[text])
+    if preset := find_preset(text):
+        return preset
     if text in list_tags():
         return dict(Target(text).export())
     if text.startswith("{"):
@@ -66,21 +71,22 @@ def _from_string(text: str) -> dict[str, object]:
 def _make_spec(name: str, options: dict[str, object]) -> TargetSpec:
     kind = options.pop("kind", None)
     if kind != "llvm":
-        known = ", ".join(["llvm", *PRESETS])
-        raise TargetError(f"target: got {kind or name!r}, which is not supported; expected one of {known}")
+        raise TargetError(f"target: got {kind or name!r}, which is not supported; expected one of {_names_like(name)}")
     options = {k: v for k, v in options.items() if k not in _DERIVED and not k.startswith("feature.")}
+    mcpu = _cpu_name(options)
+    arch, triple = _triple(str(options["mtriple"]) if "mtriple" in options else None, mcpu)
     for option in options:
         if option not in _OPTIONS:
             raise TargetError(f"target: got unknown option -{option}, expected one of {', '.join('-' + o for o in _OPTIONS)}")
 
-    here = "mtriple" not in options and "mcpu" not in options
-    tvm: dict[str, object] = host_target() if here else {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}
-    arch, tvm["mtriple"] = _triple(str(options.get("mtriple", tvm["mtriple"])), str(options.get("mcpu", "")), "mtriple" in options)
-    if options.get("mcpu"):
-        tvm["mcpu"] = _known_cpu(str(options["mcpu"]), str(tvm["mtriple"]))
-    changes = [_known_feature(word, tvm) for word in _words(options.get("mattr", ()))]
-    if changes:
-        tvm["mattr"] = [*tvm.get("mattr", ()), *changes]
+    here = mcpu == _NATIVE or not ("mtriple" in options or mcpu)
+    if here and arch != host_arch():
+        raise TargetError(f"target: got -mcpu=native with -mtriple={triple}, but this machine is a {host_arch()}; name the CPU")
+    tvm: dict[str, object] = {**(host_target() if here else {"kind": "llvm"}), "mtriple": triple}
+    if mcpu and not here:
+        tvm["mcpu"] = _known_cpu(mcpu, triple)
+    if changes := check_words(_words(options.get("mattr", ())), triple):
+        tvm["mattr"] = _with_changes(tvm, changes)
     if "num-cores" in options:
         tvm["num-cores"] = _core_count(options["num-cores"])
     if options.get("device"):
@@ -106,40 +112,57 @@ def _make_spec(name: str, options: dict[str, object]) -> TargetSpec:
     )
 
 
-def _triple(triple: str, mcpu: str, given: bool) -> tuple[str, str]:
+def _cpu_name(options: Mapping[str, object]) -> str:
+    """The value of -mcpu, "" without one.   TargetError: a C compiler's way of saying it, with ours."""
+    said = str(options.get("mcpu") or "")
+    better = target_options(said)
+    if "march" in options:
+        said = str(options["march"])
+        better = target_options(said) or f"-mcpu={said}"
+    if better:
+        option = "march" if "march" in options else "mcpu"
+        raise TargetError(f"target: got -{option}={said}, which is a C compiler's option; expected {better}")
+    return said
+
+
+def _triple(triple: str | None, mcpu: str) -> tuple[str, str]:
     """(arch, full triple); a CPU given without a triple decides the architecture."""
-    if not given and mcpu:
-        for arch in ("x86_64", "aarch64"):
-            if codegen.llvm_is_valid_cpu(mcpu, f"{arch}-linux-gnu"):
-                return arch, f"{arch}-linux-gnu"
-    arch, _, rest = triple.partition("-")
-    arch = {"arm64": "aarch64", "amd64": "x86_64"}.get(arch, arch)
-    if arch not in INSTRUCTION_SETS:
-        raise TargetError(f"target: got -mtriple={triple}, expected one that begins with {' or '.join(INSTRUCTION_SETS)}")
-    return arch, f"{arch}-{rest or 'linux-gnu'}"
+    if triple is not None:
+        return parse_triple(triple)
+    if not mcpu or mcpu == _NATIVE:
+        return parse_triple(host_triple())
+    # A name of both is x86-64's: "generic".
+    arch = next((arch for arch in INSTRUCTION_SETS if codegen.llvm_is_valid_cpu(mcpu, f"{arch}-linux-gnu")), None)
+    if arch is None:
+        raise _unknown_cpu(mcpu, *(f"{arch}-linux-gnu" for arch in INSTRUCTION_SETS))
+    return parse_triple(arch)
 
 
 def _known_cpu(mcpu: str, triple: str) -> str:
     if codegen.llvm_is_valid_cpu(mcpu, triple):
         return mcpu
-    names = [str(n) for n in codegen.llvm_get_cpu_archlist(Target({"kind": "llvm", "mtriple": triple}))]
-    close = difflib.get_close_matches(mcpu, names, n=3, cutoff=0.3) or sorted(names)[:3]
-    raise TargetError(f"target: got unknown CPU -mcpu={mcpu} for {triple}, expected for example {', '.join(close)}")
+    raise _unknown_cpu(mcpu, triple)
 
 
-def _known_feature(word: str, tvm: Mapping[str, object]) -> str:
-    name = word.lstrip("+-")
-    if word[0] not in "+-" or not name:
-        raise TargetError(f"target: got -mattr={word}, expected +feature or -feature")
-    # LLVM only logs a feature that it does not know; one that it does know is there after switching it on.
-    arch = str(tvm["mtriple"]).partition("-")[0]
-    if name not in INSTRUCTION_SETS[arch]:
-        probe = Target({"kind": "llvm", "mtriple": tvm["mtriple"], "mattr": [f"+{name}"]})
-        if name not in codegen.llvm_get_cpu_features(probe):
-            close = difflib.get_close_matches(name, sorted(INSTRUCTION_SETS[arch]), n=3, cutoff=0.3)
-            hint = ", ".join(close) or "avx2"
-            raise TargetError(f"target: got unknown feature -mattr={word} for {arch}, expected for example {hint}")
-    return word
+def _unknown_cpu(mcpu: str, *triples: str) -> TargetError:
+    known = [codegen.llvm_get_cpu_archlist(Target({"kind": "llvm", "mtriple": triple})) for triple in triples]
+    names = sorted(str(name) for some in known for name in some)
+    close = difflib.get_close_matches(mcpu, names, n=3, cutoff=0.3) or names[:3]
+    return TargetError(f"target: got unknown CPU -mcpu={mcpu} for {' and '.join(triples)}, expected for example {', '.join(close)}")
+
+
+def _with_changes(tvm: Mapping[str, object], changes: list[str]) -> list[str]:
+    """The attributes with the user's at the end, less those of this machine that they overrule.   TargetError: changes that contradict."""
+    every = {**tvm, "mattr": [*tvm.get("mattr", ()), *changes]}
+    check_consistent(changes, every)
+    features = codegen.llvm_get_cpu_features(Target(every))
+    return [word for word in tvm.get("mattr", ()) if (word[0] == "+") == (word[1:] in features)] + changes
+
+
+def _names_like(word: str) -> str:
+    known = [*PRESETS, *ALIASES]
+    close = difflib.get_close_matches(word.rpartition("/")[2], known, n=4, cutoff=0.5) or ["x86-64-v3", "aarch64", "raspberry-pi-4"]
+    return f"{', '.join(['llvm', *close])}; `tvm-rsq targets` lists them all"
 
 
 def _core_count(value: object) -> int:

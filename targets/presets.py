@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-_X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}
-_ARM = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
+from tvm_rsq.targets.aarch64 import presets as aarch64
+from tvm_rsq.targets.x86_64 import presets as x86_64
 
-PRESETS: dict[str, dict[str, object]] = {
-    "x86-64": {**_X86, "mcpu": "x86-64"},
-    "x86-64-v2": {**_X86, "mcpu": "x86-64-v2"},
-    "x86-64-v3": {**_X86, "mcpu": "x86-64-v3"},
-    "x86-64-v4": {**_X86, "mcpu": "x86-64-v4"},
-    # Every AVX-512 CPU since Cascade Lake (2019) and Zen 4.
-    "x86-64-vnni": {**_X86, "mcpu": "x86-64-v4", "mattr": ["+avx512vnni"]},
-    "haswell": {**_X86, "mcpu": "haswell"},
-    "skylake-avx512": {**_X86, "mcpu": "skylake-avx512"},
-    "cascadelake": {**_X86, "mcpu": "cascadelake"},
-    "icelake-server": {**_X86, "mcpu": "icelake-server"},
-    "alderlake": {**_X86, "mcpu": "alderlake"},
-    "sapphirerapids": {**_X86, "mcpu": "sapphirerapids"},
-    "znver3": {**_X86, "mcpu": "znver3"},
-    "znver4": {**_X86, "mcpu": "znver4"},
-    "aarch64": {**_ARM},
-    "cortex-a53": {**_ARM, "mcpu": "cortex-a53", "num-cores": 4},
-    "cortex-a72": {**_ARM, "mcpu": "cortex-a72", "num-cores": 4},
-    "cortex-a76": {**_ARM, "mcpu": "cortex-a76", "num-cores": 4},
-    "neoverse-n1": {**_ARM, "mcpu": "neoverse-n1"},
-    "neoverse-n2": {**_ARM, "mcpu": "neoverse-n2"},
-    "neoverse-v1": {**_ARM, "mcpu": "neoverse-v1"},
+# As they are listed: title -> name -> TVM target dict.
+GROUPS: dict[str, dict[str, dict[str, object]]] = {
+    "x86-64": x86_64.CPUS,
+    "aarch64": aarch64.CPUS,
+    "aarch64 boards": aarch64.BOARDS,
 }
+
+PRESETS: dict[str, dict[str, object]] = {name: target for group in GROUPS.values() for name, target in group.items()}
+
+ALIASES: dict[str, str] = aarch64.ALIASES
+
+
+def find_preset(name: str) -> dict[str, object] | None:
+    """A copy of the target dict of a preset or of an alias; None for any other word."""
+    found = PRESETS.get(ALIASES.get(name, name))
+    return None if found is None else dict(found)
+
+
+def aliases_of(name: str) -> list[str]:
+    """The aliases of a preset."""
+    return [alias for alias, preset in ALIASES.items() if preset == name]
+
+
+def features_that_matter(arch: str, features: frozenset[str]) -> list[str]:
+    """Those, in LLVM's names, that decide which kernels a CPU gets and how fast they are, the oldest first."""
+    known = {"x86_64": x86_64.THAT_MATTER, "aarch64": aarch64.THAT_MATTER}[arch]
+    return [feature for feature in known if feature in features]

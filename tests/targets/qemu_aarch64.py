@@ -28,16 +28,15 @@ def skip_without_qemu() -> None:
 
 
 class QemuLibrary:
-    """Kernels in a library of their own, in `folder`."""
+    """Kernels in a library of their own, in `folder`.   cpu: what qemu emulates; None is the least that the code was compiled for"""
 
-    def __init__(self, kernels: Mapping[str, PrimFunc], spec: TargetSpec, folder: Path) -> None:
+    def __init__(self, kernels: Mapping[str, PrimFunc], spec: TargetSpec, folder: Path, cpu: str | None = None) -> None:
         self._library, self._runner, self._data = folder / "kernels.so", folder / "runner", folder / "data"
         self._calls = dict(zip(kernels, build_library(kernels, spec, self._library).splitlines(keepends=True), strict=True))
         includes = [f"-I{path}" for path in libinfo.include_paths()]
         subprocess.run([_COMPILER, "-O1", *includes, "-rdynamic", "-o", str(self._runner), str(_RUNNER), "-ldl"], check=True)
-        # No newer a CPU than the code was compiled for, which ends the process at the first instruction that it lacks.
-        cpu = "cortex-a76" if "dotprod" in spec.features else "cortex-a72"
-        self._command = [_QEMU, "-cpu", cpu, "-L", str(_sysroot()), str(self._runner), str(self._library), str(self._data)]
+        qemu = [_QEMU, "-cpu", cpu or _least_cpu(spec), "-L", str(_sysroot())]
+        self._command = [*qemu, str(self._runner), str(self._library), str(self._data)]
 
     def call(self, kernel: str, *arrays: np.ndarray) -> list[np.ndarray]:
         """What the kernel leaves of its arguments, in order; the arrays stay as they are."""
@@ -49,6 +48,21 @@ class QemuLibrary:
             found.append(np.frombuffer(left[: array.nbytes], array.dtype).reshape(array.shape))
             left = left[array.nbytes :]
         return found
+
+
+def run_program(source: Path, cpu: str) -> str:
+    """What a C program writes on an emulated CPU; it is built beside its source."""
+    program = source.with_suffix("")
+    subprocess.run([_COMPILER, "-O1", "-o", str(program), str(source)], check=True)
+    command = [_QEMU, "-cpu", cpu, "-L", str(_sysroot()), str(program)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _least_cpu(spec: TargetSpec) -> str:
+    """No newer a CPU than the code was compiled for, which ends the process at the first instruction that it lacks."""
+    if spec.features & {"i8mm", "bf16", "sve"}:
+        return "max"
+    return "cortex-a76" if "dotprod" in spec.features else "cortex-a72"
 
 
 def _sysroot() -> Path:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 from tvm.target import Target
 
 from tvm_rsq.errors import TargetError
+from tvm_rsq.targets import parse
 from tvm_rsq.targets.host import host_arch, host_cores, host_features
 from tvm_rsq.targets.parse import parse_target
-from tvm_rsq.targets.presets import PRESETS
+from tvm_rsq.targets.presets import ALIASES, PRESETS
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -65,14 +67,40 @@ def test_a_target_dict_is_not_changed():
     assert given == {"kind": "llvm", "mcpu": "haswell"}
 
 
+@pytest.mark.parametrize("alias", ALIASES)
+def test_an_alias_is_its_preset_under_the_name_that_was_said(alias):
+    assert parse_target(alias) == dataclasses.replace(parse_target(ALIASES[alias]), name=alias)
+
+
+def test_native_is_this_machine():
+    native, arch = parse_target("llvm -mcpu=native"), host_arch()
+    assert native.tvm == parse_target("llvm").tvm == parse_target(f"llvm -mtriple={arch} -mcpu=native").tvm
+    other = {"x86_64": "aarch64"}.get(arch, "x86_64")
+    with pytest.raises(TargetError, match=f"-mcpu=native with -mtriple={other}-linux-gnu, but this machine is a {arch}; name the CPU"):
+        parse_target(f"llvm -mtriple={other} -mcpu=native")
+
+
+def test_a_target_of_this_machine_can_be_parsed_again(monkeypatch):
+    """Also where the user overrules what this machine was found to lack."""
+    lacks_avx = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "haswell", "mattr": ["-avx", "-avx2", "-f16c", "-fma"]}
+    monkeypatch.setattr(parse, "host_target", lambda: dict(lacks_avx))
+    monkeypatch.setattr(parse, "host_triple", lambda: "x86_64-linux-gnu")
+    monkeypatch.setattr(parse, "host_arch", lambda: "x86_64")
+    assert "avx" not in parse_target("llvm").features
+    overruled = parse_target("llvm -mattr=+avx2")
+    assert overruled.tvm["mattr"] == ["-f16c", "-fma", "+avx2"]
+    assert parse_target(overruled.tvm).features == overruled.features >= {"avx", "avx2"}
+
+
 def test_requantization_form_follows_fma():
     assert parse_target("haswell").form == "fma"
     assert parse_target("x86-64-v2").form == "f64"
     assert parse_target("llvm -mcpu=haswell -mattr=-fma").form == "f64"
 
 
-def test_a_tag_of_tvm():
-    assert parse_target("raspberry-pi/4b-aarch64").tvm["mcpu"] == "cortex-a72"
+@pytest.mark.parametrize("tag", ["raspberry-pi/4b-aarch64", "arm/rasp4b64"])
+def test_a_tag_of_tvm(tag):
+    assert parse_target(tag).tvm["mcpu"] == "cortex-a72"
 
 
 @pytest.mark.parametrize(
@@ -91,6 +119,38 @@ def test_a_tag_of_tvm():
         ("llvm -arch=sm_90", "unknown option -arch"),
         ("llvm -mtriple=riscv64-linux-gnu", "riscv64"),
         ("llvm -num-cores=0", "num-cores"),
+        ("raspberry-pi-6", "expected one of llvm, raspberry-pi-5, .*`tvm-rsq targets` lists them all"),
+        ("nvidia/jetson-nano", "got 'cuda', .*jetson-nano"),
+        ("arm/rasp3b", "32-bit ARM"),
+        ("arm/mate10", "Android"),
+        ("llvm -mtriple=aarch64_be-linux-gnu", "big-endian"),
+        ("llvm -mtriple=armeb-linux-gnueabi", "big-endian"),
+        ("llvm -mtriple=arm-linux-gnueabihf", "32-bit ARM"),
+        ("llvm -mtriple=thumbv7-linux-gnueabihf", "32-bit ARM"),
+        ("llvm -mtriple=i686-linux-gnu", "32-bit x86"),
+        ("llvm -mtriple=arm64_32-linux-gnu", "32-bit pointers"),
+        ("llvm -mtriple=arm64-apple-macos -mcpu=apple-m1", "Apple's systems; only Linux .*aarch64-linux-gnu"),
+        ("llvm -mtriple=aarch64-linux-darwin", "macOS"),
+        ("llvm -mtriple=x86_64-pc-windows-msvc", "Windows"),
+        ("llvm -mtriple=aarch64-linux-musl", "expected aarch64-linux-gnu"),
+        ("llvm -mtriple=aarch64-none-elf", "expected a Linux one"),
+        ("llvm -mtriple=", "another architecture"),
+        ("llvm -march=armv8-a", "expected -mtriple=aarch64$"),
+        ("llvm -march=armv8.2-a+fp16+dotprod+nosve", r"expected -mtriple=aarch64 -mattr=\+v8.2a,\+fullfp16,\+dotprod,-sve$"),
+        ("llvm -march=haswell", "expected -mcpu=haswell$"),
+        ("llvm -mcpu=armv9-a", r"expected -mtriple=aarch64 -mattr=\+v9a$"),
+        ("llvm -mcpu=neoverse-n2+nosve2", "expected -mcpu=neoverse-n2 -mattr=-sve2$"),
+        ("llvm -mcpu=cortex-a77x", "unknown CPU -mcpu=cortex-a77x for x86_64-linux-gnu and aarch64-linux-gnu, .*cortex-a77"),
+        ("llvm -mtriple=aarch64 -mattr=+avx2", r"unknown feature -mattr=\+avx2 for aarch64"),
+        ("llvm -mtriple=aarch64 -mattr=+fp16", "expected for example fullfp16"),
+        ("llvm -mtriple=aarch64 -mattr=+-sve", r"\+feature or -feature"),
+        ("llvm -mtriple=aarch64 -mattr=-neon", "kernels need neon"),
+        ("llvm -mtriple=aarch64 -mattr=-fp-armv8", "kernels need fp-armv8"),
+        ("llvm -mtriple=aarch64 -mattr=+i8mm,-i8mm", "i8mm"),
+        ("llvm -mtriple=aarch64 -mattr=+i8mm,-dotprod", "with -dotprod, on which it depends"),
+        ("llvm -mtriple=aarch64 -mattr=+sve2,-sve", "with -sve, on which it depends"),
+        ("llvm -mtriple=aarch64 -mattr=-sve,+sve2", r"with \+sve2, which depends on it"),
+        ("llvm -mcpu=haswell -mattr=+avx2,-avx", "with -avx, on which it depends"),
         ('{"kind": "llvm"', "JSON"),
         (7, "int"),
     ],
