@@ -1,56 +1,95 @@
 """Linking compiled objects into a shared library, for this machine or another architecture.
 
-The objects hold everything and call only libc and libm, so any linker for the architecture does; a C compiler is merely the usual way to
-find one. Undefined maths functions are resolved by the process that loads the library.
+The objects hold everything and call only libc, libm and the runtime, so any linker for the architecture does; a C compiler is merely the
+usual way to find one. Of those that are installed, the first is taken that links an empty object. The library says that it needs libm, so
+that the process that loads it need not have it: a bare linker, which has no libm to link, gets an empty library of that name.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
+import functools
+import os
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tvm.support import tar, utils
 
+from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.errors import TargetError
+from tvm_rsq.targets.elf import empty_object, is_shared_library
+from tvm_rsq.targets.linker_candidates import Linker, linker_candidates
 from tvm_rsq.targets.spec import TargetSpec
 
-_SMALL = "--strip-debug"  # a tenth of a small network's library, of no use to anyone who has not its IR
-_EMULATION = {"aarch64": "aarch64linux", "x86_64": "elf_x86_64"}
+_LIBM = "libm.so.6"
+_LIMIT_S = 300  # zig builds a libc of its own the first time, which takes half a minute
 
 
 def link_function(spec: TargetSpec) -> Callable[..., None]:
-    """An `fcompile` for `export_library`. TargetError: no linker for the target is installed, or it failed."""
-    command = find_linker(spec)
+    """An `fcompile` for `export_library`: the output is there whole or not at all.
+
+    TargetError: no linker for the target works here, or it failed.
+    """
+    linker = find_linker(spec)
 
     def link(output: str, objects: str | Sequence[str], options: Sequence[str] | None = None, **_ignored: object) -> None:
         paths = [objects] if isinstance(objects, str) else list(objects)
         paths = tar.normalize_file_list_by_unpacking_tars(utils.tempdir(), paths)
-        done = subprocess.run([*command, "-o", output, *paths, *(options or ())], capture_output=True, text=True, check=False)
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[0]
-            raise TargetError(f"linking for {spec.triple} failed: {command[0]} said {reason!r}")
+        with TemporaryDirectory(prefix="tvm-rsq-") as folder, atomic_write(output) as partial:
+            if reason := _link(linker, spec.arch, Path(folder), [*paths, *(options or ())], partial):
+                raise TargetError(f"linking for {spec.triple} failed: {linker.name} {reason}")
 
     link.output_format = "so"
     link.get_target_triple = lambda: spec.triple
     return link
 
 
-def find_linker(spec: TargetSpec) -> list[str]:
-    """The command, up to its outputs and objects, that links a shared library for `spec`."""
-    prefix = f"{spec.arch}-linux-gnu-"
-    compilers = [f"{prefix}g++", f"{prefix}gcc"] if spec.is_cross else ["cc", "gcc", "g++", "clang"]
-    for compiler in compilers:
-        if shutil.which(compiler):
-            return [compiler, "-shared", "-fPIC", "-lm", f"-Wl,{_SMALL}"]
-    linker = ["-m", _EMULATION[spec.arch], "-shared", _SMALL]
-    if shutil.which("ld.lld"):
-        return ["ld.lld", *linker]
-    if importlib.util.find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "ld.lld", *linker]
-    install = f"apt install g++-{spec.arch.replace('_', '-')}-linux-gnu" if spec.is_cross else "apt install gcc"
-    raise TargetError(
-        f"no linker for {spec.triple}: found none of {', '.join(compilers)}, ld.lld; run `{install}` or `pip install ziglang`"
-    )
+def find_linker(spec: TargetSpec) -> Linker:
+    """The first of `linker_candidates` that links for `spec`.   TargetError: none does; it says what was tried, and what to install."""
+    failed = []
+    for linker in linker_candidates(spec.arch, native=not spec.is_cross):
+        reason = _trial(linker, spec.arch, os.environ.get("PATH", ""))
+        if not reason:
+            return linker
+        failed.append(f"{linker.name} {reason}")
+    usual, package = f"{spec.arch}-linux-gnu-gcc", f"g++-{spec.arch.replace('_', '-')}-linux-gnu"
+    if not spec.is_cross:
+        usual, package = "cc", "gcc"
+    tried = "; ".join(failed) or f"none of {usual}, ld.lld, zig is installed"
+    raise TargetError(f"no linker for {spec.triple}: {tried}; run `apt install {package}`, `apt install lld` or `pip install ziglang`")
+
+
+@functools.cache
+def _trial(linker: Linker, arch: str, _path: str) -> str:
+    """Why it does not link for `arch` with that PATH, "" if it does."""
+    with TemporaryDirectory(prefix="tvm-rsq-") as folder:
+        return _link(linker, arch, Path(folder), [], Path(folder, "trial.so"))
+
+
+def _link(linker: Linker, arch: str, folder: Path, inputs: Sequence[str], output: Path) -> str:
+    """Link into `output`, with `folder` for what that takes, and say why it failed, "" if it did not."""
+    empty = folder / "empty.o"
+    empty.write_bytes(empty_object(arch))
+    libraries = linker.libraries
+    if not linker.has_libc:
+        libm = folder / _LIBM
+        if reason := _run([*linker.command, "-soname", _LIBM, "-o", str(libm), str(empty)]):
+            return reason
+        libraries = (*libraries, "--no-as-needed", str(libm))
+    if reason := _run([*linker.command, "-o", str(output), *(inputs or [str(empty)]), *libraries]):
+        return reason
+    return "" if is_shared_library(output, arch) else f"made no shared library for {arch}"
+
+
+def _run(command: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=_LIMIT_S)
+    except OSError as error:
+        return f"cannot be run ({error.strerror})"
+    except subprocess.TimeoutExpired:
+        return f"was not done after {_LIMIT_S} s"
+    if not done.returncode:
+        return ""
+    lines = done.stderr.strip().splitlines()
+    return f"said {lines[0]!r}" if lines else f"ended with {done.returncode}"
