@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import os
 import platform
@@ -375,8 +376,19 @@ def test_bench_refuses_compiling_options_for_artifacts(library, here):
 
 def test_targets_lists_presets_and_this_machine():
     record = json.loads(invoke("targets", "--json", "-").stdout)
-    assert "x86-64-vnni" in [preset["name"] for preset in record["presets"]]
-    assert record["host"]["num_cores"] >= 1
+    presets = {preset["name"]: preset for preset in record["presets"]}
+    assert "x86-64-vnni" in presets and record["host"]["num_cores"] >= 1
+    board = presets["raspberry-pi-4"]
+    assert (board["aliases"], board["group"], board["num_cores"]) == (["rpi4"], "aarch64 boards", 4)
+    assert (board["linker"] is None) == bool(board["no_linker"]) and presets["neoverse-n1"]["num_cores"] is None
+
+
+def test_targets_shows_groups_and_what_is_missing_to_link(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    shown = invoke("targets").stdout
+    assert "aarch64 boards" in shown and "raspberry-pi-4" in shown and "rpi4" in shown
+    if importlib.util.find_spec("ziglang") is None:
+        assert "no linker for aarch64-linux-gnu: none of" in shown and "apt install" in shown
 
 
 def test_a_callable_in_the_current_directory_makes_the_network(library, here, monkeypatch):

@@ -2,51 +2,75 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.text import Text
 
 from tvm_rsq.cli.session import Session
 from tvm_rsq.cli.show import table
+from tvm_rsq.report import formats
+
+if TYPE_CHECKING:
+    from tvm_rsq.targets.spec import TargetSpec
 
 
 def targets(session: Session) -> None:
-    """List the presets, and this machine's CPU as it was detected."""
+    """List the presets, what their CPUs have, whether this machine can link for them, and its own CPU as it was detected."""
     from tvm_rsq.targets.parse import parse_target
-    from tvm_rsq.targets.presets import PRESETS
-    from tvm_rsq.targets.spec import host_supports
+    from tvm_rsq.targets.presets import GROUPS
 
     here = parse_target("llvm")
-    specs = {name: parse_target(name) for name in PRESETS}
-    lacking = {name: host_supports(spec) for name, spec in specs.items()}
+    records = [_record(title, name, parse_target(name)) for title, group in GROUPS.items() for name in group]
+    linkers = {record["architecture"]: record["linker"] for record in records}
+    problems = {record["architecture"]: record["no_linker"] for record in records if record["no_linker"]}
+    tables = [
+        [
+            table(
+                (title, "also", "cores", "cpu", "features", "here"),
+                (_row(record) for record in records if record["group"] == title),
+                left=6,
+            ),
+            Text(),
+        ]
+        for title in GROUPS
+    ]
     session.result(
         {
             "host": {"target": dict(here.tvm), "features": sorted(here.features), "num_cores": here.num_cores},
-            "presets": [
-                {
-                    "name": name,
-                    "target": dict(spec.tvm),
-                    "features": sorted(spec.features),
-                    "runs_here": not lacking[name],
-                    "lacking": lacking[name],
-                }
-                for name, spec in specs.items()
-            ],
+            "presets": records,
         },
         Text(f"llvm: this machine, {here.tvm.get('mcpu', '')} ({here.triple}), {here.num_cores} cores"),
         Text(f"      {' '.join(sorted(here.features))}", "dim"),
         Text(),
-        table(
-            ("preset", "architecture", "cpu", "runs here"),
-            (
-                (
-                    name,
-                    spec.arch,
-                    str(spec.tvm.get("mcpu", "")),
-                    "yes" if not lacking[name] else f"no, lacks {', '.join(lacking[name][:4])}",
-                )
-                for name, spec in specs.items()
-            ),
-            left=4,
-        ),
-        Text(),
+        *(part for parts in tables for part in parts),
+        *(Text(f"{arch} is linked by {linker}") for arch, linker in linkers.items() if linker),
+        *(Text(problem, "yellow") for problem in problems.values()),
         Text("Any other CPU: --target 'llvm -mtriple=... -mcpu=... -mattr=+...,-...'"),
     )
+
+
+def _record(group: str, name: str, spec: TargetSpec) -> dict[str, object]:
+    from tvm_rsq.errors import TargetError
+    from tvm_rsq.targets.linker import find_linker
+    from tvm_rsq.targets.presets import aliases_of, features_that_matter
+    from tvm_rsq.targets.spec import host_supports
+
+    try:
+        linker, problem = find_linker(spec).name, None
+    except TargetError as error:
+        linker, problem = None, str(error)
+    lacking = host_supports(spec)
+    return {
+        "name": name, "aliases": aliases_of(name), "group": group, "architecture": spec.arch, "target": dict(spec.tvm),
+        "num_cores": spec.tvm.get("num-cores"), "features": sorted(spec.features),
+        "features_that_matter": features_that_matter(spec.arch, spec.features), "runs_here": not lacking, "lacking": lacking,
+        "linker": linker, "no_linker": problem,
+    }  # fmt: skip
+
+
+def _row(record: dict[str, object]) -> tuple[str, ...]:
+    here = [word for word, is_so in (("links", record["linker"]), ("runs", record["runs_here"])) if is_so]
+    return (
+        str(record["name"]), " ".join(record["aliases"]), str(record["num_cores"] or formats.MISSING),  # type: ignore[arg-type]
+        str(record["target"].get("mcpu", "")), " ".join(record["features_that_matter"]), ", ".join(here) or "no linker",  # type: ignore
+    )  # fmt: skip
