@@ -38,12 +38,12 @@ def build_emulated(mod: IRModule, here: TargetSpec) -> tvm.runtime.Executable:
     return _build(mod, here, lambda kernels: {name: emulated(function) for name, function in kernels.items()})
 
 
-def build_under_qemu(target: str, folder: Path) -> Build:
-    """The same, of kernels that are compiled for `target` and run by qemu."""
+def build_under_qemu(target: str, folder: Path, cpu: str | None = None) -> Build:
+    """The same, of kernels that are compiled for `target` and run by qemu, as QemuLibrary does."""
 
     def build(mod: IRModule, here: TargetSpec) -> tvm.runtime.Executable:
         def forward_all(kernels: dict[str, PrimFunc]) -> dict[str, PrimFunc]:
-            library = QemuLibrary(kernels, parse_target(target), folder)
+            library = QemuLibrary(kernels, parse_target(target), folder, cpu)
 
             def call(name: str, *addresses: ctypes.c_void_p) -> None:
                 arrays = [_view(at.value, param) for at, param in zip(addresses, kernels[name].params, strict=True)]
