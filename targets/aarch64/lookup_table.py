@@ -9,7 +9,7 @@ from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from tvm_rsq.targets.carrier import level
+from tvm_rsq.targets.carried import level
 from tvm_rsq.targets.generic.flat_kernel import flat_loop
 from tvm_rsq.targets.generic.lookup import make_lookup
 from tvm_rsq.targets.generic.staging import flat

@@ -9,7 +9,7 @@ from tvm import te, tirx
 from tvm.ir import Expr
 
 from tvm_rsq.targets import numerics
-from tvm_rsq.targets.carrier import level
+from tvm_rsq.targets.carried import level
 from tvm_rsq.targets.generic.channel_product import ChannelProduct
 from tvm_rsq.targets.generic.flat_kernel import Argument, element_of, flat_kernel
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow

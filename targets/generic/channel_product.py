@@ -17,7 +17,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tvm_rsq.targets import numerics
-from tvm_rsq.targets.carrier import level
+from tvm_rsq.targets.carried import level
 from tvm_rsq.targets.generic.flat_kernel import store_vector
 from tvm_rsq.targets.generic.narrow import Narrow
 from tvm_rsq.targets.generic.schedule import PARALLEL_WORK

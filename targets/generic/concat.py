@@ -16,7 +16,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from tvm_rsq.targets import numerics
-from tvm_rsq.targets.carrier import level, stored
+from tvm_rsq.targets.carried import level, stored
 from tvm_rsq.targets.generic.movement import unravel
 from tvm_rsq.targets.generic.schedule import PARALLEL_WORK, lanes_of
 from tvm_rsq.targets.kernel import Kernel

@@ -15,7 +15,7 @@ from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from tvm_rsq.targets.carrier import stored
+from tvm_rsq.targets.carried import stored
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.schedule import ENOUGH_ROWS, PARALLEL_WORK
 from tvm_rsq.targets.generic.staging import flat

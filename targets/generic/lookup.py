@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from tvm_rsq.targets.carrier import level, offset
+from tvm_rsq.targets.carried import level
+from tvm_rsq.targets.carrier import offset
 from tvm_rsq.targets.generic.flat_kernel import Argument, flat_kernel
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_elementwise import ClampWorkload, LookupWorkload

@@ -8,7 +8,7 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
-from tvm_rsq.targets.carrier import level, stored
+from tvm_rsq.targets.carried import level, stored
 from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.epilogue import check_epilogue, dequantized, finish_float, has_affine, is_clipped, quantized
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow

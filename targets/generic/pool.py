@@ -11,7 +11,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tvm_rsq.targets import numerics
-from tvm_rsq.targets.carrier import level, stored
+from tvm_rsq.targets.carried import level, stored
 from tvm_rsq.targets.generic.schedule import PARALLEL_WORK
 from tvm_rsq.targets.generic.staging import flat
 from tvm_rsq.targets.generic.steps import vector

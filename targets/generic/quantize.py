@@ -12,7 +12,7 @@ from tvm import te
 from tvm.ir import Expr
 
 from tvm_rsq.targets import numerics
-from tvm_rsq.targets.carrier import level
+from tvm_rsq.targets.carried import level
 from tvm_rsq.targets.generic.flat_kernel import Argument, element_of, flat_kernel
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.te_kernel import injective_kernel

@@ -8,7 +8,7 @@ from tvm import te, tirx
 from tvm.ir import Expr
 
 from tvm_rsq.targets import numerics
-from tvm_rsq.targets.carrier import level
+from tvm_rsq.targets.carried import level
 from tvm_rsq.targets.generic.pool import averaged
 from tvm_rsq.targets.generic.te_kernel import reduction_kernel
 from tvm_rsq.targets.kernel import Kernel

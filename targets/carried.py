@@ -1,0 +1,26 @@
+"""Stored activations in TIR: from their carrier and back, as bytes, before they are widened: one instruction for a whole vector."""
+
+from __future__ import annotations
+
+from tvm import tirx
+from tvm.ir import Expr
+
+from tvm_rsq.targets.carrier import SIGN
+
+
+def level(stored: Expr) -> Expr:
+    """uint8, or as many lanes of it: q of a stored value."""
+    stored = tirx.convert(stored)  # of TE, an element of a tensor is no expression yet
+    dtype = str(stored.ty.dtype)
+    if not dtype.startswith("int8"):
+        return stored
+    wide = dtype.replace("int8", "uint8")
+    return stored.astype(wide) ^ tirx.const(SIGN, wide)
+
+
+def stored(q: Expr, carrier: str) -> Expr:
+    """q, uint8 or lanes of it, as `carrier` or another dtype holds it."""
+    if carrier != "int8":
+        return q
+    dtype = str(q.ty.dtype)
+    return (q ^ tirx.const(SIGN, dtype)).astype(dtype.replace("uint8", "int8"))
