@@ -10,7 +10,7 @@ from tvm import relax
 from tvm_rsq.errors import UnsupportedError
 from tvm_rsq.passes.dataflow import Node, constant_array
 from tvm_rsq.passes.island_view import IslandView, LoweredCall, sides, static_attr
-from tvm_rsq.targets.carrier import stored_array
+from tvm_rsq.targets.carried import stored_array
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.kernel_library import KernelLibrary
 from tvm_rsq.targets.workloads_elementwise import ClampWorkload, LookupWorkload, MaxPoolWorkload

@@ -1,7 +1,9 @@
-"""Stored activations in TIR: from their carrier and back, as bytes, before they are widened: one instruction for a whole vector."""
+"""Stored activations from their carrier and back: in TIR, as bytes, before they are widened, which is one instruction for a vector; and
+arrays."""
 
 from __future__ import annotations
 
+import numpy as np
 from tvm import tirx
 from tvm.ir import Expr
 
@@ -24,3 +26,13 @@ def stored(q: Expr, carrier: str) -> Expr:
         return q
     dtype = str(q.ty.dtype)
     return (q ^ tirx.const(SIGN, dtype)).astype(dtype.replace("uint8", "int8"))
+
+
+def stored_array(q: np.ndarray, carrier: str) -> np.ndarray:
+    """uint8 q as it is stored."""
+    return (q ^ np.uint8(SIGN)).view(np.int8) if carrier == "int8" else q
+
+
+def level_array(values: np.ndarray) -> np.ndarray:
+    """uint8 q of an array of either carrier."""
+    return values.view(np.uint8) ^ np.uint8(SIGN) if values.dtype == np.int8 else values

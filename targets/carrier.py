@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
-
 Carrier = Literal["uint8", "int8"]
 
 SIGN = 128  # of a byte: exclusive-or with it is q - 128 and back
@@ -18,13 +16,3 @@ SIGN = 128  # of a byte: exclusive-or with it is q - 128 and back
 def offset(carrier: str) -> int:
     """q less what is stored."""
     return SIGN if carrier == "int8" else 0
-
-
-def stored_array(q: np.ndarray, carrier: str) -> np.ndarray:
-    """uint8 q as it is stored."""
-    return (q ^ np.uint8(SIGN)).view(np.int8) if carrier == "int8" else q
-
-
-def level_array(values: np.ndarray) -> np.ndarray:
-    """uint8 q of an array of either carrier."""
-    return values.view(np.uint8) ^ np.uint8(SIGN) if values.dtype == np.int8 else values

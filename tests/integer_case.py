@@ -11,7 +11,7 @@ import tvm_rsq
 from tvm_rsq.compiler import compile_exposed
 from tvm_rsq.executor import Executor
 from tvm_rsq.quantized_model import QuantizedModel
-from tvm_rsq.targets.carrier import level_array
+from tvm_rsq.targets.carried import level_array
 
 
 def noise(*shape: int, seed: int = 0, gain: float = 1.0) -> np.ndarray:

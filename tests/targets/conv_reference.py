@@ -8,7 +8,7 @@ import numpy as np
 import tvm
 from emulated_x86 import compile_here
 
-from tvm_rsq.targets.carrier import level_array, stored_array
+from tvm_rsq.targets.carried import level_array, stored_array
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue

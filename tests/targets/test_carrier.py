@@ -10,7 +10,7 @@ from conv_reference import draw_arguments, expected, run_kernel
 from emulated_x86 import spec_that_runs_here
 from exact_reference import quantized, run
 
-from tvm_rsq.targets.carrier import level_array, stored_array
+from tvm_rsq.targets.carried import level_array, stored_array
 from tvm_rsq.targets.generic.library import GenericLibrary
 from tvm_rsq.targets.generic.steps import WidenStep
 from tvm_rsq.targets.generic.word_step import WidenWordStep

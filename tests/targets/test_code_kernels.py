@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_conv2d import workloads
 
 from tvm_rsq.codebook.encode import codes
-from tvm_rsq.targets.carrier import level_array
+from tvm_rsq.targets.carried import level_array
 from tvm_rsq.targets.code_rows import CODE_BITS, CodeRows
 from tvm_rsq.targets.generic.library import GenericLibrary
 from tvm_rsq.targets.generic.streams import waits_for_memory

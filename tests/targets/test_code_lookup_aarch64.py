@@ -19,7 +19,7 @@ from tvm.tirx import PrimFunc
 
 from tvm_rsq.codebook.encode import codes as codes_of
 from tvm_rsq.targets.aarch64.code_lookup import TableLookup, code_lookup
-from tvm_rsq.targets.carrier import level_array
+from tvm_rsq.targets.carried import level_array
 from tvm_rsq.targets.code_rows import CODE_BITS, CodeRows
 from tvm_rsq.targets.generic.code_lookup import GatherLookup
 from tvm_rsq.targets.generic.steps import vector

@@ -6,7 +6,7 @@ import numpy as np
 import tvm
 
 from tvm_rsq.codebook.encode import codes as encode_codes
-from tvm_rsq.targets.carrier import stored_array
+from tvm_rsq.targets.carried import stored_array
 from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workload import Conv2DWorkload
