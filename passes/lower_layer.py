@@ -15,7 +15,7 @@ import numpy as np
 from tvm_rsq.passes.dataflow import Node
 from tvm_rsq.passes.island_view import Expanded, IslandView, LoweredCall, sides, static_attr
 from tvm_rsq.passes.lower_codebook import code_bits, lower_codebook, lower_levels
-from tvm_rsq.passes.requantization import fixed_point, folded_bias, is_bounded, largest_total, multiplier
+from tvm_rsq.passes.requantization import BOUNDED, SHORT, fixed_point, folded_bias, is_bounded, largest_total, multiplier
 from tvm_rsq.safe_weights import fits_blocks, keeps_promise
 from tvm_rsq.targets.carrier import offset
 from tvm_rsq.targets.kernel_library import KernelLibrary
@@ -140,7 +140,8 @@ class _Layer:
             residual=residual is not None, shared_residual=shared,
             # Otherwise it is inside residual_affine.
             residual_zero_point=residual.zero_point if residual is not None and (shared or arithmetic == "fixed_point") else 0,
-            zero_point=output.zero_point, qmin=qmin, qmax=qmax, bounded=is_bounded(largest, self.effective, others),
+            zero_point=output.zero_point, qmin=qmin, qmax=qmax,
+            bounded=is_bounded(largest, self.effective, others, BOUNDED), short=is_bounded(largest, self.effective, others, SHORT),
         )  # fmt: skip
 
     @property

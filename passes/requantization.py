@@ -10,7 +10,7 @@ import numpy as np
 from tvm_rsq.targets.workload import RequantizeArithmetic
 
 _EXPONENTS = (1, 30)
-_BOUND = 2.0**21
+BOUNDED, SHORT = 21, 15  # bits of |q| that Epilogue.bounded and Epilogue.short promise
 
 
 def multiplier(effective: np.ndarray, arithmetic: RequantizeArithmetic) -> np.ndarray:
@@ -73,6 +73,6 @@ def largest_total(bias: np.ndarray | None, ohwi: np.ndarray, zero_point: int, qm
     return np.maximum(np.abs(highest), np.abs(lowest))
 
 
-def is_bounded(largest: np.ndarray, effective: np.ndarray, others: float) -> bool:
-    """Whether |q| < 2^21 before the clip.   largest: see `largest_total`; others: the most that zero points and a residual add to |q|"""
-    return bool((largest * effective * (1 + 2.0**-20) + others + 1 < _BOUND).all())
+def is_bounded(largest: np.ndarray, effective: np.ndarray, others: float, bits: int) -> bool:
+    """Whether |q| < 2^bits before the clip.   largest: see `largest_total`; others: the most that zero points and a residual add to |q|"""
+    return bool((largest * effective * (1 + 2.0**-20) + others + 1 < 2.0**bits).all())

@@ -7,7 +7,8 @@ import math
 from tvm import tirx
 from tvm.ir import Expr
 
-from tvm_rsq.targets.numerics import RequantizeForm, clip_rounded, fixed_point, fma, rounded
+from tvm_rsq.targets.generic.narrow import Narrow
+from tvm_rsq.targets.numerics import RequantizeForm, clip_rounded, fixed_point, fma, rounded, rounded_low_half
 from tvm_rsq.targets.workload import Epilogue
 
 
@@ -24,18 +25,24 @@ def has_affine(e: Epilogue) -> bool:
     return e.residual and not e.shared_residual
 
 
+def leaves_low_half(e: Epilogue, form: RequantizeForm, narrow: Narrow) -> bool:
+    """Whether `quantized` may leave q in the lower half of an int32 alone, whatever is above: one subtraction less, see Narrow.apply."""
+    return narrow.takes_low_half and e.bounded and e.short and e.requantize == "float" and form == "fma"
+
+
 def is_clipped(e: Epilogue) -> bool:
     """Whether `quantized` comes clipped: int32 may not hold what is not `bounded`. A shift cannot leave int32."""
     return not e.bounded and e.requantize != "shift"
 
 
 def quantized(
-    total: Expr, multiplier: tuple[Expr, ...], residual: Expr | None, affine: tuple[Expr, Expr] | None, e: Epilogue, form: RequantizeForm
-) -> Expr:
+    total: Expr, multiplier: tuple[Expr, ...], residual: Expr | None, affine: tuple[Expr, Expr] | None, e: Epilogue, form: RequantizeForm,
+    *, low_half: bool = False,
+) -> Expr:  # fmt: skip
     """int32: q of `Epilogue` for a carrier, before the clip to qmin, qmax unless `is_clipped(e)`.
 
     total int32 = acc + bias; multiplier (m,), (k,) or (y, s); residual uint8 when `e.residual`; affine (r0, r1) or (y_r, s_r) when
-    `has_affine(e)`.
+    `has_affine(e)`. low_half: see `leaves_low_half`.
     """
     r = residual.astype("int32") if e.residual else None
     if e.requantize == "shift":
@@ -50,7 +57,7 @@ def quantized(
         addend = fma(r.astype("float32"), *affine, form=form)
     x = total.astype("float32")
     if e.bounded:
-        return rounded(x, multiplier[0], addend, form=form)
+        return rounded_low_half(x, multiplier[0], addend) if low_half else rounded(x, multiplier[0], addend, form=form)
     return clip_rounded(x, multiplier[0], addend, e.qmin, e.qmax, form=form)
 
 

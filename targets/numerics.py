@@ -87,6 +87,11 @@ def rounded(x: Expr, scale: Expr, addend: Expr | int, *, form: RequantizeForm) -
     return tirx.reinterpret("int32", total) - tirx.const(MAGIC_BITS, "int32")
 
 
+def rounded_low_half(x: Expr, scale: Expr, addend: Expr | int) -> Expr:
+    """int32 whose lower 16 bits are those of rne(x * scale + addend), as `rounded` with form "fma" has it: MAGIC_BITS ends in zeros."""
+    return tirx.reinterpret("int32", _magic_sum(x, scale, addend, "fma"))
+
+
 def clip_rounded(x: Expr, scale: Expr, addend: Expr | int, qmin: int, qmax: int, *, form: RequantizeForm) -> Expr:
     """int32 clip(rne(x * scale + addend)), as `rounded`, of any size; x may be infinite, not NaN."""
     total = _magic_sum(x, scale, addend, form)

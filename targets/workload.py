@@ -38,7 +38,8 @@ class Epilogue:
     rne rounds half to even. total is rounded to float32 first; then rne(... + an integer) is one rounding, straight to the integer, and
     fma rounds once, to float32. (r0, r1) = residual_affine, float32: r0 = s_r / s_out, r1 = zero_point - zp_r * r0.
     shared_residual says that the residual has the output's scale; there is no residual_affine argument then.
-    bounded promises |q| < 2^21 before the clip, whatever the input, so that a kernel may round and pack without guarding against more.
+    bounded promises |q| < 2^21 before the clip, whatever the input, so that a kernel may round and pack without guarding against more;
+    short promises |q| < 2^15 besides.
     """
 
     out: Carrier | Literal["float32"] = "uint8"
@@ -53,6 +54,7 @@ class Epilogue:
     low: float = float("-inf")
     high: float = float("inf")
     bounded: bool = False
+    short: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,11 @@
     parallel over (strip of output rows, segment of columns, blocks of 16 channels)
         for each block of channels:
             stage    the strip's input rows 2j ... 2j + 3, interleaved, padded with the zero point (generic/row_groups.py)
-            for each output row, each tile of `cols` columns: every sum += sdot(rows of a column, weights), then the epilogue
+            for each half of them, each output row, each tile of `cols` columns:
+                every sum += sdot(rows of a column, weights), then the epilogue
 
-Rows of a group that the filter does not reach have the weight 0. All four vectors of a block are summed at once: 32 registers hold them,
-and their outputs are one store of 16 bytes. Rows, columns and channels that do not divide overlap, as in generic/conv2d.py.
+Rows of a group that the filter does not reach have the weight 0. The weights of a half stay in registers through a row; those of a whole
+block would leave none for the sums. Rows, columns and channels that do not divide overlap, as in generic/conv2d.py.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 
 LANES = 16
+_HALVES, _VECTORS = 2, 2  # of a block, and of a half
 _SDOT = "llvm.aarch64.neon.sdot.v4i32.v16i8"
 
 
@@ -77,41 +79,41 @@ def _prim_func(w: Conv2DWorkload, groups: RowGroups, tile: DepthwiseTile, form: 
                     block = overlapping(share, tile.blocks, groups.blocks) + b
                     channel = overlapping(block, LANES, w.in_channels)
                     groups.stage(staged, data, image, corner, channel)
-                    start = [T.bind(operands.start(4, channel + 4 * v)) for v in range(4)]
-                    with T.serial(tile.strip) as r:
+                    with T.serial(_HALVES) as half, T.serial(tile.strip) as r:
                         parity = tirx.floormod(r * w.stride[0], 2) if groups.parities == 2 else 0
                         plane_at = tirx.floordiv(r * w.stride[0], 2) * (groups.cols_in * groups.column)
-                        weight_at = (block * groups.parities + parity) * filter_size
-                        first = (image * w.out_height + top + r) * w.out_width + left
+                        weight_at = (block * groups.parities + parity) * filter_size + half * (_VECTORS * 16)
+                        row = (image * w.out_height + top + r) * w.out_width + left
+                        own = channel + half * (_VECTORS * 4)
+                        start = [T.bind(operands.start(4, own + 4 * v)) for v in range(_VECTORS)]
                         with T.serial(tiles) as t:
                             col = overlapping(t, tile.cols, tile.segment)
-                            at = plane_at + col * (w.stride[1] * groups.column)
-                            sums = _sums(start, groups, tile.cols, staged, at, operands.weight, weight_at)
-                            for x, values in enumerate(sums):
-                                acc = T.alloc_buffer((LANES,), "int32")
+                            at = plane_at + col * (w.stride[1] * groups.column) + half * (_VECTORS * groups.vector)
+                            for x, values in enumerate(_sums(start, groups, tile.cols, staged, at, operands.weight, weight_at)):
+                                acc = T.alloc_buffer((4 * _VECTORS,), "int32")
                                 for v, value in enumerate(values):
                                     T.buffer_store(acc, value, [tirx.Ramp(4 * v, 1, 4)])
-                                operands.store(acc, 4, 0, first + col + x, channel, 4)
+                                operands.store(acc, 4, 0, row + col + x, own, _VECTORS)
     return builder.get()
 
 
 def _sums(
     start: list[Expr], groups: RowGroups, cols: int, staged: Expr, staged_at: Expr, weight: Expr, weight_at: Expr
 ) -> list[list[Expr]]:
-    """The four vectors of each of `cols` adjacent columns; the first plane begins at staged_at."""
+    """The vectors of each of `cols` adjacent columns; the first plane begins at staged_at."""
     w = groups.workload
     sums = [list(start) for _ in range(cols)]
     dilation = w.dilation[1]
     for plane in range(groups.planes):
         weights = [
-            [T.bind(weight.vload([weight_at + ((plane * w.kernel[1] + kw) * 4 + v) * 16], "int8x16")) for v in range(4)]
+            [T.bind(weight.vload([weight_at + ((plane * w.kernel[1] + kw) * 4 + v) * 16], "int8x16")) for v in range(_VECTORS)]
             for kw in range(w.kernel[1])
         ]
         for position in range((cols - 1) * w.stride[1] + (w.kernel[1] - 1) * dilation + 1):
             used = [(x, *divmod(position - x * w.stride[1], dilation)) for x in range(cols)]
             used = [(x, kw) for x, kw, rest in used if rest == 0 and 0 <= kw < w.kernel[1]]
             at = staged_at + (plane * groups.plane_step * groups.cols_in + position) * groups.column
-            for v in range(4) if used else ():
+            for v in range(_VECTORS) if used else ():
                 pixels = T.bind(staged.vload([at + v * groups.vector], "int8x16"))
                 for x, kw in used:
                     sums[x][v] = tirx.call_llvm_pure_intrin("int32x4", _SDOT, sums[x][v], pixels, weights[kw][v])

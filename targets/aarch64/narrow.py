@@ -18,18 +18,19 @@ _GROUP = 4  # vectors that fill a register of bytes
 class SaturatingNarrow:
     """A `Narrow`. Vectors of other than four lanes are clipped."""
 
+    takes_low_half: bool = True
+
     def groups(self, lanes: int, vecs: int) -> Sequence[tuple[int, int]]:
         if lanes % _LANES:
             return ((lanes, 1),) * vecs
         count = lanes * vecs // _LANES
         return tuple((_LANES, min(_GROUP, count - i)) for i in range(0, count, _GROUP))
 
-    def apply(self, vectors: Sequence[Expr], lanes: int, qmin: int, qmax: int) -> Expr:
+    def apply(self, vectors: Sequence[Expr], lanes: int, qmin: int, qmax: int, *, low_half: bool = False) -> Expr:
         if lanes != _LANES:
-            return CLIP.apply(vectors, lanes, qmin, qmax)
-        words = [tirx.call_llvm_pure_intrin("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", v) for v in vectors]
-        words += words[-1:] * (len(words) % 2)  # the last vector of an odd number is narrowed twice and not stored
-        pairs = [_joined(*words[i : i + 2], 4) for i in range(0, len(words), 2)]
+            return CLIP.apply([_sign_extended(v) for v in vectors] if low_half else vectors, lanes, qmin, qmax)
+        given = [*vectors, *vectors[-1:] * (len(vectors) % 2)]  # the last vector of an odd number is narrowed twice and not stored
+        pairs = [(_low_halves if low_half else _saturated)(*given[i : i + 2]) for i in range(0, len(given), 2)]
         halves = [tirx.call_llvm_pure_intrin("uint8x8", "llvm.aarch64.neon.sqxtun.v8i8", pair) for pair in pairs]
         made = halves[0] if len(halves) == 1 else _joined(*halves, 8)
         size, kept = len(halves) * 8, len(vectors) * _LANES
@@ -40,6 +41,21 @@ class SaturatingNarrow:
         if qmax < 255:
             made = tirx.min(made, tirx.const(qmax, f"uint8x{kept}"))
         return made
+
+
+def _saturated(a: Expr, b: Expr) -> Expr:
+    """int16x8, by sqxtn."""
+    return _joined(*(tirx.call_llvm_pure_intrin("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", v) for v in (a, b)), 4)
+
+
+def _low_halves(a: Expr, b: Expr) -> Expr:
+    """int16x8, by uzp1."""
+    return tirx.Shuffle([tirx.reinterpret("int16x8", v) for v in (a, b)], _int32s(range(0, 16, 2)))
+
+
+def _sign_extended(value: Expr) -> Expr:
+    dtype = str(value.ty.dtype)
+    return value.astype(dtype.replace("int32", "int16")).astype(dtype)
 
 
 def _joined(low: Expr, high: Expr, lanes: int) -> Expr:

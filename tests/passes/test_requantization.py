@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tvm_rsq.passes.requantization import fixed_point, folded_bias, is_bounded, largest_total, multiplier, shift_exponents
+from tvm_rsq.passes.requantization import BOUNDED, SHORT, fixed_point, folded_bias, is_bounded, largest_total, multiplier, shift_exponents
 
 
 @given(st.floats(2.0**-31, 2.0**29))
@@ -60,6 +60,8 @@ def test_the_largest_total_is_reached_and_not_exceeded(zero_point, seed):
     assert (np.abs(x @ flat.T + bias) <= most).all()
 
 
-def test_bounded():
-    assert is_bounded(np.array([2**21 - 300]), np.array([1.0]), 255) and not is_bounded(np.array([2**21 - 200]), np.array([1.0]), 255)
-    assert not is_bounded(np.array([1, 2**30]), np.array([0.5, 0.5]), 0)
+@pytest.mark.parametrize("bits", [BOUNDED, SHORT])
+def test_bounded(bits):
+    assert is_bounded(np.array([2**bits - 300]), np.array([1.0]), 255, bits)
+    assert not is_bounded(np.array([2**bits - 200]), np.array([1.0]), 255, bits)
+    assert not is_bounded(np.array([1, 2**30]), np.array([0.5, 0.5]), 0, bits)

@@ -14,7 +14,7 @@ from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
 
 # AVX2 with FMA, SSE2 without (where requantization goes through float64), and AVX-512.
-TARGETS = ["haswell", "x86-64", "skylake-avx512"]
+TARGETS = ["haswell", "x86-64", "skylake-avx512", "cortex-a72"]
 # Totals of every size, at both ends of int32.
 TOTALS = np.array([0, 1, -1, 2, 3, -3, 255, 256, -256, 12345, -54321, 2**20, -(2**20), 2**24 + 1, 2**31 - 1, -(2**31)])
 # Every form of `Epilogue`: requantize, residual, shared_residual.
@@ -83,14 +83,16 @@ def test_totals_of_any_size(target, e, seed):
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("form", FORMS, ids=lambda f: "-".join(map(str, f)))
-def test_ties_and_the_ends_of_what_bounded_promises(target, form):
-    """Halves of both signs; then q one below 2^21 in size, where the packs have to saturate twice."""
+@pytest.mark.parametrize("bits", [21, 15])
+def test_ties_and_the_ends_of_what_bounded_and_short_promise(target, form, bits):
+    """Halves of both signs; then q one below 2^bits in size, where the packs have to saturate twice."""
     requantize, residual, shared = form
-    e = Epilogue(requantize=requantize, residual=residual, shared_residual=shared, bounded=True, residual_zero_point=0, zero_point=0)
-    limit = 2 * (2**21 - 257)
+    e = Epilogue(requantize=requantize, residual=residual, shared_residual=shared, bounded=True, short=bits == 15)
+    limit = 2 * (2**bits - 257)
     totals = np.array(
         [*range(-9, 23), 253, 255, 509, 511, 513, limit, -limit, limit - 1, 1 - limit, 65535 * 2, -65537 * 2, 32767 * 2, 2**17]
     )
+    totals = totals[np.abs(totals) <= limit]
     multiplier = {"float": np.float32([0.5]), "shift": np.int32([1]), "fixed_point": np.int32([[2**30], [31]])}[requantize]
     affine = None
     if residual and not shared:
