@@ -9,12 +9,13 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
+from tvm_rsq.targets.aarch64.neon_sums import NeonSums
 from tvm_rsq.targets.aarch64.splat import splat
-from tvm_rsq.targets.generic.steps import OneSum, Pixel, vector
+from tvm_rsq.targets.generic.steps import Pixel, vector
 
 
 @dataclass(frozen=True, slots=True)
-class DotStep(OneSum):
+class DotStep(NeonSums):
     """sdot, summed into int32 without saturation. 4 lanes."""
 
     lanes: int = 4
@@ -30,8 +31,6 @@ class DotStep(OneSum):
     latency: int = 8
     run = 4
     held = 1
-    load = 0.6
-    prefetches = False
 
     def operands(self, pixels: Sequence[Pixel], offset: Expr, count: int, lanes: int) -> list[list[Expr]]:
         ((data, index),) = pixels

@@ -17,12 +17,13 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
-from tvm_rsq.targets.generic.steps import OneSum, Pixel
+from tvm_rsq.targets.aarch64.neon_sums import NeonSums
+from tvm_rsq.targets.generic.steps import Pixel
 from tvm_rsq.targets.generic.wrapping import wrapping_sum
 
 
 @dataclass(frozen=True, slots=True)
-class MlalStep(OneSum):
+class MlalStep(NeonSums):
     """`parts` times two products a lane in int16. 4 lanes, of channels."""
 
     parts: int = 1
@@ -38,8 +39,6 @@ class MlalStep(OneSum):
     sums = 4
     held = 1
     wide = 4
-    load = 0.6
-    prefetches = False
 
     @property
     def work(self) -> float:

@@ -13,13 +13,14 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
-from tvm_rsq.targets.generic.steps import OneSum, Pixel
+from tvm_rsq.targets.aarch64.neon_sums import NeonSums
+from tvm_rsq.targets.generic.steps import Pixel
 
 _SMMLA = "llvm.aarch64.neon.smmla.v4i32.v16i8"
 
 
 @dataclass(frozen=True, slots=True)
-class MatrixStep(OneSum):
+class MatrixStep(NeonSums):
     """smmla, summed into int32 without saturation. 4 lanes, two pixels at a time."""
 
     lanes: int = 4
@@ -38,8 +39,6 @@ class MatrixStep(OneSum):
     run = 2
     held = 1
     wide = 2
-    load = 0.6
-    prefetches = False
 
     def operands(self, pixels: Sequence[Pixel], offset: Expr, count: int, lanes: int) -> list[list[Expr]]:
         dtype = "int64" if count == 1 else f"int64x{count}"

@@ -9,13 +9,14 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
+from tvm_rsq.targets.aarch64.neon_sums import NeonSums
 from tvm_rsq.targets.aarch64.splat import splat
-from tvm_rsq.targets.generic.steps import OneSum, Pixel, vector
+from tvm_rsq.targets.generic.steps import Pixel, vector
 from tvm_rsq.targets.generic.wrapping import wrapping_sum
 
 
 @dataclass(frozen=True, slots=True)
-class WordStep(OneSum):
+class WordStep(NeonSums):
     """One int16 x int16 product a lane, summed into int32. 4 lanes; one load of 16 bytes serves eight steps."""
 
     lanes: int = 4
@@ -31,8 +32,6 @@ class WordStep(OneSum):
     latency: int = 4
     run = 8
     held = 1
-    load = 0.6
-    prefetches = False
 
     def operands(self, pixels: Sequence[Pixel], offset: Expr, count: int, lanes: int) -> list[list[Expr]]:
         ((data, index),) = pixels

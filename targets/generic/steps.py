@@ -66,9 +66,16 @@ class ConvStep(Protocol):
         """`lanes` sums of each of the pixels."""
         ...
 
+    def epilogue(self, pixels: int, vecs: int, registers: int) -> float:
+        """What becomes of a tile's sums, in multiplications.   registers: that the tile takes"""
+        ...
+
 
 # Where a pixel's run begins in the staged input: a buffer, and an index.
 Pixel = tuple[Expr, "Expr | int"]
+
+
+_EPILOGUE = 8  # of one vector; fitted as the costs of generic/tiles.py
 
 
 class OneSum:
@@ -105,6 +112,9 @@ class OneSum:
 
     def finish(self, sums: Sequence[Expr], _start: Expr, _lanes: int) -> list[Expr]:
         return list(sums)
+
+    def epilogue(self, pixels: int, vecs: int, registers: int) -> float:
+        return pixels * vecs * _EPILOGUE
 
 
 def vector(dtype: str, lanes: int) -> str:

@@ -20,8 +20,6 @@ _WIDEN, _LOOP = 0.5, 1
 _L2_BYTE, _FAR_BYTE = 1 / 64, 1 / 8
 # Addresses and loops of one tile, and more for every pixel whose address is computed by itself.
 _TILE, _PIXEL = 12, 6
-# The epilogue of one vector.
-_EPILOGUE = 8
 # Weights of one channel block that stay in the first-level cache while the pixels go by; weights of a layer that stay in the second.
 _L1_BYTES, _L2_BYTES = 24 * 1024, 256 * 1024
 # Weights that are fetched before anyone could ask for them ahead.
@@ -137,7 +135,7 @@ def _cost(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: st
     if VALUE_BYTES[step.weight] < VALUE_BYTES[step.data]:
         one += _WIDEN * weights
     block_bytes = shape.steps * weights * lanes * step.depth * VALUE_BYTES[step.weight]
-    tile = shape.steps * one + m * n * _EPILOGUE + _TILE + (_PIXEL * m if span == "image" else 0)
+    tile = shape.steps * one + step.epilogue(m, n, registers(step, m, n)) + _TILE + (_PIXEL * m if span == "image" else 0)
     if block_bytes > _L1_BYTES:
         tile += block_bytes * _L2_BYTE
     far = blocks * block_bytes * _FAR_BYTE if blocks * block_bytes > _L2_BYTES else 0
