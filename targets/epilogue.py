@@ -7,6 +7,8 @@ import math
 from tvm import tirx
 from tvm.ir import Expr
 
+from tvm_rsq.targets.carried import level
+from tvm_rsq.targets.carrier import offset
 from tvm_rsq.targets.generic.narrow import Narrow
 from tvm_rsq.targets.numerics import RequantizeForm, clip_rounded, fixed_point, fma, rounded, rounded_low_half
 from tvm_rsq.targets.workload import Epilogue
@@ -30,6 +32,12 @@ def leaves_low_half(e: Epilogue, form: RequantizeForm, narrow: Narrow) -> bool:
     return narrow.takes_low_half and e.bounded and e.short and e.requantize == "float" and form == "fma"
 
 
+def below(e: Epilogue, narrow: Narrow) -> int:
+    """What `quantized` may leave its result less than q by: the offset of the carrier, where subtracting it costs nothing."""
+    free = e.bounded if e.requantize == "float" else e.requantize == "shift" and e.residual
+    return offset(e.out) if narrow.takes_signed and free else 0
+
+
 def is_clipped(e: Epilogue) -> bool:
     """Whether `quantized` comes clipped: int32 may not hold what is not `bounded`. A shift cannot leave int32."""
     return not e.bounded and e.requantize != "shift"
@@ -37,27 +45,33 @@ def is_clipped(e: Epilogue) -> bool:
 
 def quantized(
     total: Expr, multiplier: tuple[Expr, ...], residual: Expr | None, affine: tuple[Expr, Expr] | None, e: Epilogue, form: RequantizeForm,
-    *, low_half: bool = False,
+    *, low_half: bool = False, below: int = 0,
 ) -> Expr:  # fmt: skip
-    """int32: q of `Epilogue` for a carrier, before the clip to qmin, qmax unless `is_clipped(e)`.
+    """int32: q of `Epilogue` for a carrier, less `below`, before the clip to qmin, qmax unless `is_clipped(e)`.
 
-    total int32 = acc + bias; multiplier (m,), (k,) or (y, s); residual uint8 when `e.residual`; affine (r0, r1) or (y_r, s_r) when
-    `has_affine(e)`. low_half: see `leaves_low_half`.
+    total int32 = acc + bias; multiplier (m,), (k,) or (y, s); residual, as it is stored, when `e.residual`; affine (r0, r1) or (y_r, s_r)
+    when `has_affine(e)`. low_half: see `leaves_low_half`; below: see `below`.
     """
-    r = residual.astype("int32") if e.residual else None
+    if e.residual and e.shared_residual and below:  # what is stored is as much below its q
+        r, below = residual.astype("int32"), 0
+    else:
+        r = level(residual).astype("int32") if e.residual else None
     if e.requantize == "shift":
         q = total >> multiplier[0]
         return q + r if e.residual else q
     if e.requantize == "fixed_point":
         return _fixed_point(total, multiplier, r, affine, e)
-    addend: Expr | int = e.zero_point
+    addend: Expr | int = e.zero_point - below
     if e.shared_residual and e.residual:
-        addend = r + tirx.const(e.zero_point - e.residual_zero_point, "int32")
+        addend, below = r + tirx.const(e.zero_point - e.residual_zero_point, "int32"), 0
     elif e.residual:
         addend = fma(r.astype("float32"), *affine, form=form)
     x = total.astype("float32")
     if e.bounded:
-        return rounded_low_half(x, multiplier[0], addend) if low_half else rounded(x, multiplier[0], addend, form=form)
+        less = below if has_affine(e) else 0
+        if low_half:
+            return rounded_low_half(x, multiplier[0], addend, less)
+        return rounded(x, multiplier[0], addend, form=form) - tirx.const(less, "int32")
     return clip_rounded(x, multiplier[0], addend, e.qmin, e.qmax, form=form)
 
 
@@ -66,7 +80,7 @@ def dequantized(total: Expr, multiplier: Expr, residual: Expr | None, affine: tu
     x = total.astype("float32")
     if not e.residual:
         return clip(x * multiplier, e)
-    return clip(fma(x, multiplier, fma(residual.astype("float32"), *affine, form=form), form=form), e)
+    return clip(fma(x, multiplier, fma(level(residual).astype("float32"), *affine, form=form), form=form), e)
 
 
 def finish_float(total: Expr, residual: Expr | None, e: Epilogue) -> Expr:

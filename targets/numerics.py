@@ -87,9 +87,12 @@ def rounded(x: Expr, scale: Expr, addend: Expr | int, *, form: RequantizeForm) -
     return tirx.reinterpret("int32", total) - tirx.const(MAGIC_BITS, "int32")
 
 
-def rounded_low_half(x: Expr, scale: Expr, addend: Expr | int) -> Expr:
-    """int32 whose lower 16 bits are those of rne(x * scale + addend), as `rounded` with form "fma" has it: MAGIC_BITS ends in zeros."""
-    return tirx.reinterpret("int32", _magic_sum(x, scale, addend, "fma"))
+def rounded_low_half(x: Expr, scale: Expr, addend: Expr | int, less: int = 0) -> Expr:
+    """int32 whose lower 16 bits are those of rne(x * scale + addend) - less, as `rounded` with form "fma" has it: MAGIC_BITS ends in zeros.
+
+    less is even, so that halves are rounded to the same side with it and without.
+    """
+    return tirx.reinterpret("int32", _magic_sum(x, scale, addend, "fma", less))
 
 
 def clip_rounded(x: Expr, scale: Expr, addend: Expr | int, qmin: int, qmax: int, *, form: RequantizeForm) -> Expr:
@@ -116,10 +119,10 @@ def dequantize(q: Expr, scale: Expr, zero_point: int) -> Expr:
     return (q.astype("int32") - tirx.const(zero_point, "int32")).astype("float32") * scale
 
 
-def _magic_sum(x: Expr, scale: Expr, addend: Expr | int, form: RequantizeForm) -> Expr:
-    """x * scale + addend + MAGIC as float32, or with _MAGIC64 as float64: rounded to the integer in its low bits."""
+def _magic_sum(x: Expr, scale: Expr, addend: Expr | int, form: RequantizeForm, less: int = 0) -> Expr:
+    """x * scale + addend - less + MAGIC as float32, or with _MAGIC64 as float64: rounded to the integer in its low bits."""
     if not isinstance(addend, int) and str(tirx.convert(addend).ty) == "float32":
-        return fma(x, scale, addend, form=form) + tirx.const(MAGIC, "float32")
+        return fma(x, scale, addend, form=form) + tirx.const(MAGIC - less, "float32")
     if form == "fma":
         if isinstance(addend, int):
             shifted = tirx.const(MAGIC + addend, "float32")

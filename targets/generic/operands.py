@@ -8,9 +8,9 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
-from tvm_rsq.targets.carried import level, stored
+from tvm_rsq.targets.carried import stored
 from tvm_rsq.targets.code_rows import CodeRows
-from tvm_rsq.targets.epilogue import check_epilogue, dequantized, finish_float, has_affine, is_clipped, leaves_low_half, quantized
+from tvm_rsq.targets.epilogue import below, check_epilogue, dequantized, finish_float, has_affine, is_clipped, leaves_low_half, quantized
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.staging import flat
 from tvm_rsq.targets.generic.steps import vector
@@ -38,7 +38,7 @@ class Operands:
         if w.out_offset < 0 or w.out_offset + w.out_channels > pitch:
             raise ValueError(f"{w.out_channels} channels at out_offset {w.out_offset}, expected all within the {pitch} of out_pitch")
         self.workload, self.form, self.narrow, self.is_float = w, form, narrow, w.in_dtype == "float32"
-        self.low_half = leaves_low_half(e, form, narrow)
+        self.low_half, self.below = leaves_low_half(e, form, narrow), below(e, narrow)
         self.data = T.arg("data", T.buffer((w.batch, w.height, w.width, w.in_channels), w.in_dtype))
         self.weight = T.arg("weight", T.buffer(weight_shape, weight_dtype))
         self.book = T.arg("book", T.buffer((CodeRows(w.code_bits).entries,), "int8")) if w.code_bits else None
@@ -83,7 +83,7 @@ class Operands:
     def _finish(self, total: Expr, index: Expr, channel: Expr) -> Expr:
         """The int32 or float32 value of the index-th output, which is `channel` of its pixel."""
         e = self.workload.epilogue
-        residual = level(self.residual[index]) if e.residual else None
+        residual = self.residual[index] if e.residual else None
         if self.is_float:
             return finish_float(total, residual, e)
         column = channel if e.per_channel else 0
@@ -92,7 +92,7 @@ class Operands:
             return dequantized(total, self.multiplier[column], residual, affine, e, self.form)
         rows = (0, 1) if e.requantize == "fixed_point" else ()
         multiplier = tuple(self.multiplier[row, column] for row in rows) if rows else (self.multiplier[column],)
-        return quantized(total, multiplier, residual, affine, e, self.form, low_half=self.low_half)
+        return quantized(total, multiplier, residual, affine, e, self.form, low_half=self.low_half, below=self.below)
 
     def _store_bytes(self, acc: Expr, lanes: int, first: int, place: Expr, vecs: int) -> None:
         e, at = self.workload.epilogue, 0
@@ -101,5 +101,6 @@ class Operands:
             vectors = [acc.vload([first + at + i * width], vector("int32", width)) for i in range(count)]
             size = width * count
             where = place + at if size == 1 else tirx.Ramp(place + at, 1, size)
-            T.buffer_store(self.output, stored(self.narrow.apply(vectors, width, qmin, qmax, low_half=self.low_half), e.out), [where])
+            made = self.narrow.apply(vectors, width, qmin, qmax, low_half=self.low_half, signed=self.below > 0)
+            T.buffer_store(self.output, made if self.below else stored(made, e.out), [where])
             at += size

@@ -21,6 +21,7 @@ class PackNarrow:
 
     lanes: int
     takes_low_half: bool = False
+    takes_signed: bool = False
 
     def groups(self, lanes: int, vecs: int) -> Sequence[tuple[int, int]]:
         width = math.gcd(lanes, self.lanes)
@@ -29,7 +30,7 @@ class PackNarrow:
         count = lanes * vecs // width
         return tuple((width, min(4, count - i)) for i in range(0, count, 4))
 
-    def apply(self, vectors: Sequence[Expr], lanes: int, qmin: int, qmax: int, *, low_half: bool = False) -> Expr:
+    def apply(self, vectors: Sequence[Expr], lanes: int, qmin: int, qmax: int, *, low_half: bool = False, signed: bool = False) -> Expr:
         # Less than 128 bits have no pack, and one vector of 512 has vpmovusdb.
         if lanes not in _SSDW or (lanes == 16 and len(vectors) == 1):
             return CLIP.apply(vectors, lanes, qmin, qmax)

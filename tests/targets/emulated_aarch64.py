@@ -6,6 +6,7 @@ Written down from their description in the Arm Architecture Reference Manual; kn
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tvm import tirx
 from tvm.ir import Expr
@@ -88,14 +89,12 @@ def _pairwise(a: Expr, b: Expr) -> Expr:
     return even + odd
 
 
-def _narrowed(least: int, most: int, dtype: str) -> Callable[[Expr], Expr]:
+def _narrowed(value: Expr, *, signed: bool) -> Expr:
     """SQXTN, SQXTUN: clipped to what half the width holds."""
-
-    def narrow(value: Expr) -> Expr:
-        low, high = (tirx.const(bound, str(value.ty.dtype)) for bound in (least, most))
-        return tirx.max(tirx.min(value, high), low).astype(f"{dtype}x{value.ty.dtype.lanes}")
-
-    return narrow
+    bits = {"int32": 16, "int16": 8}[str(value.ty.dtype).partition("x")[0]]
+    least, most = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    low, high = (tirx.const(bound, str(value.ty.dtype)) for bound in (least, most))
+    return tirx.max(tirx.min(value, high), low).astype(f"{'int' if signed else 'uint'}{bits}x{value.ty.dtype.lanes}")
 
 
 MEANING: dict[str, Callable[..., Expr]] = {
@@ -107,6 +106,6 @@ MEANING: dict[str, Callable[..., Expr]] = {
     "llvm.aarch64.neon.smull": _product,
     "llvm.aarch64.neon.saddlp": _pairs,
     "llvm.aarch64.neon.addp": _pairwise,
-    "llvm.aarch64.neon.sqxtn": _narrowed(-(2**15), 2**15 - 1, "int16"),
-    "llvm.aarch64.neon.sqxtun": _narrowed(0, 255, "uint8"),
+    "llvm.aarch64.neon.sqxtn": partial(_narrowed, signed=True),
+    "llvm.aarch64.neon.sqxtun": partial(_narrowed, signed=False),
 }
