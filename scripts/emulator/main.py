@@ -6,15 +6,19 @@ import argparse
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from scripts.emulator.boards import CPUS, DEFAULT_KEYS, Board, Emulator, chosen_boards
 from scripts.emulator.build_server import session_server
 from scripts.emulator.count_plugin import count_plugin
-from scripts.emulator.toolchain import EmulatorError, ensure_toolchain, sysroot
+from scripts.emulator.toolchain import EmulatorError, check_cpus, ensure_toolchain, sysroot
 from tvm_rsq.errors import Error
+from tvm_rsq.remote import child_process
+from tvm_rsq.remote.address import LOOPBACK, Address, bound_to, listen
+from tvm_rsq.remote.runtime_only import import_runtime
+from tvm_rsq.remote.signals import Signals, Stopped
 
 _READY_WITHIN_S = 60.0
 _LOOK_EVERY_S = 0.05
@@ -31,7 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ensure_toolchain(install=not options.no_install)
         plugin = None if options.no_counts else count_plugin(options.cache)
         boards = chosen_boards(options.keys.split(","), options.boards, plugin)
-        _run(options.port, boards, Emulator(server=session_server(options.cache), sysroot=sysroot()), verbose=options.verbose)
+        check_cpus(board.cpu for board in boards)
+        emulator = Emulator(server=session_server(options.cache), sysroot=sysroot())
+        if not options.prepare:
+            _run(options.port, boards, emulator, verbose=options.verbose)
     except (EmulatorError, Error, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -39,13 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(port: int, boards: Sequence[Board], emulator: Emulator, *, verbose: bool) -> None:
-    from tvm_rsq.remote.runtime_only import import_runtime
-
     import_runtime()
-    from tvm_rsq.remote import child_process
-    from tvm_rsq.remote.address import LOOPBACK, bound_to, listen
     from tvm_rsq.remote.server import ServerConfig, serve
-    from tvm_rsq.remote.signals import Signals, Stopped
     from tvm_rsq.remote.tracker import run_tracker
 
     listeners = [listen(LOOPBACK, number, open_to_network=False) for number in (port, *[0] * len(boards))]
@@ -55,7 +57,7 @@ def _run(port: int, boards: Sequence[Board], emulator: Emulator, *, verbose: boo
     try:
         with Signals() as signals:
 
-            def start(name: str, own: socket.socket, action) -> None:
+            def start(name: str, own: socket.socket, action: Callable[[], None]) -> None:
                 def run() -> None:
                     for listener in listeners:
                         if listener is not own:
@@ -82,7 +84,7 @@ def _run(port: int, boards: Sequence[Board], emulator: Emulator, *, verbose: boo
             child_process.stop(child)
 
 
-def _wait_until_ready(tracker, boards: Sequence[Board], children: dict[int, str]) -> None:
+def _wait_until_ready(tracker: Address, boards: Sequence[Board], children: dict[int, str]) -> None:
     """Every board is registered.   EmulatorError: they are not, or a child has died."""
     from tvm_rsq.remote.devices import list_devices
 
@@ -95,10 +97,8 @@ def _wait_until_ready(tracker, boards: Sequence[Board], children: dict[int, str]
 
 
 def _check_alive(children: dict[int, str]) -> None:
-    from tvm_rsq.remote.child_process import has_ended
-
     for child, name in children.items():
-        if has_ended(child):
+        if child_process.has_ended(child):
             raise EmulatorError(f"{name} has ended; what it printed above says why")
 
 
@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keys", default=",".join(DEFAULT_KEYS), help=f"CPUs, the boards' keys: some of {', '.join(CPUS)} (%(default)s)")
     parser.add_argument("--boards", type=int, default=1, metavar="N", help="boards under each key (%(default)s)")
     parser.add_argument("--no-counts", action="store_true", help="count no instructions, which makes boards a little faster")
+    parser.add_argument("--prepare", action="store_true", help="install, fetch and compile what is missing, and stop")
     parser.add_argument("--no-install", action="store_true", help="do not install what is missing, QEMU or the cross compiler, by apt-get")
     parser.add_argument("--cache", type=Path, default=None, help="where the runtime is kept ($TVM_RSQ_CACHE, else ~/.cache/tvm_rsq)")
     parser.add_argument("--verbose", "-v", action="store_true", help="say when sessions end, and of what")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scripts.emulator.unpack_wheels import Wheel, unpacked_wheels
+from scripts.emulator.unpack_wheels import Wheel, are_unpacked, unpacked_wheels
 
 # The versions of constraints.txt: a library is compiled by that TVM, and calls into this one.
 WHEELS = (
@@ -27,4 +27,13 @@ INCLUDES = ("tvm_ffi/include",)
 
 def runtime_libraries(cache: Path | None = None) -> Path:
     """The folder that holds them, fetched if need be.   EmulatorError: they cannot be fetched."""
-    return unpacked_wheels(f"aarch64-runtime-{WHEELS[0].version}-{WHEELS[1].version}", WHEELS, cache)
+    return unpacked_wheels(_folder_name(), WHEELS, cache)
+
+
+def are_cached(cache: Path | None = None) -> bool:
+    """Whether they are there, each with the checksum noted when it was unpacked."""
+    return are_unpacked(_folder_name(), cache)
+
+
+def _folder_name() -> str:
+    return f"aarch64-runtime-{'-'.join(wheel.version for wheel in WHEELS)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGES = {"qemu-aarch64": "qemu-user", "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu"}
@@ -44,6 +45,15 @@ def ensure_toolchain(*, install: bool) -> None:
         last = ((done.stderr or done.stdout).strip().splitlines() or ["no message"])[-1]
         raise EmulatorError(f"{install_line(wanted)} failed: {last}")
     raise EmulatorError(f"{', '.join(wanted)} not installed; run: {install_line(wanted)}")
+
+
+def check_cpus(cpus: Iterable[str]) -> None:
+    """EmulatorError: this QEMU does not know one of them, which would end every session."""
+    shown = subprocess.run([QEMU, "-cpu", "help"], check=True, capture_output=True, text=True).stdout
+    unknown = sorted(set(cpus) - set(shown.split()))
+    if unknown:
+        version = subprocess.run([QEMU, "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
+        raise EmulatorError(f"{version} knows no CPU {', '.join(unknown)}; install QEMU 7.2 or newer, or name others by --keys")
 
 
 def sysroot() -> Path:

@@ -61,6 +61,11 @@ def unpacked_wheels(name: str, wheels: Sequence[Wheel], cache: Path | None = Non
     return folder
 
 
+def are_unpacked(name: str, cache: Path | None = None) -> bool:
+    """Whether the folder `name` is in the cache, and every file of it has the checksum noted when it was unpacked."""
+    return _is_whole((cache or default_cache()) / name)
+
+
 def _is_whole(folder: Path) -> bool:
     try:
         lines = (folder / SUMS).read_text().splitlines()

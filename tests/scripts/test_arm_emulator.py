@@ -6,10 +6,7 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +18,9 @@ from tvm.error import RPCError, RPCSessionTimeoutError
 import tvm_rsq
 from scripts.emulator import runtime_libraries
 from scripts.emulator.boards import DEFAULT_KEYS, chosen_boards
-from scripts.emulator.toolchain import PACKAGES, EmulatorError, ensure_toolchain
+from scripts.emulator.toolchain import EmulatorError, check_cpus, ensure_toolchain
 from tests.integer_case import noise
+from tests.remote.emulated_boards import ROOT, emulator, skip_without_programs
 from tests.remote.faulty_kernels import faulty_library
 from tests.remote.programs import PATIENCE_S, descendants, is_running, wait_until
 from tests.tiny_networks import classifier
@@ -30,25 +28,8 @@ from tvm_rsq.compiler import compile_quantized
 from tvm_rsq.remote.address import Address
 from tvm_rsq.remote.devices import list_devices
 
-ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (1, 3, 16, 16)
 SMALL = 1 << 20  # bytes, of the largest file that a board with a full disk takes
-
-
-@contextmanager
-def emulator(*arguments: str, before: Callable[[], None] | None = None) -> Iterator[tuple[subprocess.Popen, int, str]]:
-    """The running script, its tracker's port, and the line that it was ready with."""
-    for program, package in PACKAGES.items():
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed; run: apt install {package}")
-    command = [sys.executable, str(ROOT / "scripts" / "arm_emulator"), "--port", "0", "--no-install", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before) as process:
-        try:
-            line = process.stdout.readline()
-            assert line.startswith("ready: "), process.stderr.read()
-            yield process, int(line.split(",")[0].rpartition(":")[2]), line
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +163,12 @@ def test_a_board_that_dies_ends_the_emulator(library):
 def test_a_cpu_that_does_not_exist():
     with pytest.raises(EmulatorError, match="no CPU 'cortex-a99', expected some of cortex-a35"):
         chosen_boards(["cortex-a99"], 1)
+
+
+def test_a_cpu_that_this_qemu_does_not_know():
+    skip_without_programs()
+    with pytest.raises(EmulatorError, match=r"qemu-aarch64 version .* knows no CPU cortex-a99; install QEMU 7\.2 or newer"):
+        check_cpus(["max", "cortex-a99"])
 
 
 def test_what_is_missing_is_named(monkeypatch):

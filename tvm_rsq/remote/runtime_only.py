@@ -22,6 +22,6 @@ def import_runtime() -> None:
     folder = Path(_LOADED_LIBS["tvm_runtime"]._name).resolve().parent
     for path in sorted(folder.glob("libtvm_runtime_*.so")):
         try:
-            load_lib_ctypes("tvm", path.stem.removeprefix("lib"), "RTLD_GLOBAL", extra_lib_paths=[folder])
+            load_lib_ctypes("tvm", path.stem.removeprefix("lib"), "RTLD_LOCAL", extra_lib_paths=[folder])
         except (OSError, RuntimeError):
             continue  # a device's, whose driver is not there

@@ -57,21 +57,22 @@ def check_reachable(host: str, tracker: Address | None) -> None:
 
 
 def serve(listener: socket.socket, launch: Launch, config: ServerConfig, report: Callable[[str], None]) -> None:
-    """Serve clients until SIGINT or SIGTERM; then the running session has ended, its folder is gone and `listener` closed.
+    """Serve clients until SIGINT, SIGTERM or SIGHUP; then the running session has ended, its folder is gone and `listener` closed.
 
     launch   runs a session, see session.py
     report   shows one line to the user
     To be called in the main thread of a process that has never called a kernel, see child_process.py.
     """
-    with listener, _work_folder(config.work_dir) as work_dir, Signals() as signals:
-        registration = _registration(listener, config, report)
+    registration = _registration(listener, config, report)
+    with Signals() as signals:  # until all is cleared up
         try:
-            while True:
-                client = _next_client(listener, config.key, registration, signals)
-                reason = run_session(
-                    client, launch, work_dir=work_dir, limit_s=config.limit_s, signals=signals, registration=registration,
-                )  # fmt: skip
-                report(f"session of {client.peer}: {reason or 'done'}")
+            with listener, _work_folder(config.work_dir) as work_dir:
+                while True:
+                    client = _next_client(listener, config.key, registration, signals)
+                    reason = run_session(
+                        client, launch, work_dir=work_dir, limit_s=config.limit_s, signals=signals, registration=registration
+                    )
+                    report(f"session of {client.peer}: {reason or 'done'}")
         except Stopped:
             pass
         finally:

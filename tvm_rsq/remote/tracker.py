@@ -12,7 +12,7 @@ from tvm_rsq.remote.signals import STOPPING
 
 
 def run_tracker(listener: socket.socket) -> None:
-    """Track boards until SIGINT or SIGTERM; then `listener` and all connections are closed. For a main thread."""
+    """Track boards until SIGINT, SIGTERM or SIGHUP; then `listener` and all connections are closed. For a main thread."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     handler = TrackerServerHandler(listener, base.random_key("tracker"))
