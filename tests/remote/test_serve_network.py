@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import tvm
 from tvm import relax
 from tvm.error import RPCSessionTimeoutError
 
-from tests.remote.programs import running
+from tests.remote.programs import Program, running
 from tests.small_network import compiled, image
 
 
@@ -33,13 +34,18 @@ def test_a_network_answers_as_here(server, tmp_path):
     library = tmp_path / "net.so"
     library.write_bytes(compiled().contents.library)
     for _ in range(2):  # each session makes threads of its own
-        session = server.connect(session_timeout=60)
-        session.upload(str(library))
-        device = session.cpu()
-        machine = relax.VirtualMachine(session.load_module("net.so"), device)
-        argument = tvm.runtime.tensor(image(), device)
-        np.testing.assert_array_equal(machine["main"](argument).numpy(), compiled().run(image()))
-        assert len(machine.time_evaluator("main", device, number=2, repeat=3)(argument).results) == 3
+        check_session(server, library)
+
+
+def check_session(server: Program, library: Path) -> None:
+    """Of one; when it returns, the session has ended."""
+    session = server.connect(session_timeout=60)
+    session.upload(str(library))
+    device = session.cpu()
+    machine = relax.VirtualMachine(session.load_module(library.name), device)
+    argument = tvm.runtime.tensor(image(), device)
+    np.testing.assert_array_equal(machine["main"](argument).numpy(), compiled().run(image()))
+    assert len(machine.time_evaluator("main", device, number=2, repeat=3)(argument).results) == 3
 
 
 def test_what_a_tuner_asks_for_is_there(server):

@@ -91,12 +91,12 @@ def test_a_session_that_overstays(tracker, library, kernel):
     loaded(tracker, "max", library)["fine"]()
 
 
-@pytest.mark.parametrize("name", ["../outside.so", "/outside.so", "a/../../outside.so", "..", ""])
 @pytest.mark.parametrize("what", ["upload", "download", "load_module", "remove"])
-def test_a_path_that_leaves_the_folder(tracker, what, name):
+def test_a_path_that_leaves_the_folder(tracker, what):
     session = tracker.request("max", session_timeout=60)
-    with pytest.raises(RPCError, match="leaves the session's folder, expected a name inside it"):
-        session.get_function("tvm.rpc.server.upload")(name, bytearray(b"x")) if what == "upload" else getattr(session, what)(name)
+    for name in ("../outside.so", "/outside.so", "a/../../outside.so", "..", ""):
+        with pytest.raises(RPCError, match="leaves the session's folder, expected a name inside it"):
+            session.get_function("tvm.rpc.server.upload")(name, bytearray(b"x")) if what == "upload" else getattr(session, what)(name)
 
 
 def test_an_upload_comes_back_as_it_was(tracker):
