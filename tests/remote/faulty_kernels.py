@@ -12,6 +12,7 @@ _COMPILERS = {"aarch64": ["aarch64-linux-gnu-gcc"], None: ["cc", "gcc", "clang"]
 _INSTALL = {"aarch64": "apt install g++-aarch64-linux-gnu", None: "apt install gcc"}
 
 _SOURCE = """
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -26,13 +27,15 @@ KERNEL(illegal) { __asm__ volatile("ud2"); return 0; }
 KERNEL(segfault) { *(volatile int *)8 = 1; return 0; }
 KERNEL(abort) { abort(); }
 KERNEL(leave) { _exit(3); }
-KERNEL(hang) { for (;;) pause(); }
+KERNEL(hang) { creat("hanging", 0600); for (;;) pause(); }
 KERNEL(spin) { for (volatile int i = 0;; i++) ; }
 """
 
 
 def faulty_library(folder: Path, arch: str | None = None) -> Path:
     """`folder`/faulty.so with the functions fine, illegal, segfault, abort, leave, hang, spin and, for aarch64, sdot.
+
+    hang makes a file `hanging` in the session's folder first.
 
     arch   None for this machine's
     """
