@@ -18,7 +18,7 @@ from tvm.error import RPCError, RPCSessionTimeoutError
 import tvm_rsq
 from scripts.emulator import runtime_libraries
 from scripts.emulator.boards import DEFAULT_KEYS, chosen_boards
-from scripts.emulator.toolchain import EmulatorError, check_cpus, ensure_toolchain
+from scripts.emulator.toolchain import PACKAGES, EmulatorError, check_cpus, ensure_toolchain
 from tests.integer_case import noise
 from tests.remote.emulated_boards import ROOT, emulator, skip_without_programs
 from tests.remote.faulty_kernels import faulty_library
@@ -175,6 +175,22 @@ def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(EmulatorError, match="run: apt-get install -y --no-install-recommends qemu-user g\\+\\+-aarch64-linux-gnu"):
         ensure_toolchain(install=False)
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_what_is_missing_is_installed_by_root_on_debian(monkeypatch, tmp_path, works):
+    makes = "; ".join(f"cp $0 {tmp_path / program}" for program in PACKAGES) if works else "echo E: no network >&2; exit 100"
+    (tmp_path / "apt-get").write_text(f'#!/bin/sh\nPATH=/bin:/usr/bin\necho "$@" >> {tmp_path}/log\n[ $1 = update ] || {{ {makes}; }}\n')
+    (tmp_path / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    if works:
+        ensure_toolchain(install=True)
+    else:
+        with pytest.raises(EmulatorError, match="apt-get install -y .* failed: E: no network"):
+            ensure_toolchain(install=True)
+    expected = ["update", "install -y --no-install-recommends qemu-user g++-aarch64-linux-gnu"]
+    assert (tmp_path / "log").read_text().splitlines() == expected
 
 
 def test_the_runtime_is_that_of_the_constraints():
