@@ -14,6 +14,7 @@ from scripts.arm_counts.onnx_files import onnx_files
 from scripts.arm_counts.row import ONNXRUNTIME, Row
 from scripts.arm_counts.run_onnxruntime import run_onnxruntime
 from scripts.arm_counts.run_ours import run_ours
+from scripts.emulator.boards import CPUS as EMULATED
 from scripts.models.network import Network
 from scripts.peers.build import PeerError
 from scripts.peers.compare_builds import photos_for
@@ -22,15 +23,18 @@ from scripts.peers.work_folder import WorkFolder
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.remote.counts import InstructionCounts
 from tvm_rsq.remote.modelled_cycles import CycleModel
+from tvm_rsq.targets.aarch64.pipeline_models import MODELS
 from tvm_rsq.targets.parse import parse_target
+from tvm_rsq.targets.spec import TargetSpec
 
+CPUS = tuple(cpu for cpu in EMULATED if cpu in MODELS)
 _LEAST_COSINE = {"fp32": 0.9999}
 _LEAST_INT8_COSINE = 0.9  # of any int8 build: below it, what was counted is not the network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """cpus         of emulator.boards.CPUS, which are names of targets too
+    """cpus         of CPUS
     builds       of row.BUILDS
     calibration  of work_folder.SOURCES, for ours and ONNX Runtime alike; which it is hardly changes a count
     models       CPU -> its pipeline; None: no cycles
@@ -42,6 +46,11 @@ class Settings:
     folder: WorkFolder
     models: Mapping[str, CycleModel] | None
     progress: ProgressCallback = silent
+
+
+def target_of(cpu: str) -> TargetSpec:
+    """For one of CPUS."""
+    return parse_target(f"llvm -mtriple=aarch64-linux-gnu -mcpu={cpu}")
 
 
 def count_network(name: str, network: Network, tracker: rpc.TrackerSession, settings: Settings) -> Iterator[Row]:
@@ -58,7 +67,7 @@ def count_network(name: str, network: Network, tracker: rpc.TrackerSession, sett
             expected = network.model(network.example_inputs[0]).numpy()
     for cpu in settings.cpus:
         ours = Ours(
-            model=name, network=network, batch=1, threads=1, spec=parse_target(cpu), calibration=calibration, folder=settings.folder,
+            model=name, network=network, batch=1, threads=1, spec=target_of(cpu), calibration=calibration, folder=settings.folder,
             progress=settings.progress,
         )  # fmt: skip
         model = None if settings.models is None else settings.models[cpu]

@@ -16,11 +16,10 @@ from rich.text import Text
 
 import tvm_rsq
 from scripts.arm_counts.boards import emulated_boards
-from scripts.arm_counts.count import Settings, count_network
+from scripts.arm_counts.count import CPUS, Settings, count_network
 from scripts.arm_counts.onnxruntime_library import VERSION
 from scripts.arm_counts.row import BUILDS, ONNXRUNTIME, Row, document
 from scripts.arm_counts.show import page, rows_table
-from scripts.emulator.boards import CPUS
 from scripts.emulator.toolchain import QEMU, EmulatorError, ensure_toolchain
 from scripts.models.fetch import FetchError
 from scripts.models.registry import NETWORKS, load
@@ -34,7 +33,6 @@ from tvm_rsq.cli.progress_display import ProgressDisplay
 from tvm_rsq.remote.llvm_tools import find_llvm_tools
 from tvm_rsq.remote.modelled_cycles import CycleModel
 from tvm_rsq.targets.aarch64.pipeline_models import pipeline_model
-from tvm_rsq.targets.parse import parse_target
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,8 +77,6 @@ def _run(args: argparse.Namespace, command: str, console: Console) -> None:
     if ONNXRUNTIME in args.builds and (missing := missing_packages([ONNXRUNTIME])):
         install = ".venv/bin/pip install -c constraints.txt -e '.[peers]'"
         raise PeerError(f"{', '.join(missing)}, which quantizes its own networks, is missing; run: {install}, or leave it out of --builds")
-    for cpu in args.cpus:  # before the long work
-        parse_target(cpu)
     tools = None if args.no_cycles else find_llvm_tools()
     models = None if tools is None else {cpu: CycleModel(pipeline_model(cpu), tools) for cpu in args.cpus}
     networks = {name: load(name) for name in args.networks}

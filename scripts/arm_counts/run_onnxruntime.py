@@ -18,12 +18,13 @@ from scripts.emulator.toolchain import QEMU, EmulatorError
 from tvm_rsq.remote.counts import InstructionCounts, parse
 
 _CALLS = 6  # the first is left out
+_ONE_THREAD = {"ORT_DISABLE_TELEMETRY": "1"}  # its thread would be counted too
 
 
 def run_onnxruntime(network: Path, cpu: str, x: np.ndarray) -> tuple[InstructionCounts, np.ndarray, tuple[int, int]]:
     """(counts of the median call, output, fewest and most instructions of a call); the output is flat.
 
-    Calls differ by some thousandths: where the allocator finds memory decides how much is searched.
+    Calls differ by some hundred-thousandths: where the allocator finds memory decides how much is searched.
     network   an ONNX file of one float32 input and output
     cpu       of boards.CPUS
     EmulatorError: it fails.
@@ -37,7 +38,8 @@ def run_onnxruntime(network: Path, cpu: str, x: np.ndarray) -> tuple[Instruction
             QEMU, *plugin.options([library.name], counts), "-cpu", CPUS[cpu], "-L", str(guest_root(folder / "root", cpu)),
             str(runner), str(library), str(network), str(source), str(result), str(_CALLS),
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **plugin.environment(counts)})
+        environment = {**os.environ, **plugin.environment(counts), **_ONE_THREAD}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise EmulatorError(f"ONNX Runtime ended with {done.returncode} on {cpu}: {last}")

@@ -99,6 +99,7 @@ static const struct { uint8_t kind; uint32_t mask, value; } ENCODINGS[] = {
 typedef struct Block {
   char* path;
   uint64_t offset, executions;
+  uint64_t read;  // executions when they were asked for; another thread of the guest may go on meanwhile
   size_t instructions;
   uint32_t* code;
   uint32_t of_kind[KINDS];
@@ -251,9 +252,10 @@ static void write_counts(void) {
   size_t executed = 0, file_count = 0;
   for (int i = 0; i < BUCKETS; i++) {
     for (Block* block = buckets[i]; block; block = block->next) {
-      executed += block->executions > 0;
-      all += block->executions * block->instructions;
-      for (int kind = 0; kind < KINDS; kind++) of_kind[kind] += block->executions * block->of_kind[kind];
+      block->read = block->executions;
+      executed += block->read > 0;
+      all += block->read * block->instructions;
+      for (int kind = 0; kind < KINDS; kind++) of_kind[kind] += block->read * block->of_kind[kind];
     }
   }
   const char** files = checked(malloc((executed + 1) * sizeof *files));
@@ -269,8 +271,9 @@ static void write_counts(void) {
   const char* separator = "";
   for (int i = 0; i < BUCKETS; i++) {
     for (Block* block = buckets[i]; block; block = block->next) {
-      if (!block->executions) continue;
-      fprintf(file, "%s[%zu, %" PRIu64 ", %" PRIu64 ", \"", separator, file_index(files, &file_count, block->path), block->offset, block->executions);
+      if (!block->read) continue;
+      size_t index = file_index(files, &file_count, block->path);
+      fprintf(file, "%s[%zu, %" PRIu64 ", %" PRIu64 ", \"", separator, index, block->offset, block->read);
       const unsigned char* bytes = (const unsigned char*)block->code;
       for (size_t j = 0; j < block->instructions * sizeof *block->code; j++) fprintf(file, "%02x", bytes[j]);
       fputs("\"]", file);
