@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -53,42 +54,62 @@ def target_of(cpu: str) -> TargetSpec:
     return parse_target(f"llvm -mtriple=aarch64-linux-gnu -mcpu={cpu}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One build on one CPU; the fields as in Row."""
+
+    counts: InstructionCounts
+    output: np.ndarray
+    variant: str = ""
+    spread: tuple[int, int] | None = None
+    tried: Mapping[str, int] = field(default_factory=dict)
+
+
 def count_network(name: str, network: Network, tracker: rpc.TrackerSession, settings: Settings) -> Iterator[Row]:
     """A row for each CPU and build, as soon as it is there.
 
-    PeerError: a build whose answer is wrong. tvm_rsq.Error, EmulatorError, FetchError as the parts raise them.
+    PeerError: a build whose answer is wrong, or none to compare with. tvm_rsq.Error, EmulatorError, FetchError as the parts raise them.
     """
-    photos = photos_for(network)
-    calibration = settings.folder.calibration(name, network, settings.calibration, photos, settings.progress)
+    expected = _expected(name, network, settings.builds)
+    calibration = settings.folder.calibration(name, network, settings.calibration, photos_for(network), settings.progress)
     x = np.ascontiguousarray(network.example_inputs[0].numpy())
-    expected: np.ndarray | None = None
-    if isinstance(network.model, torch.nn.Module):
-        with torch.inference_mode():
-            expected = network.model(network.example_inputs[0]).numpy()
     for cpu in settings.cpus:
         ours = Ours(
             model=name, network=network, batch=1, threads=1, spec=target_of(cpu), calibration=calibration, folder=settings.folder,
             progress=settings.progress,
         )  # fmt: skip
-        model = None if settings.models is None else settings.models[cpu]
-
-        def row(build: str, found: InstructionCounts, output: np.ndarray, cpu=cpu, ours=ours, model=model, **more) -> Row:
-            nonlocal expected
-            if expected is None:
-                expected = output  # of a network that is a file, whose first build is the FP32 one
-            cycles = None if model is None else model.cycles(found)
-            cosine = check_answer(build, cpu, expected, output)
-            return Row(network=name, cpu=cpu, build=build, macs=ours.macs, kinds=found.kinds, cycles=cycles, cosine=cosine, **more)
-
         for build in sorted(settings.builds, key=lambda build: build != "fp32"):
             if build == ONNXRUNTIME:
-                files = onnx_files(network, calibration.inputs[0], settings.folder.of(name))
-                variants = {variant: run_onnxruntime(path, cpu, x) for variant, path in files.items()}
-                variant = min(variants, key=lambda variant: variants[variant][0].total)
-                found, output, spread = variants[variant]
-                yield row(build, found, output, variant=variant, spread=spread)
+                run = _run_onnxruntime(onnx_files(network, calibration.inputs[0], settings.folder.of(name)), cpu, x)
             else:
-                yield row(build, *run_ours(tracker.request(cpu, session_timeout=SESSION_S), ours.module(build), x))
+                counts, output = run_ours(tracker.request(cpu, session_timeout=SESSION_S), ours.module(build), x)
+                run = _Run(counts=counts, output=output)
+            if expected is None:
+                expected = run.output
+            yield Row(
+                network=name, cpu=cpu, build=build, macs=ours.macs, kinds=run.counts.kinds,
+                cycles=None if settings.models is None else settings.models[cpu].cycles(run.counts),
+                cosine=check_answer(build, cpu, expected, run.output), variant=run.variant, spread=run.spread, tried=run.tried,
+            )  # fmt: skip
+
+
+def _expected(name: str, network: Network, builds: Sequence[str]) -> np.ndarray | None:
+    """The torch module's output; None of a file, where our FP32 build answers first."""
+    if isinstance(network.model, torch.nn.Module):
+        with torch.inference_mode():
+            return network.model(network.example_inputs[0]).numpy()
+    if "fp32" not in builds:
+        raise PeerError(f"{name} is the file {network.model}, whose answers are compared with our FP32 build's; add fp32 to --builds")
+    return None
+
+
+def _run_onnxruntime(files: Mapping[str, Path], cpu: str, x: np.ndarray) -> _Run:
+    """Of all variants, the one that executes fewest instructions."""
+    runs = {variant: run_onnxruntime(path, cpu, x) for variant, path in files.items()}
+    best = min(runs, key=lambda variant: runs[variant][0].total)
+    counts, output, spread = runs[best]
+    tried = {variant: counts.total for variant, (counts, *_) in runs.items()}
+    return _Run(counts=counts, output=output, variant=best, spread=spread, tried=tried)
 
 
 def check_answer(build: str, cpu: str, expected: np.ndarray, output: np.ndarray) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tvm_rsq.remote.counts import ALL
@@ -23,6 +23,7 @@ class Row:
     cycles   modelled, of the same CPU; None: not asked for
     cosine   of its output to that of the torch module (or of our FP32 build, where the network is a file)
     spread   fewest and most instructions of a call; None: they are all the same
+    tried    variant -> instructions, where there are several
     """
 
     network: str
@@ -34,6 +35,7 @@ class Row:
     cycles: float | None
     cosine: float
     spread: tuple[int, int] | None = None
+    tried: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def instructions(self) -> int:
@@ -51,6 +53,6 @@ def document(facts: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _record(row: Row) -> dict[str, Any]:
-    values = {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
+    values = {each.name: getattr(row, each.name) for each in dataclasses.fields(row)}
     values["modelled_cycles"] = values.pop("cycles")
-    return {**values, "kinds": dict(row.kinds), "instructions": row.instructions}
+    return {**values, "kinds": dict(row.kinds), "tried": dict(row.tried), "instructions": row.instructions}

@@ -46,6 +46,7 @@ class Emulator:
 
         Uploads lie in folder/files, and what the plugin has to say in folder/counts.
         """
+        folder = folder.resolve()  # as the kernel calls what is mapped from it, which is what the plugin compares
         files, counts = folder / "files", folder / "counts"
         files.mkdir()
         os.chdir(files)

@@ -32,6 +32,11 @@ def test_one_call_is_measured():
     assert measure(session, session.call) == found
 
 
+def test_a_call_that_executes_nothing_is_refused():
+    with pytest.raises(DeviceError, match="no instruction of an uploaded library"):
+        measure(CountingSession(BLOCKS), lambda: None)
+
+
 def test_a_real_board_is_refused_in_one_line():
     with pytest.raises(DeviceError, match="counts no instructions.*scripts/arm_emulator.*--measure time") as caught:
         measure(RealBoard(), lambda: None)

@@ -68,12 +68,15 @@ def measure(session: Any, call: Callable[[], object]) -> InstructionCounts:
     """What `call` executes on the board of `session` (a TVM RPC session), which it must have finished when it returns.
 
     Repeatable to the instruction when the board's TVM_NUM_THREADS is 1. A first call may execute more than later ones: make one before.
-    DeviceError: the board counts nothing.
+    DeviceError: the board counts nothing, or the call ran nothing that is counted, which would be the best of all.
     """
     reset, read = _offered(session, RESET), _offered(session, READ)
     reset()
     call()
-    return parse(read())
+    found = parse(read())
+    if not found.blocks:
+        raise DeviceError("the call executed no instruction of an uploaded library; call a function of one, and wait for it")
+    return found
 
 
 def counts_instructions(session: Any) -> bool:
