@@ -11,6 +11,7 @@ import torch
 from tvm import rpc
 
 from scripts.arm_counts.boards import SESSION_S
+from scripts.arm_counts.kernels import KernelCount, by_kernel
 from scripts.arm_counts.onnx_files import onnx_files
 from scripts.arm_counts.row import ONNXRUNTIME, Row
 from scripts.arm_counts.run_onnxruntime import run_onnxruntime
@@ -39,6 +40,7 @@ class Settings:
     builds       of row.BUILDS
     calibration  of work_folder.SOURCES, for ours and ONNX Runtime alike; which it is hardly changes a count
     models       CPU -> its pipeline; None: no cycles
+    kernels      whether our builds' counts are split among kernels
     """
 
     cpus: Sequence[str]
@@ -46,6 +48,7 @@ class Settings:
     calibration: str
     folder: WorkFolder
     models: Mapping[str, CycleModel] | None
+    kernels: bool = False
     progress: ProgressCallback = silent
 
 
@@ -63,6 +66,7 @@ class _Run:
     variant: str = ""
     spread: tuple[int, int] | None = None
     tried: Mapping[str, int] = field(default_factory=dict)
+    kernels: tuple[KernelCount, ...] = ()
 
 
 def count_network(name: str, network: Network, tracker: rpc.TrackerSession, settings: Settings) -> Iterator[Row]:
@@ -78,18 +82,22 @@ def count_network(name: str, network: Network, tracker: rpc.TrackerSession, sett
             model=name, network=network, batch=1, threads=1, spec=target_of(cpu), calibration=calibration, folder=settings.folder,
             progress=settings.progress,
         )  # fmt: skip
+        model = None if settings.models is None else settings.models[cpu]
         for build in sorted(settings.builds, key=lambda build: build != "fp32"):
             if build == ONNXRUNTIME:
                 run = _run_onnxruntime(onnx_files(network, calibration.inputs[0], settings.folder.of(name)), cpu, x)
             else:
-                counts, output = run_ours(tracker.request(cpu, session_timeout=SESSION_S), ours.module(build), x)
-                run = _Run(counts=counts, output=output)
+                module = ours.module(build)
+                counts, output = run_ours(tracker.request(cpu, session_timeout=SESSION_S), module, x)
+                kernels = by_kernel(counts, module.contents.library, model) if settings.kernels else ()
+                run = _Run(counts=counts, output=output, kernels=kernels)
             if expected is None:
                 expected = run.output
             yield Row(
                 network=name, cpu=cpu, build=build, macs=ours.macs, kinds=run.counts.kinds,
-                cycles=None if settings.models is None else settings.models[cpu].cycles(run.counts),
+                cycles=None if model is None else model.cycles(run.counts),
                 cosine=check_answer(build, cpu, expected, run.output), variant=run.variant, spread=run.spread, tried=run.tried,
+                kernels=run.kernels,
             )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from scripts.arm_counts.boards import emulated_boards
 from scripts.arm_counts.count import CPUS, Settings, count_network
 from scripts.arm_counts.onnxruntime_library import VERSION
 from scripts.arm_counts.row import BUILDS, ONNXRUNTIME, Row, document
-from scripts.arm_counts.show import page, rows_table
+from scripts.arm_counts.show import kernels_table, page, rows_table
 from scripts.emulator.toolchain import QEMU, EmulatorError, ensure_toolchain
 from scripts.models.fetch import FetchError
 from scripts.models.registry import NETWORKS, load
@@ -48,6 +48,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--builds", type=_names(BUILDS), default=list(BUILDS), metavar="A,B", help=f"of {', '.join(BUILDS)} (all)")
     parser.add_argument("--calibration", choices=SOURCES, default="synthesis", help="of all int8 builds (%(default)s); noise is quicker")
     parser.add_argument("--no-cycles", action="store_true", help="count only: needs no LLVM")
+    parser.add_argument("--kernels", action="store_true", help="also split our builds' counts among their kernels")
     parser.add_argument("--work-dir", type=Path, default=ROOT / "build" / "peers", metavar="DIR", help="keeps what took long to make")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there, after every row")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write a page there")
@@ -86,13 +87,16 @@ def _run(args: argparse.Namespace, command: str, console: Console) -> None:
     with emulated_boards(args.cpus) as tracker, ProgressDisplay(Console(stderr=True, highlight=False), lambda _event: None) as progress:
         settings = Settings(
             cpus=args.cpus, builds=args.builds, calibration=args.calibration, folder=WorkFolder(args.work_dir), models=models,
-            progress=progress.event,
+            kernels=args.kernels, progress=progress.event,
         )  # fmt: skip
         for name, network in networks.items():
             for row in count_network(name, network, tracker, settings):
                 rows.append(row)
                 if args.json is not None:
                     _write(args.json, json.dumps(document(facts, rows), indent=1) + "\n")
+    for row in rows:
+        if row.kernels:
+            console.print(kernels_table(row), Text())
     console.print(rows_table(rows))
     if args.markdown is not None:
         _write(args.markdown, page(facts, rows))

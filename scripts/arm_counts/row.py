@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from scripts.arm_counts.kernels import KernelCount
 from tvm_rsq.remote.counts import ALL
 
 SCHEMA = 1
@@ -24,6 +25,7 @@ class Row:
     cosine   of its output to that of the torch module (or of our FP32 build, where the network is a file)
     spread   fewest and most instructions of a call; None: they are all the same
     tried    variant -> instructions, where there are several
+    kernels  of our builds, where they were asked for
     """
 
     network: str
@@ -36,6 +38,7 @@ class Row:
     cosine: float
     spread: tuple[int, int] | None = None
     tried: Mapping[str, int] = field(default_factory=dict)
+    kernels: tuple[KernelCount, ...] = ()
 
     @property
     def instructions(self) -> int:
@@ -55,4 +58,5 @@ def document(facts: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
 def _record(row: Row) -> dict[str, Any]:
     values = {each.name: getattr(row, each.name) for each in dataclasses.fields(row)}
     values["modelled_cycles"] = values.pop("cycles")
-    return {**values, "kinds": dict(row.kinds), "tried": dict(row.tried), "instructions": row.instructions}
+    kernels = [dataclasses.asdict(kernel) for kernel in row.kernels]
+    return {**values, "kinds": dict(row.kinds), "tried": dict(row.tried), "kernels": kernels, "instructions": row.instructions}

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from scripts.arm_counts.row import ONNXRUNTIME, Row
 from tvm_rsq.cli.show import table
+from tvm_rsq.report import formats
 
 _MISSING = "-"
 COLUMNS = (
@@ -20,6 +21,13 @@ _COMPARED_WITH = ("fp32", ONNXRUNTIME, "per_channel")
 
 def rows_table(rows: Sequence[Row]) -> Table:
     return table(COLUMNS, lines(rows), left=3)
+
+
+def kernels_table(row: Row) -> Table:
+    """The kernels of one row, with their shares of its instructions and cycles."""
+    columns = ("kernel", "instructions, M", "share", "modelled cycles, M", "share")
+    lines = ((kernel.name, *_part(kernel.instructions, row.instructions), *_part(kernel.cycles, row.cycles)) for kernel in row.kernels)
+    return table(columns, lines, title=f"{row.network}, {row.cpu}, {row.build}")
 
 
 def page(facts: Mapping[str, Any], rows: Sequence[Row]) -> str:
@@ -72,6 +80,10 @@ def lines(rows: Sequence[Row]) -> Iterator[list[str]]:
 
 def _millions(value: float | None) -> str:
     return _MISSING if value is None else f"{value / 1e6:.2f}"
+
+
+def _part(value: float | None, whole: float | None) -> tuple[str, str]:
+    return _millions(value), _MISSING if value is None or not whole else formats.percent(value / whole)
 
 
 def _ratio(value: float | None, other: float | None) -> str:

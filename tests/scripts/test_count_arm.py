@@ -19,13 +19,14 @@ from tvm import rpc
 import tvm_rsq
 from scripts.arm_counts.boards import emulated_boards
 from scripts.arm_counts.count import check_answer
+from scripts.arm_counts.kernels import by_kernel
 from scripts.arm_counts.main import main, parse
 from scripts.arm_counts.onnxruntime_library import VERSION, WHEEL
 from scripts.arm_counts.row import Row, document
 from scripts.arm_counts.run_onnxruntime import median_call, run_onnxruntime
 from scripts.arm_counts.run_ours import run_ours
 from scripts.arm_counts.show import COLUMNS, lines, page
-from scripts.emulator.toolchain import PACKAGES
+from scripts.emulator.toolchain import PACKAGES, EmulatorError
 from scripts.models.fetch import default_cache
 from scripts.peers.build import PeerError
 from tests.integer_case import noise
@@ -122,6 +123,16 @@ def kinds_of(line: str) -> set[str]:
         "branch": name in _BRANCHES or name.startswith("b."),
     }
     return {kind for kind, is_one in of.items() if is_one}
+
+
+def test_kernels_add_up_to_the_library(counted, builds):
+    found = by_kernel(counted[0], builds[0].contents.library, None)
+    assert sum(kernel.instructions for kernel in found) == counted[0].total
+    called = {call.symbol for call in builds[0].contents.calls}
+    assert {re.sub(r"_?\d*$", "", kernel.name) for kernel in found} >= {re.sub(r"_?\d*$", "", symbol) for symbol in called}
+    assert [kernel.instructions for kernel in found] == sorted((kernel.instructions for kernel in found), reverse=True)
+    with pytest.raises(EmulatorError, match="finds no functions"):
+        by_kernel(counted[0], builds[0].contents.library[:64] + bytes(1000), None)
 
 
 def test_modelled_cycles_of_a_network_repeat(counted):
