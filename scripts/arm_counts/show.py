@@ -48,6 +48,7 @@ def page(facts: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "  loading. Our counts are the same in every call; ONNX Runtime's is the median of five.",
         "- onnxruntime is int8 (QDQ, weights per channel) in the variant that executes fewest instructions, named in brackets. fp32 is our",
         "  own float build for the same CPU, per_channel the strongest build with all layers per channel.",
+        "- dot / (MACs/16) is 1 where every multiply-accumulate is one of a dot product's 16; smmla, of 32, counts as two.",
         "- Modelled cycles are counts times what llvm-mca says of each block's pipeline. They hold no caches and no mispredicted branches,",
         "  rank builds on one CPU, and are no latency. Which core's description stands for a CPU: targets/aarch64/pipeline_models.py.",
         "- Ratios below 1 are fewer than the build that they are named after. Cosine is that of the output to the float network's.",
