@@ -16,7 +16,7 @@ from tvm_rsq.threads import thread_count
 from tvm_rsq.timed_target import TimedTarget
 from tvm_rsq.tuning.measure_kernel import TimingRecords
 from tvm_rsq.tuning.runner import LocalRunner, Runner
-from tvm_rsq.tuning.task import tuning_task
+from tvm_rsq.tuning.task import Machine, TuningTask, this_machine, tuning_task
 from tvm_rsq.tuning.trial import untuned_us
 
 log = logging.getLogger(__name__)
@@ -31,17 +31,21 @@ def timings_path() -> Path:
     return Path(named).expanduser() if named else Path.home() / ".cache" / "tvm_rsq" / "timings.jsonl"
 
 
-def timed_target(spec: TargetSpec, records: TimingRecords | None = None) -> TimedTarget | None:
+def timed_target(
+    spec: TargetSpec, records: TimingRecords | None = None, *, runner: LocalRunner | None = None, machine: Machine | None = None
+) -> TimedTarget | None:
     """The target with its kernels timed at the threads that a compiled network would use; None where this machine cannot run them.
 
-    records  None: those of `timings_path`
+    records          None: those of `timings_path`
+    runner, machine  what measures kernels, and where; None: this machine, by its clock
     ConfigError: that file cannot be written, which is found out here and not after the long work.
     """
-    if lacking := host_supports(spec):
+    if runner is None and (lacking := host_supports(spec)):
         log.info("%s does not run here (it lacks %s): granularity is decided, other levers are not used", spec.name, ", ".join(lacking[:4]))
         return None
     kept = _records() if records is None else records
-    given = (spec, LocalRunner(spec), thread_count(), kept)
+    machine = machine or this_machine()
+    given = (spec, runner or LocalRunner(spec), partial(tuning_task, spec, threads=machine.threads or thread_count(), machine=machine), kept)
 
     @cache
     def say_busy() -> None:  # once, not for every layer
@@ -52,7 +56,9 @@ def timed_target(spec: TargetSpec, records: TimingRecords | None = None) -> Time
 
     cost = partial(_times_us, *given, say_busy)
     library, prepare = spec.library, partial(_prepare, *given)
-    return TimedTarget(name=spec.name, levers=library.levers, carrier=library.carrier, cost=cost, prepare=prepare)
+    return TimedTarget(
+        name=spec.name, levers=library.levers, carrier=library.carrier, cost=cost, measure=machine.measure, prepare=prepare
+    )
 
 
 def _records() -> TimingRecords:
@@ -64,15 +70,18 @@ def _records() -> TimingRecords:
         raise ConfigError(f"cannot keep the times of kernels in {where} ({why}); {todo}") from error
 
 
-def _prepare(spec: TargetSpec, runner: LocalRunner, threads: int, records: TimingRecords, workloads: Sequence[Conv2DWorkload]) -> None:
+def _prepare(
+    spec: TargetSpec, runner: LocalRunner, task_of: Callable[[Conv2DWorkload], TuningTask], records: TimingRecords,
+    workloads: Sequence[Conv2DWorkload],
+) -> None:  # fmt: skip
     """Build the kernels that have no record, on all cores, which is most of what timing them takes."""
-    tasks = dict.fromkeys(tuning_task(spec, workload, threads) for workload in workloads)
+    tasks = dict.fromkeys(map(task_of, workloads))
     runner.prepare([(task, spec.library.conv2d_space(task.workload)[0]) for task in tasks if records.get(task) is None])
 
 
 def _times_us(
-    spec: TargetSpec, runner: Runner, threads: int, records: TimingRecords, say_busy: Callable[[], None],
-    workloads: Sequence[Conv2DWorkload],
+    spec: TargetSpec, runner: Runner, task_of: Callable[[Conv2DWorkload], TuningTask], records: TimingRecords,
+    say_busy: Callable[[], None], workloads: Sequence[Conv2DWorkload],
 ) -> list[float]:  # fmt: skip
     """As LayerCost: from `records`, or measured in turns with the first one and put there.
 
@@ -80,7 +89,7 @@ def _times_us(
     if it is there, times the median ratio of the rounds. Rounds go on while they disagree: what is written down counts for good.
     TargetError: a kernel cannot be built or run here.
     """
-    tasks = [tuning_task(spec, workload, threads) for workload in workloads]
+    tasks = list(map(task_of, workloads))
     first = tasks[0]
     unknown = [task for task in dict.fromkeys(tasks) if records.get(task) is None]
     if unknown:

@@ -20,7 +20,8 @@ class Alternative:
     """One way to compute a layer that was considered.
 
     kl       KL(FP32 || this layer alone quantized so) in nats, None where it was not measured
-    time_us  measured time of the layer's kernel on the target, None without a target
+    time_us  measured time of the layer's kernel on the target, None without a target; where the plan's provenance names another
+             measure than time, that
     shared_residual  whether the residual that it adds has the output's scale
     """
 
@@ -70,7 +71,7 @@ class LayerPlan:
                          and on have a book b of their own; none on a uniform grid. Of a layer in float: one book, of the 2^weight_bits
                          float32 levels that its weights have in units of weight_scale, or none
     accumulate16         0, or the block length 1, 2, 4 for which the weights keep the promise of Conv2DWorkload.accumulate16
-    time_us              of its kernel on the target as measured for this decision, None without a target
+    time_us              of its kernel on the target as measured for this decision, as of Alternative
     considered           what it was chosen from
     grids                what its weights' grid was chosen from, where it was
     reason               one phrase

@@ -25,7 +25,7 @@ from tvm_rsq.layer_record import Alternative
 from tvm_rsq.lever_times import LeverTimes
 from tvm_rsq.plan import TensorQuant
 from tvm_rsq.progress import ProgressCallback
-from tvm_rsq.report.formats import duration, nats, percent
+from tvm_rsq.report.formats import cost, nats, percent
 from tvm_rsq.sensitivity import LayerSensitivity, NetworkDivergence, measure
 from tvm_rsq.shared_scales import Chain, share_scale
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -208,16 +208,17 @@ class LeverSearch:
             for o in options[name]
         )  # fmt: skip
         return Decision(
-            candidate=taken.candidate, reason=_reason(base, taken, len(options[name])), time_us=taken.time_us, considered=considered,
+            candidate=taken.candidate, reason=_reason(base, taken, len(options[name]), self.timed.measure), time_us=taken.time_us, considered=considered,
             kl_per_tensor=kl[name].get(replace(base.candidate, scheme="per_tensor")),
             kl_per_channel=kl[name].get(replace(base.candidate, scheme="per_channel")),
         )  # fmt: skip
 
 
-def _reason(base: Option, taken: Option, count: int) -> str:
+def _reason(base: Option, taken: Option, count: int, measure: str) -> str:
     if taken.candidate == base.candidate and not taken.shared:
-        return "nothing saves 2 % of its time" if count == 1 else "what saves time is beyond budget"
-    return f"{percent(1 - taken.time_us / base.time_us, 0)} of {duration(base.time_us)} saved, +{nats(taken.excess)} nats"
+        what = "time" if measure == "time" else measure.replace("-", " ")
+        return f"nothing saves 2 % of its {what}" if count == 1 else f"what saves {what} is beyond budget"
+    return f"{percent(1 - taken.time_us / base.time_us, 0)} of {cost(base.time_us, measure)} saved, +{nats(taken.excess)} nats"
 
 
 def exceeds(divergences: np.ndarray, baseline: np.ndarray, budget: float) -> bool:

@@ -37,4 +37,4 @@ class Noisy:
 def test_the_winner(other, third, spread, winner):
     found = decide(network_task().task, UNTUNED, MEASURED, Noisy({UNTUNED: 1.0, OTHER: other, THIRD: third}, spread))
     assert found.choice == winner and found.measured == 3
-    assert found.us < found.untuned_us if winner != UNTUNED else found.us == found.untuned_us
+    assert found.cost < found.untuned_cost if winner != UNTUNED else found.cost == found.untuned_cost

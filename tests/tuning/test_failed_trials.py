@@ -31,7 +31,7 @@ def measured(folder):
 def test_a_first_trial_that_fails_leaves_the_untuned_choice_with_a_time(tmp_path):
     (result,) = run(tmp_path, TableRunner(broken=frozenset(OTHERS)), trials=1, space=SPACE[:4])
     assert result.kept_untuned and result.decision.choice == UNTUNED
-    assert math.isfinite(result.us) and result.us == result.untuned_us
+    assert math.isfinite(result.cost) and result.cost == result.untuned_cost
     (line,) = best_lines(tmp_path)
     assert math.isfinite(line["us"]) and math.isfinite(line["untuned_us"])
     found = measured(tmp_path)
@@ -40,7 +40,7 @@ def test_a_first_trial_that_fails_leaves_the_untuned_choice_with_a_time(tmp_path
 
 def test_all_trials_that_fail_leave_the_untuned_choice_with_a_time(tmp_path):
     (result,) = run(tmp_path, TableRunner(broken=frozenset(OTHERS)), space=SPACE[:4])
-    assert result.kept_untuned and math.isfinite(result.us) and result.decision.measured == 4
+    assert result.kept_untuned and math.isfinite(result.cost) and result.decision.measured == 4
     assert [value for value in measured(tmp_path).values() if math.isinf(value)] == [math.inf] * 3
 
 
@@ -83,11 +83,11 @@ def test_an_untuned_kernel_that_fails_alone_is_said_in_one_line(tmp_path):
 def test_a_challenger_that_fails_in_the_duel_is_not_chosen(tmp_path, caplog):
     space = (UNTUNED, BEST, SPACE[5])
     (result,) = run(tmp_path, TableRunner(broken_late=(2, frozenset({BEST}))), space=space)
-    assert result.decision.choice == SPACE[5] and "cannot be made" in caplog.text and math.isfinite(result.us)
+    assert result.decision.choice == SPACE[5] and "cannot be made" in caplog.text and math.isfinite(result.cost)
 
 
 def test_the_untuned_choice_is_told_by_the_choice_and_not_by_its_time():
-    decision = Decision(choice=BEST, us=5.0, untuned_us=5.0, measured=2)
+    decision = Decision(choice=BEST, cost=5.0, untuned_cost=5.0, measured=2)
     result = TaskResult(task=TASK, decision=decision, space=2, untuned=UNTUNED)
     assert not result.kept_untuned
-    assert replace(result, decision=replace(decision, choice=UNTUNED, us=4.0)).kept_untuned
+    assert replace(result, decision=replace(decision, choice=UNTUNED, cost=4.0)).kept_untuned

@@ -63,7 +63,7 @@ def test_the_specification_is_the_identity():
     assert shash2hex(specification(TASK)) == shash2hex(specification(again))
     changes = {
         "cpu": "another", "threads": 2, "kernels": "1", "arch": "another", "features": ("sse3",), "mcpu": "another", "mattr": ("+sse3",),
-        "workload": workload(13),
+        "workload": workload(13), "measure": "instructions",
     }  # fmt: skip
     assert changes.keys() == {f.name for f in fields(TuningTask)}
     for change in ({name: value} for name, value in changes.items()):
@@ -128,13 +128,13 @@ def test_lines_survive_a_torn_one(tmp_path, before):
 
 def test_a_decision_of_another_cpu_counts_only_for_compiling_elsewhere(tmp_path):
     other = replace(TASK, cpu="another")
-    decision = Decision(choice=SPACE[3], us=1.0, untuned_us=2.0, measured=4)
+    decision = Decision(choice=SPACE[3], cost=1.0, untuned_cost=2.0, measured=4)
     with open_work_dir(tmp_path, spec().tvm_target()) as folder:
         folder.decide(other, decision)
     found = read_decisions(tmp_path)
     assert found.get(other) == decision and found.get(TASK) is None
-    assert found.get(TASK, any_cpu=True) == decision
-    assert found.get(replace(TASK, threads=2), any_cpu=True) is None
+    assert found.get(TASK, elsewhere=True) == decision
+    assert found.get(replace(TASK, threads=2), elsewhere=True) is None
     with pytest.raises(ConfigError, match="no tuning folder"):
         read_decisions(tmp_path / "missing")
 

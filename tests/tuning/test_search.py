@@ -29,7 +29,7 @@ def test_the_model_finds_the_best_of_a_known_table_in_a_third_of_the_trials(tmp_
     (result,) = run(tmp_path, TableRunner())
     assert len(SPACE) == 168 and result.decision.choice == BEST
     assert result.decision.measured == 61  # and the untuned one
-    assert result.us < result.untuned_us
+    assert result.cost < result.untuned_cost
 
 
 def test_a_small_space_is_measured_whole(tmp_path):
@@ -41,12 +41,12 @@ def test_a_small_space_is_measured_whole(tmp_path):
 
 def test_the_untuned_choice_stays_unless_another_is_faster(tmp_path):
     (result,) = run(tmp_path, TableRunner(), space=(BEST, WORSE))
-    assert result.decision.choice == BEST and result.us == result.untuned_us
+    assert result.decision.choice == BEST and result.cost == result.untuned_cost
 
 
 def test_a_space_of_one_needs_no_trial(tmp_path):
     (result,) = run(tmp_path, TableRunner(), space=(WORSE,))
-    assert result.decision.choice == WORSE and result.decision.measured == 1 or result.us > 0
+    assert result.decision.choice == WORSE and result.decision.measured == 1 or result.cost > 0
 
 
 def test_trials_go_where_the_time_is(tmp_path):

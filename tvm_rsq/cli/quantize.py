@@ -94,7 +94,7 @@ def quantize(
             "seconds": progress.seconds,
             "plan": quantized.plan.as_record(),
         },
-        layer_table(quantized.plan.layers),
+        layer_table(quantized.plan.layers, quantized.plan.provenance.get("measure", "time")),
         Text(),
         plan_summary(quantized.plan),
         *frontier_table(quantized.plan),

@@ -41,10 +41,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, left:
     return made
 
 
-def layer_table(layers: Sequence[LayerPlan]) -> Table:
+def layer_table(layers: Sequence[LayerPlan], measure: str = "time") -> Table:
     """Layer, op, scheme, bits, scale, divergences, error, size and reason: what each layer became and why.
 
-    Where any layer uses a lever or was timed, also how it requantizes, its accumulate16 and its time.
+    Where any layer uses a lever or was timed, also how it requantizes, its accumulate16 and its time, or what `measure` is instead.
     """
     levers = any(layer.requantize != "float" or layer.accumulate16 or layer.time_us is not None for layer in layers)
     columns: list[tuple[str, Callable[[LayerPlan], str | Text]]] = [
@@ -60,7 +60,7 @@ def layer_table(layers: Sequence[LayerPlan]) -> Table:
         *([
             ("requantize", lambda layer: layer.requantize.replace("_", "-")),
             ("accumulate16", lambda layer: str(layer.accumulate16 or formats.MISSING)),
-            ("time", lambda layer: formats.duration(layer.time_us)),
+            (measure.replace("-", " "), lambda layer: formats.cost_figure(layer.time_us, measure)),
         ] if levers else []),
         ("reason", lambda layer: layer.reason),
     ]  # fmt: skip
@@ -80,17 +80,17 @@ def frontier_table(plan: QuantPlan) -> list[RenderableType]:
     points = plan.provenance.get("frontier", ())
     if not points:
         return []
-    base = points[0]["time_us"]
+    base, measure = points[0]["time_us"], plan.provenance.get("measure", "time")
     rows = (
         (
-            "none" if i == 0 else formats.percent(point["budget"], 0), formats.duration(point["time_us"]),
+            "none" if i == 0 else formats.percent(point["budget"], 0), formats.cost_figure(point["time_us"], measure),
             f"{point['time_us'] / base:.3f}", formats.nats(point["excess"]), formats.nats(point["kl"]),
         )
         for i, point in enumerate(points)
     )  # fmt: skip
     target = printable(str(plan.provenance.get("target", "")))
     title = f"layers' kernels on {target}, by budget (this plan: {plan.provenance['budget']:.0%})"
-    columns = ("budget", "latency", "of per channel", "KL added, layer by layer", "KL of the whole")
+    columns = ("budget", "latency" if measure == "time" else measure.replace("-", " "), "of per channel", "KL added, layer by layer", "KL of the whole")
     return [Text(), table(columns, rows, title=title)]
 
 

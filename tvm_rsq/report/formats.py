@@ -28,6 +28,17 @@ def duration(time_us: float | None) -> str:
     return f"{_three_digits(time_us)} µs"
 
 
+def cost(value: float | None, measure: str = "time") -> str:
+    """What a kernel costs, by its measure: 33.5 µs, 1.24 M instructions, 512 k modelled cycles."""
+    figure = cost_figure(value, measure)
+    return figure if measure == "time" or value is None else f"{figure} {measure.replace('-', ' ')}"
+
+
+def cost_figure(value: float | None, measure: str = "time") -> str:
+    """The same without the name of what is counted."""
+    return duration(value) if measure == "time" or value is None else quantity(value)
+
+
 def nats(value: float | None) -> str:
     """A divergence with two significant digits: 0.012, 3.4e-05, 0."""
     if value is None:

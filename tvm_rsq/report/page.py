@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.report import charts, formats, png, summary
 from tvm_rsq.report.data import ReportData
+from tvm_rsq.report.devices import device_groups
 from tvm_rsq.report.grids import grid_table
 
 MOST_PICTURES = 64  # a picture of 224 x 224 noise is about 150 kB of PNG
@@ -32,7 +33,7 @@ def render(data: ReportData) -> str:
     environment = Environment(
         loader=PackageLoader("tvm_rsq.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    for name in ("size", "quantity", "duration", "nats", "percent", "ratio", "scales"):
+    for name in ("size", "quantity", "duration", "nats", "percent", "ratio", "scales", "cost_figure"):
         environment.filters[name] = getattr(formats, name)
     environment.filters["breakable"] = _breakable
     return environment.get_template("page.html.j2").render(
@@ -53,6 +54,8 @@ def render(data: ReportData) -> str:
         histograms={name: charts.histogram(found) for name, found in data.histograms.items()},
         latency=charts.latency(data.latencies),
         bars=charts.time_bars(data),
+        devices=device_groups(data.devices),
+        quantile=summary.quantile,
         pictures=[png.encode(picture) for picture in data.images[:MOST_PICTURES]],
         levers=any(layer.requantize != "float" or layer.accumulate16 for layer in data.plan.layers),
         frontier=data.plan.provenance.get("frontier", ()),

@@ -20,18 +20,18 @@ _GAIN = 0.985  # a smaller gain may be due to where the loader put the code
 def decide(task: TuningTask, untuned: Choice, measured: Mapping[Choice, float], runner: Runner) -> Decision:
     """The fastest of the best few in `measured`, or `untuned` unless one of them beats it in three rounds of four.
 
-    measured  microseconds, infinity for what cannot be made; `untuned` is among them
+    measured  costs in what the task measures, infinity for what cannot be made; `untuned` is among them
     TargetError: `untuned` cannot be made.
     """
     least = measured[untuned]
     faster = sorted((choice for choice, time in measured.items() if time < least), key=lambda choice: measured[choice])[:_CHALLENGERS]
     if not faster:
-        return Decision(choice=untuned, us=least, untuned_us=least, measured=len(measured))
+        return Decision(choice=untuned, cost=least, untuned_cost=least, measured=len(measured))
     found = in_turns(task, untuned, faster, _ROUNDS, runner)
     samples = np.array(list(found.values()))
     base = float(np.median(samples[0]))
     ratios = {choice: times / samples[0] for choice, times in zip(found, samples, strict=True) if choice != untuned}
     best = min(ratios, key=lambda choice: np.median(ratios[choice]), default=untuned)
     won = best != untuned and np.median(ratios[best]) < _GAIN and np.quantile(ratios[best], 0.75) < 1
-    us = base * float(np.median(ratios[best])) if won else base
-    return Decision(choice=best if won else untuned, us=us, untuned_us=base, measured=len(measured))
+    cost = base * float(np.median(ratios[best])) if won else base
+    return Decision(choice=best if won else untuned, cost=cost, untuned_cost=base, measured=len(measured))

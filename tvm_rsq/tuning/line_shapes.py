@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
+
+_MEANING = {"us": "a time in microseconds", "cost": "a number of what the task measures"}
+
+
+def cost_name(key: Mapping[str, Any]) -> str:
+    """What a line calls the cost of a task: "us" where it is a time, in microseconds; "cost" where the task names another measure."""
+    return "cost" if "measure" in key else "us"
 
 
 def timing(value: Any) -> dict[str, Any]:
-    """A line of a file of times."""
-    expected = '{"task": {...}, "choice": {...} or null, "us": a time in microseconds}'
-    return _record(value, expected, task=_is_key, choice=_is_choice, us=_is_time)
+    """A line of a file of times, or of other costs."""
+    name = _cost_name_of(value)
+    expected = f'{{"task": {{...}}, "choice": {{...}} or null, "{name}": {_MEANING[name]}}}'
+    return _record(value, expected, task=_is_key, choice=_is_choice, **{name: _is_cost})
 
 
 def decision(value: Any) -> dict[str, Any]:
     """A line of best.jsonl."""
-    expected = '{"task": {...}, "choice": {...}, "us": and "untuned_us": times in microseconds, "measured": a number of choices}'
-    return _record(value, expected, task=_is_key, choice=_is_knobs, us=_is_time, untuned_us=_is_time, measured=_is_count)
+    name = _cost_name_of(value)
+    expected = f'{{"task": {{...}}, "choice": {{...}}, "{name}": and "untuned_{name}": {_MEANING[name]}, "measured": a number of choices}}'
+    return _record(value, expected, task=_is_key, choice=_is_knobs, measured=_is_count, **{name: _is_cost, f"untuned_{name}": _is_cost})
 
 
 def workload(value: Any) -> list[str]:
@@ -29,7 +39,7 @@ def trial(workloads: int) -> Any:
 
     def parse(value: Any) -> list[Any]:
         index, record = _sequence(value, expected, lambda i: _is_count(i) and i < workloads, lambda r: isinstance(r, list))
-        _sequence(record, expected, _is_list, lambda s: _is_list(s) and len(s) == 1 and _is_time(s[0]), _is_key, _is_list)
+        _sequence(record, expected, _is_list, lambda s: _is_list(s) and len(s) == 1 and _is_cost(s[0]), _is_key, _is_list)
         return [index, record]
 
     return parse
@@ -67,7 +77,11 @@ def _is_choice(value: Any) -> bool:
     return value is None or _is_knobs(value)
 
 
-def _is_time(value: Any) -> bool:
+def _cost_name_of(value: Any) -> str:
+    return cost_name(value["task"]) if isinstance(value, dict) and _is_key(value.get("task")) else "us"
+
+
+def _is_cost(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 

@@ -1,4 +1,7 @@
-"""The time of one kernel, and a record of such times, so that a plan that depends on them comes out the same next time."""
+"""The time of one kernel, and a record of such times, so that a plan that depends on them comes out the same next time.
+
+Or another cost, where the task says that it was measured otherwise.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from tvm_rsq.targets.choice import Choice, to_knobs
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.targets.workload import Conv2DWorkload
 from tvm_rsq.tuning.json_lines import LineReader, open_locked, write_line
-from tvm_rsq.tuning.line_shapes import timing
+from tvm_rsq.tuning.line_shapes import cost_name, timing
 from tvm_rsq.tuning.runner import LocalRunner, Runner
 from tvm_rsq.tuning.task import TuningTask, identity, tuning_task
 
@@ -18,7 +21,8 @@ _ROUNDS = 9
 
 
 class TimingRecords:
-    """Times in a file of JSON lines: {"task": {...}, "choice": {...} or null, "us": 12.3}. The first line of a task and choice counts, for
+    """Costs in a file of JSON lines: {"task": {...}, "choice": {...} or null, "us": 12.3}, or "cost" in place of "us" where the task names
+    another measure than time. The first line of a task and choice counts, for
     all who read it, then and later: where two processes measure the same at once, both go on with what was written first.
 
     OSError: the file cannot be made or written. ConfigError: a line of another shape.
@@ -33,23 +37,23 @@ class TimingRecords:
             self._take_in(file)
 
     def get(self, task: TuningTask, choice: Choice | None = None) -> float | None:
-        """Microseconds, None where it was never measured.   choice: None is whatever the untuned one is."""
+        """In what the task measures, None where it never was.   choice: None is whatever the untuned one is."""
         return self._times.get(_key(task.key(), _knobs(choice)))
 
-    def put(self, task: TuningTask, choice: Choice | None, us: float) -> float:
-        """Write a time, in microseconds, unless there is one by now; the one that counts.   ValueError: no number above 0."""
-        line = timing({"task": task.key(), "choice": _knobs(choice), "us": us})
+    def put(self, task: TuningTask, choice: Choice | None, cost: float) -> float:
+        """Write a cost, in what the task measures, unless there is one by now; the one that counts.   ValueError: no number above 0."""
+        line = timing({"task": task.key(), "choice": _knobs(choice), cost_name(task.key()): cost})
         key = _key(line["task"], line["choice"])
         with open_locked(self.path) as file:
             self._take_in(file)
             if key not in self._times:
                 write_line(file, line)
-                self._times[key] = us
+                self._times[key] = cost
         return self._times[key]
 
     def _take_in(self, file: BinaryIO) -> None:
         for line in self._reader.read(file):
-            self._times.setdefault(_key(line["task"], line["choice"]), float(line["us"]))
+            self._times.setdefault(_key(line["task"], line["choice"]), float(line[cost_name(line["task"])]))
 
 
 def kernel_time_us(

@@ -41,7 +41,8 @@ class Runner(Protocol):
     """Times the kernels of a task."""
 
     def times(self, task: TuningTask, choices: Sequence[Choice], rounds: int) -> list[list[float]]:
-        """For each choice, `rounds` samples in microseconds a call. The choices take turns, so that samples of one round can be compared.
+        """For each choice, `rounds` samples of the cost of a call, in what the task measures: microseconds on this machine. The choices
+        take turns, so that samples of one round can be compared.
         ValueError: a choice that does not fit the workload.
         """
         ...

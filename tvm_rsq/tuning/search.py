@@ -27,13 +27,15 @@ class TaskSearch:
 
     space     every choice, the untuned one first
     uses      how often the network runs the task
-    measured  choice -> microseconds; infinity for one that could not be built
+    measured  choice -> cost in what the task measures; infinity for one that could not be built
+    begun     choices that are being measured
     """
 
     task: TuningTask
     space: tuple[Choice, ...]
     uses: int
     measured: dict[Choice, float] = field(default_factory=dict)
+    begun: set[Choice] = field(default_factory=set)
 
     @property
     def untuned(self) -> Choice:
@@ -42,12 +44,12 @@ class TaskSearch:
     @property
     def open(self) -> list[Choice]:
         """What can still be measured, in the order of the space."""
-        return [choice for choice in self.space[1:] if choice not in self.measured]
+        return [choice for choice in self.space[1:] if choice not in self.measured and choice not in self.begun]
 
     @property
     def trials(self) -> int:
-        """Choices of this space that were measured against the untuned one."""
-        return sum(choice in self.measured for choice in self.space[1:])
+        """Choices of this space that were measured against the untuned one, or are being measured."""
+        return sum(choice in self.measured or choice in self.begun for choice in self.space[1:])
 
     def propose(self, model: CostModel, rng: np.random.Generator) -> Choice:
         """The open choice that the model thinks fastest, or now and then any."""
@@ -57,7 +59,7 @@ class TaskSearch:
         return choices[drawn if predicted is None else int(np.argmin(predicted))]
 
     def gain(self) -> float:
-        """Microseconds of the network that another trial may win, up to a constant."""
+        """Cost of the network that another trial may save, up to a constant."""
         known = [time for choice, time in self.measured.items() if choice in self.space and np.isfinite(time)]
         times = known or [float(self.task.workload.macs) / 1e4]
         best = min(times)
@@ -71,8 +73,23 @@ def next_search(searches: Sequence[TaskSearch]) -> TaskSearch | None:
     return max(alive, key=TaskSearch.gain) if alive else None
 
 
+def propose_together(searches: Sequence[TaskSearch], model: CostModel, seed: int, count: int) -> list[tuple[TaskSearch, Choice]]:
+    """Up to `count` trials to begin side by side, a function of the seed and of what is measured; fewer when the spaces are exhausted."""
+    done = sum(search.trials for search in searches)
+    proposed: list[tuple[TaskSearch, Choice]] = []
+    try:
+        while len(proposed) < count and (search := next_search(searches)):
+            choice = search.propose(model, np.random.default_rng([seed, done + len(proposed)]))
+            search.begun.add(choice)
+            proposed.append((search, choice))
+    finally:
+        for search, choice in proposed:
+            search.begun.discard(choice)
+    return proposed
+
+
 def teach(model: CostModel, search: TaskSearch, times: Mapping[Choice, float]) -> None:
-    """Tell the model of measurements of one task, in microseconds."""
+    """Tell the model of measurements of one task."""
     untuned = search.measured.get(search.untuned)
     for choice, time in times.items():
         if untuned is not None and np.isfinite(time):

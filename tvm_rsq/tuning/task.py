@@ -1,4 +1,4 @@
-"""TuningTask: what a measured time is the time of."""
+"""TuningTask: what a measured time, or another measure of cost, is that of."""
 
 from __future__ import annotations
 
@@ -12,10 +12,33 @@ from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.targets.workload import Conv2DWorkload
 from tvm_rsq.tuning.kernels_version import kernels_version
 
+TIME, MODELLED_CYCLES, INSTRUCTIONS = MEASURES = ("time", "modelled-cycles", "instructions")  # what says most first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What measures kernels.
+
+    cpu      its name: equal on machines whose figures can be compared
+    measure  of MEASURES: what the figures are; times are microseconds
+    threads  that kernels run on there unless something else is said; None: those of this process
+    at_once  machines of this kind that can be used side by side
+    """
+
+    cpu: str
+    measure: str = TIME
+    threads: int | None = None
+    at_once: int = 1
+
+
+def this_machine() -> Machine:
+    """The machine that this process runs on, by its clock."""
+    return Machine(cpu=host_cpu_model())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuningTask:
-    """One convolution on one machine. Equal tasks take the same time.
+    """One convolution on one machine. Equal tasks cost the same.
 
     workload  as `normalise` leaves it
     arch      architecture of the target
@@ -25,6 +48,7 @@ class TuningTask:
     cpu       model of the CPU that measures
     threads   that the kernel runs on
     kernels   version of the kernel templates and of how they are timed
+    measure   what is measured, as of Machine: costs of different measures are never compared
     """
 
     workload: Conv2DWorkload
@@ -35,10 +59,14 @@ class TuningTask:
     cpu: str
     threads: int
     kernels: str
+    measure: str = TIME
 
     def key(self) -> dict[str, Any]:
-        """As JSON values, the form in which records hold it."""
-        return json.loads(json.dumps(asdict(self)))
+        """As JSON values, the form in which records hold it: without the measure where that is time, as in records of old."""
+        found = json.loads(json.dumps(asdict(self)))
+        if self.measure == TIME:
+            del found["measure"]
+        return found
 
     @property
     def identity(self) -> str:
@@ -51,11 +79,13 @@ def identity(key: Mapping[str, Any]) -> str:
     return json.dumps(key, sort_keys=True)
 
 
-def tuning_task(spec: TargetSpec, workload: Conv2DWorkload, threads: int) -> TuningTask:
-    """The task of a workload on this machine."""
+def tuning_task(spec: TargetSpec, workload: Conv2DWorkload, threads: int, machine: Machine | None = None) -> TuningTask:
+    """The task of a workload on a machine, None for this one. Counts are those of one thread, whatever `threads` says."""
+    machine = machine or this_machine()
     return TuningTask(
         workload=normalise(workload), arch=spec.arch, features=tuple(sorted(spec.features)), mcpu=str(spec.tvm.get("mcpu", "")),
-        mattr=tuple(sorted(map(str, spec.tvm.get("mattr", ())))), cpu=host_cpu_model(), threads=threads, kernels=kernels_version(),
+        mattr=tuple(sorted(map(str, spec.tvm.get("mattr", ())))), cpu=machine.cpu, kernels=kernels_version(), measure=machine.measure,
+        threads=threads if machine.measure == TIME else 1,
     )  # fmt: skip
 
 

@@ -17,25 +17,26 @@ _ROUNDS = 7  # samples of a trial
 _FAILURES = (ValueError, RuntimeError)  # RuntimeError: TVM's own
 
 
-def trial(task: TuningTask, untuned: Choice, choice: Choice, known: float | None, runner: Runner) -> dict[Choice, float]:
-    """Microseconds of the choice, at the speed that the machine had when the untuned one took `known`; infinity where it cannot be made.
-
-    known  None: the untuned one is measured here, and in the result too
+def trial(task: TuningTask, untuned: Choice, choice: Choice, runner: Runner) -> dict[Choice, float]:
+    """Costs of the untuned choice and of another, measured in turns; infinity where that cannot be made.
     TargetError: the untuned one cannot be made.
     """
     samples = {made: min(times) for made, times in in_turns(task, untuned, [choice], _ROUNDS, runner).items()}
-    base = samples[untuned]
-    found = samples.get(choice, math.inf)
-    return {untuned: base, choice: found} if known is None else {choice: found / base * known}
+    return {untuned: samples[untuned], choice: samples.get(choice, math.inf)}
+
+
+def at_speed_of(costs: dict[Choice, float], untuned: Choice, known: float | None) -> dict[Choice, float]:
+    """What a trial found, at the speed that the machine had when the untuned one took `known`; None: it was never measured before."""
+    return costs if known is None else {choice: cost / costs[untuned] * known for choice, cost in costs.items() if choice != untuned}
 
 
 def untuned_us(task: TuningTask, untuned: Choice, runner: Runner, rounds: int = _ROUNDS) -> float:
-    """Microseconds of the untuned choice alone, the least of `rounds`.   TargetError: it cannot be made."""
+    """Cost of the untuned choice alone, the least of `rounds`.   TargetError: it cannot be made."""
     return min(in_turns(task, untuned, [], rounds, runner)[untuned])
 
 
 def in_turns(task: TuningTask, untuned: Choice, others: Sequence[Choice], rounds: int, runner: Runner) -> dict[Choice, list[float]]:
-    """`rounds` samples in microseconds of the untuned choice and of those others that can be made; samples of one round can be compared.
+    """`rounds` samples of the untuned choice and of those others that can be made; samples of one round can be compared.
     TargetError: the untuned one cannot be made.
     """
     try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-
-import numpy as np
+from functools import partial
 
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.targets.choice import Choice, to_knobs
@@ -15,9 +16,9 @@ from tvm_rsq.tuning.cost_model import CostModel
 from tvm_rsq.tuning.decide import decide
 from tvm_rsq.tuning.network_tasks import NetworkTask
 from tvm_rsq.tuning.runner import LocalRunner, Runner
-from tvm_rsq.tuning.search import TaskSearch, next_search, teach
+from tvm_rsq.tuning.search import TaskSearch, propose_together, teach
 from tvm_rsq.tuning.task import describe
-from tvm_rsq.tuning.trial import trial, untuned_us
+from tvm_rsq.tuning.trial import at_speed_of, trial, untuned_us
 from tvm_rsq.tuning.work_dir import Decision, WorkDir, open_work_dir
 
 
@@ -46,21 +47,24 @@ class TaskResult:
         return self.decision.choice == self.untuned
 
     @property
-    def untuned_us(self) -> float:
-        """Of all layers of the task."""
-        return self.decision.untuned_us * len(self.task.layers)
+    def untuned_cost(self) -> float:
+        """Of all layers of the task, in what was measured."""
+        return self.decision.untuned_cost * len(self.task.layers)
 
     @property
-    def us(self) -> float:
-        """Of all layers of the task."""
-        return self.decision.us * len(self.task.layers)
+    def cost(self) -> float:
+        """Of all layers of the task, in what was measured."""
+        return self.decision.cost * len(self.task.layers)
 
 
 def tune(
-    tasks: Sequence[NetworkTask], spec: TargetSpec, config: TuneConfig, *, runner: Runner | None = None, progress: ProgressCallback = silent
-) -> tuple[TaskResult, ...]:
+    tasks: Sequence[NetworkTask], spec: TargetSpec, config: TuneConfig, *, runner: Runner | None = None, at_once: int = 1,
+    progress: ProgressCallback = silent,
+) -> tuple[TaskResult, ...]:  # fmt: skip
     """Measure until `config.trials` choices of these tasks are on record in `config.work_dir`, and decide. One result for each task.
 
+    runner   None: this machine
+    at_once  trials that it takes side by side, proposed together and recorded in that order, whichever ends first
     Every measurement is written at once: a tuner that was killed goes on where it was.
     TargetError: this machine cannot run the kernels, or an untuned one fails. ConfigError: another tuner is at work in the folder, or it
     holds what tuners do not write.
@@ -68,7 +72,7 @@ def tune(
     runner = runner or LocalRunner(spec)
     with open_work_dir(config.work_dir, spec.tvm_target()) as folder:
         searches = [_search(task, spec, folder) for task in tasks]
-        _explore(searches, config, runner, folder, progress)
+        _explore(searches, config, runner, at_once, folder, progress)
         return _settle(tasks, searches, runner, folder, progress)
 
 
@@ -77,19 +81,41 @@ def _search(task: NetworkTask, spec: TargetSpec, folder: WorkDir) -> TaskSearch:
     return TaskSearch(task=task.task, space=space, uses=len(task.layers), measured=folder.measured(task.task))
 
 
-def _explore(searches: Sequence[TaskSearch], config: TuneConfig, runner: Runner, folder: WorkDir, progress: ProgressCallback) -> None:
+def _explore(
+    searches: Sequence[TaskSearch], config: TuneConfig, runner: Runner, at_once: int, folder: WorkDir, progress: ProgressCallback
+) -> None:
     model = CostModel(config.seed)
     for search in searches:
         teach(model, search, search.measured)
     total = min(config.trials, sum(len(search.space) - 1 for search in searches))
-    while (done := sum(search.trials for search in searches)) < total and (search := next_search(searches)):
-        choice = search.propose(model, np.random.default_rng([config.seed, done]))
-        times = trial(search.task, search.untuned, choice, search.measured.get(search.untuned), runner)
-        for measured, us in times.items():
-            folder.record(search.task, measured, us)
-        search.measured.update(times)
-        teach(model, search, times)
-        progress(Progress(stage="tune", done=done + 1, total=total, detail=_detail(search)))
+    with _side_by_side(at_once) as submit:
+        while (done := sum(search.trials for search in searches)) < total:
+            proposed = propose_together(searches, model, config.seed, min(at_once, total - done))
+            if not proposed:
+                break
+            tried = [submit(trial, search.task, search.untuned, choice, runner) for search, choice in proposed]
+            for number, ((search, _), result) in enumerate(zip(proposed, tried, strict=True), done + 1):
+                costs = at_speed_of(result(), search.untuned, search.measured.get(search.untuned))
+                for measured, cost in costs.items():
+                    folder.record(search.task, measured, cost)
+                search.measured.update(costs)
+                teach(model, search, costs)
+                progress(Progress(stage="tune", done=number, total=total, detail=_detail(search)))
+
+
+@contextmanager
+def _side_by_side(at_once: int) -> Iterator[Callable[..., Callable[[], dict[Choice, float]]]]:
+    """A function that begins a call and answers another, which waits for its result. With one at once, all is done in this thread: TVM
+    starts workers of its own for every thread that runs kernels.
+    """
+    if at_once == 1:
+        yield partial
+        return
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C nobody waits for a board
 
 
 def _settle(

@@ -11,7 +11,7 @@ import fcntl
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from tvm_rsq.targets.choice import Choice, from_knobs, to_knobs
 from tvm_rsq.tuning import line_shapes
 from tvm_rsq.tuning.json_lines import open_locked, read_lines, repair, write_line
 from tvm_rsq.tuning.specification import annotate, choice_of, specification
-from tvm_rsq.tuning.task import TuningTask, identity
+from tvm_rsq.tuning.task import MEASURES, TIME, TuningTask, identity
 
 _WORKLOADS, _RECORDS, _BEST = "database_workload.json", "database_tuning_record.json", "best.jsonl"
 _FAILED_S = 1e10  # MetaSchedule's time of what could not be built
@@ -34,13 +34,13 @@ _FAILED_S = 1e10  # MetaSchedule's time of what could not be built
 class Decision:
     """The choice to compile a task with.
 
-    us, untuned_us  microseconds of it and of the untuned choice, measured in turns; equal where the untuned one stays
-    measured        how many choices it was picked from
+    cost, untuned_cost  of it and of the untuned choice in what the task measures, in turns; equal where the untuned one stays
+    measured            how many choices it was picked from
     """
 
     choice: Choice
-    us: float
-    untuned_us: float
+    cost: float
+    untuned_cost: float
     measured: int
 
 
@@ -62,21 +62,21 @@ class WorkDir:
                 self._records.setdefault(str(record.workload.mod["main"].attrs["rsq.task"]), []).append(record)
 
     def measured(self, task: TuningTask) -> dict[Choice, float]:
-        """Choice -> microseconds of what is on record; infinity for one that could not be built. Of several, the most counts: so a failure
+        """Choice -> cost of what is on record, in what the task measures; infinity for one that could not be built. Of several, the most counts: so a failure
         stays one. ConfigError: a choice that there is not.
         """
         found: dict[Choice, float] = {}
         with self._named():
             for record in self._records.get(task.identity, []):
                 choice = choice_of(record.trace)
-                found[choice] = max(_us(record), found.get(choice, 0.0))
+                found[choice] = max(_cost(record), found.get(choice, 0.0))
         return found
 
-    def record(self, task: TuningTask, choice: Choice, us: float) -> None:
-        """Write one measurement; infinity says that the choice could not be built."""
+    def record(self, task: TuningTask, choice: Choice, cost: float) -> None:
+        """Write one measurement; infinity says that the choice could not be built. A unit of another measure is put down as microsecond."""
         module = specification(task)
         workload = self._database.commit_workload(module)
-        seconds = us * 1e-6 if math.isfinite(us) else _FAILED_S
+        seconds = cost * 1e-6 if math.isfinite(cost) else _FAILED_S
         trace = annotate(module, choice).trace
         self._database.commit_tuning_record(
             TuningRecord(trace, workload, [seconds], self._target, ArgInfo.from_prim_func(module["main"]))
@@ -85,8 +85,8 @@ class WorkDir:
     def decide(self, task: TuningTask, decision: Decision) -> None:
         """Write a decision."""
         line = {
-            "task": task.key(), "choice": to_knobs(decision.choice), "us": decision.us, "untuned_us": decision.untuned_us,
-            "measured": decision.measured,
+            "task": task.key(), "choice": to_knobs(decision.choice), line_shapes.cost_name(task.key()): decision.cost,
+            f"untuned_{line_shapes.cost_name(task.key())}": decision.untuned_cost, "measured": decision.measured,
         }  # fmt: skip
         with open_locked(self._path / _BEST) as file:
             write_line(file, line_shapes.decision(line))
@@ -111,13 +111,15 @@ class Decisions:
         self._path = path
         numbered = list(enumerate(lines, 1))
         self._exact = {identity(line["task"]): (number, line) for number, line in numbered}
-        self._any_cpu = {_but_cpu(line["task"]): (number, line) for number, line in numbered}
+        self._elsewhere = {_elsewhere(line["task"]): (number, line) for number, line in numbered}
 
-    def get(self, task: TuningTask, *, any_cpu: bool = False) -> Decision | None:
-        """The last decision about `task`.   any_cpu: also one made on another CPU with these features, for compiling elsewhere.
-        ConfigError: it decides for a choice that there is not.
+    def get(self, task: TuningTask, *, elsewhere: bool = False) -> Decision | None:
+        """The last decision about `task`.   elsewhere: also one made on another CPU with these features, for compiling for it: by time if
+        there is one, else by modelled cycles, else by instructions. ConfigError: it decides for a choice that there is not.
         """
-        found = self._exact.get(task.identity) or (self._any_cpu.get(_but_cpu(task.key())) if any_cpu else None)
+        wanted = [replace(task, measure=measure, threads=task.threads if measure == TIME else 1) for measure in MEASURES]
+        others = [self._elsewhere.get(_elsewhere(other.key())) for other in (wanted if elsewhere else ())]
+        found = next(filter(None, [self._exact.get(task.identity), *others]), None)
         if found is None:
             return None
         number, line = found
@@ -125,7 +127,8 @@ class Decisions:
             choice = from_knobs(line["choice"])
         except ValueError as error:
             raise ConfigError(f"{self._path}, line {number}: {error}, without that line") from error
-        return Decision(choice=choice, us=line["us"], untuned_us=line["untuned_us"], measured=line["measured"])
+        name = line_shapes.cost_name(line["task"])
+        return Decision(choice=choice, cost=line[name], untuned_cost=line[f"untuned_{name}"], measured=line["measured"])
 
 
 def read_decisions(path: str | Path) -> Decisions:
@@ -163,10 +166,10 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _us(record: TuningRecord) -> float:
+def _cost(record: TuningRecord) -> float:
     seconds = float(record.run_secs[0])
     return math.inf if seconds >= _FAILED_S else seconds * 1e6
 
 
-def _but_cpu(key: dict[str, Any]) -> str:
+def _elsewhere(key: dict[str, Any]) -> str:
     return identity({name: value for name, value in key.items() if name != "cpu"})
