@@ -26,6 +26,7 @@ TYPES = {
     "QuantConfig",
     "QuantPlan",
     "QuantizedModel",
+    "RemoteDevice",
     "SynthesisConfig",
     "TuneConfig",
 }

@@ -29,6 +29,7 @@ _HOME = {
     "QuantConfig": "config",
     "QuantPlan": "plan",
     "QuantizedModel": "quantized_model",
+    "RemoteDevice": "remote.device",
     "SynthesisConfig": "config",
     "TargetError": "errors",
     "TuneConfig": "tune_config",
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from tvm_rsq.plan import QuantPlan
     from tvm_rsq.progress import Progress
     from tvm_rsq.quantized_model import QuantizedModel
+    from tvm_rsq.remote.device import RemoteDevice
     from tvm_rsq.tune_config import TuneConfig
 
 

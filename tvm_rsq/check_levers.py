@@ -15,8 +15,10 @@ log = logging.getLogger(__name__)
 _UNTIMED = {"per_tensor"}  # decided by divergence alone where nothing can be timed
 
 
-def check_levers(config: QuantConfig, spec: TargetSpec | None) -> None:
+def check_levers(config: QuantConfig, spec: TargetSpec | None, *, elsewhere: bool = False) -> None:
     """Only a warning where no target is given (`spec` None): such a plan is for any target, and decides granularity alone.
+
+    elsewhere  another machine times kernels
 
     ConfigError: levers named in `config` that the kernels of `spec` do not have, or whose use cannot be timed here.
     """
@@ -30,10 +32,11 @@ def check_levers(config: QuantConfig, spec: TargetSpec | None) -> None:
     if missing := _text(set(config.levers) - offered):
         todo = "name some of these, or let levers be 'auto'"
         raise ConfigError(f"levers {missing}: the kernels of {spec.name} have no use for it; they offer {_text(offered)}; {todo}")
-    lacking, untimed = host_supports(spec), _text(set(config.levers) - _UNTIMED)
+    lacking, untimed = [] if elsewhere else host_supports(spec), _text(set(config.levers) - _UNTIMED)
     if lacking and untimed:
         why = f"kernels of {spec.name} have to be timed for it, and this machine lacks {', '.join(lacking[:4])}"
-        raise ConfigError(f"levers {untimed}: {why}; quantize on one that has it, or let levers be 'auto' (here granularity alone)")
+        todo = "quantize on one that has it, give a device that is one, or let levers be 'auto' (here granularity alone)"
+        raise ConfigError(f"levers {untimed}: {why}; {todo}")
 
 
 def _text(levers: set[str] | frozenset[str]) -> str:

@@ -30,6 +30,7 @@ from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.tune_config import TuneConfig
 from tvm_rsq.tuning.placed_codes import Codes, PlacedCodes, check_codes
 from tvm_rsq.tuning.runner import Runner
+from tvm_rsq.tuning.task import Machine
 from tvm_rsq.tuning.tune import TaskResult
 from tvm_rsq.tuning.tune_network import tune_network, tuned_spec
 
@@ -38,19 +39,20 @@ log = logging.getLogger(__name__)
 
 def compile_quantized(
     quantized: QuantizedModel, target: object = "llvm", *, tuning: TuneConfig | None = None, codes: Codes = "auto",
-    progress: ProgressCallback = silent,
+    runner: Runner | None = None, machine: Machine | None = None, progress: ProgressCallback = silent,
 ) -> CompiledModule:  # fmt: skip
     """An integer library of the plan for a target, with tuned kernels where `tuning` says so (see tuning.tune_network.tuned_spec).
 
     codes  where codes of weights become weights: once at loading ("load"), in the kernels, so that memory holds codes ("kernel"), or where
            that is faster, as a rule or as it was tuned ("auto")
+    runner, machine  what measures kernels for `tuning`, and where; None: this machine
     A plan that was decided for another target is built all the same, with a note in the log and in the report.
     TargetError: unknown target, or no linker for it. ConfigError: another word for codes.
     """
     check_codes(codes)
     spec = parse_target(target)  # type: ignore[arg-type]
     if tuning is not None:
-        spec = tuned_spec(quantized.annotated, spec, tuning, evaluate_elementwise, progress=progress)
+        spec = tuned_spec(quantized.annotated, spec, tuning, evaluate_elementwise, runner=runner, machine=machine, progress=progress)
     if codes != "auto":
         spec = replace(spec, library=PlacedCodes(spec.library, codes))
     library, calls = build(quantized.annotated, spec, progress=progress)
@@ -62,11 +64,12 @@ def compile_quantized(
 
 
 def tune_quantized(
-    quantized: QuantizedModel, target: object, tuning: TuneConfig, *, runner: Runner | None = None, progress: ProgressCallback = silent
-) -> tuple[TaskResult, ...]:
-    """Tune the convolutions of the plan; see tuning.tune.tune.   runner: what times kernels, None for this machine."""
+    quantized: QuantizedModel, target: object, tuning: TuneConfig, *, runner: Runner | None = None, machine: Machine | None = None,
+    progress: ProgressCallback = silent,
+) -> tuple[TaskResult, ...]:  # fmt: skip
+    """Tune the convolutions of the plan; see tuning.tune.tune.   runner, machine: what measures kernels, and where; None: this machine"""
     spec = parse_target(target)  # type: ignore[arg-type]
-    return tune_network(quantized.annotated, spec, tuning, evaluate_elementwise, runner=runner, progress=progress)
+    return tune_network(quantized.annotated, spec, tuning, evaluate_elementwise, runner=runner, machine=machine, progress=progress)
 
 
 def compile_float(model: Model, target: object = "llvm", *, progress: ProgressCallback = silent) -> CompiledModule:

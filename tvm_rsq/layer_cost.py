@@ -45,7 +45,8 @@ def timed_target(
         return None
     kept = _records() if records is None else records
     machine = machine or this_machine()
-    given = (spec, runner or LocalRunner(spec), partial(tuning_task, spec, threads=machine.threads or thread_count(), machine=machine), kept)
+    task_of = partial(tuning_task, spec, threads=machine.threads or thread_count(), machine=machine)
+    given = (spec, runner or LocalRunner(spec), task_of, kept)
 
     @cache
     def say_busy() -> None:  # once, not for every layer

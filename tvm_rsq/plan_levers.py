@@ -208,7 +208,8 @@ class LeverSearch:
             for o in options[name]
         )  # fmt: skip
         return Decision(
-            candidate=taken.candidate, reason=_reason(base, taken, len(options[name]), self.timed.measure), time_us=taken.time_us, considered=considered,
+            candidate=taken.candidate, reason=_reason(base, taken, len(options[name]), self.timed.measure), time_us=taken.time_us,
+            considered=considered,
             kl_per_tensor=kl[name].get(replace(base.candidate, scheme="per_tensor")),
             kl_per_channel=kl[name].get(replace(base.candidate, scheme="per_channel")),
         )  # fmt: skip

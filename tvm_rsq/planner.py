@@ -100,7 +100,10 @@ class _Planner:
         log.info("%d layers: %s", len(layers), {scheme: sum(layer.scheme == scheme for layer in layers) for scheme in LAYER_SCHEMES})
         config, calibration = self.config, self.calibration
         has_frontier = found and found.decisions and self.timed
-        frontier = {"target": self.timed.name, "measure": self.timed.measure, "frontier": [asdict(point) for point in found.frontier]} if has_frontier else {}
+        frontier = {}
+        if has_frontier:
+            points = [asdict(point) for point in found.frontier]
+            frontier = {"target": self.timed.name, "measure": self.timed.measure, "frontier": points}
         return QuantPlan(
             network_hash=self.model.network_hash,
             layers=layers,

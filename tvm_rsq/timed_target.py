@@ -9,7 +9,8 @@ from tvm_rsq.targets.carrier import Carrier
 from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.workload import Conv2DWorkload
 
-# Cost of one call of each kernel, in what the target measures. Those of one list are measured in turns, so that they can be compared with the first.
+# Cost of one call of each kernel, in what the target measures. Those of one list are measured in turns, so that they can be compared with
+# the first.
 LayerCost = Callable[[Sequence[Conv2DWorkload]], Sequence[float]]
 
 

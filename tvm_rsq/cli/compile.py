@@ -13,8 +13,9 @@ import typer
 from rich.text import Text
 
 from tvm_rsq.atomic_write import atomic_write
-from tvm_rsq.cli import options
+from tvm_rsq.cli import device_options, options
 from tvm_rsq.cli.arrays import read_calibration
+from tvm_rsq.cli.device_options import read_device
 from tvm_rsq.cli.invocation import command_line
 from tvm_rsq.cli.model_argument import read_model
 from tvm_rsq.cli.paths import refuse_overwriting, writable
@@ -27,7 +28,7 @@ def compile_(
     session: Session,
     model: options.ModelArgument,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", callback=writable, help="The artifact, one file.")],
-    target: options.TargetOption = "llvm",
+    target: options.TargetOption = None,
     report: options.ReportOption = None,
     batch: options.Batch = None,
     weight_bits: options.WeightBits = options.DEFAULTS.weight_bits,
@@ -64,6 +65,10 @@ def compile_(
     threads: Annotated[
         int | None, typer.Option(min=1, help="That the network will run on, as given to tune. Default: TVM_NUM_THREADS, or every core.")
     ] = None,
+    tracker: device_options.Tracker = None,
+    device: device_options.Device = None,
+    measure: device_options.MeasureOption = "auto",
+    session_timeout: device_options.SessionTimeout = 300.0,
 ) -> None:
     """Quantize MODEL and compile it to an integer library for TARGET.
 
@@ -78,6 +83,8 @@ def compile_(
         eight_bit_share=eight_bit_share, nonuniform=nonuniform, average_bits=average_bits, most_divergence=most_divergence,
         codebook_error=codebook_error, codebook_channels=codebook_channels, calibration=calibration, source=source,
     )  # fmt: skip
+    boards = read_device(device, tracker, measure, session_timeout)
+    options.refuse_both(target, boards)
     refuse_overwriting(output, model)
     network = read_model(model)
     data = read_calibration(calibration)
@@ -87,7 +94,7 @@ def compile_(
         module = tvm_rsq.compile(
             network.model, target, config, example_inputs=network.example_inputs, calibration=data, batch=batch,
             tuning=None if tuning is None else tvm_rsq.TuneConfig(trials=0, work_dir=tuning, threads=threads),
-            codes=codes, progress=progress.event, should_stop=session.interrupts.should_stop,
+            codes=codes, device=boards, progress=progress.event, should_stop=session.interrupts.should_stop,
         )  # fmt: skip
     found = module.report
     with ExitStack() as files:  # both or neither
@@ -114,7 +121,7 @@ def compile_(
             "notes": found.notes,
             "plan": json.loads(module.plan.to_json()),
         },
-        layer_table(module.plan.layers),
+        layer_table(module.plan.layers, module.plan.provenance.get("measure", "time")),
         Text(),
         plan_summary(module.plan),
         *frontier_table(module.plan),

@@ -20,9 +20,9 @@ ModelArgument = Annotated[
 ]
 Batch = Annotated[int | None, typer.Option(min=1, rich_help_panel=_NETWORK, help="Fix a symbolic batch dimension.")]
 TargetOption = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--target", "-t", help="'llvm' (this CPU), 'llvm -mcpu=...', 'llvm -mtriple=aarch64', or a preset: see `tvm-rsq targets`."
+        "--target", "-t", help="'llvm' (this CPU, the default), 'llvm -mcpu=...', 'llvm -mtriple=aarch64', or a preset: `tvm-rsq targets`."
     ),
 ]
 ReportOption = Annotated[
@@ -152,6 +152,12 @@ TimeLimit = Annotated[
         metavar="SECONDS", rich_help_panel=_CALIBRATION, help="End synthesis after so long, with the best images so far (effort best)."
     ),
 ]
+
+
+def refuse_both(target: str | None, device: object) -> None:
+    """BadParameter: a target and a device, which says its own."""
+    if target is not None and device is not None:
+        raise typer.BadParameter(f"--target {target} and --device say both what to compile for; give --device KEY={target}")
 
 
 def quant_config(

@@ -90,7 +90,8 @@ def frontier_table(plan: QuantPlan) -> list[RenderableType]:
     )  # fmt: skip
     target = printable(str(plan.provenance.get("target", "")))
     title = f"layers' kernels on {target}, by budget (this plan: {plan.provenance['budget']:.0%})"
-    columns = ("budget", "latency" if measure == "time" else measure.replace("-", " "), "of per channel", "KL added, layer by layer", "KL of the whole")
+    what = "latency" if measure == "time" else measure.replace("-", " ")
+    columns = ("budget", what, "of per channel", "KL added, layer by layer", "KL of the whole")
     return [Text(), table(columns, rows, title=title)]
 
 

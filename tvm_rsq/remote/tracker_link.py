@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from tvm.rpc import base
@@ -40,6 +42,16 @@ class TrackerLink:
             base.sendjson(self._socket, message)
             size = struct.unpack("<i", base.recvall(self._socket, 4))[0]
             return json.loads(base.recvall(self._socket, size))
+        except (OSError, ValueError) as error:
+            raise DeviceError(f"the tracker at {self._address} has gone: {error}") from error
+
+    def wait_for(self, *message: Any, every_s: float, meanwhile: Callable[[], None]) -> Any:
+        """As `ask`, for an answer that takes its time; `meanwhile` is called every so many seconds, and may raise to end the wait."""
+        try:
+            base.sendjson(self._socket, message)
+            while not select.select([self._socket], [], [], every_s)[0]:
+                meanwhile()
+            return base.recvjson(self._socket)
         except (OSError, ValueError) as error:
             raise DeviceError(f"the tracker at {self._address} has gone: {error}") from error
 

@@ -62,8 +62,8 @@ class WorkDir:
                 self._records.setdefault(str(record.workload.mod["main"].attrs["rsq.task"]), []).append(record)
 
     def measured(self, task: TuningTask) -> dict[Choice, float]:
-        """Choice -> cost of what is on record, in what the task measures; infinity for one that could not be built. Of several, the most counts: so a failure
-        stays one. ConfigError: a choice that there is not.
+        """Choice -> cost of what is on record, in what the task measures; infinity for one that could not be built. Of several, the most
+        counts: so a failure stays one. ConfigError: a choice that there is not.
         """
         found: dict[Choice, float] = {}
         with self._named():
