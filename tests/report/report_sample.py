@@ -7,7 +7,7 @@ import numpy as np
 from tvm_rsq.layer_record import LayerPlan
 from tvm_rsq.plan import FloatIsland, QuantPlan, TensorQuant
 from tvm_rsq.report import histogram
-from tvm_rsq.report.data import Fidelity, LatencyRow, LayerTime, ReportData
+from tvm_rsq.report.data import DeviceRow, Fidelity, LatencyRow, LayerTime, ReportData
 
 HOSTILE = '<script>document.title="owned"</script>"onmouseover="x'
 
@@ -48,6 +48,20 @@ def plan(layers: int = 53, seed: int = 0, hostile: bool = True) -> QuantPlan:
     )  # fmt: skip
 
 
+def device_rows() -> tuple[DeviceRow, ...]:
+    """A board that was timed, one that was counted, and a build that failed there."""
+    common = {"network": "mobilenetv2", "artifact": "ab" * 8, "artifact_bytes": 3_900_000}
+    timed = {**common, "device": "kitchen <b>", "target": "cortex-a76", "measure": "time", "threads": 4}
+    counted = {**common, "device": "cortex-a72", "target": "cortex-a72", "measure": "modelled-cycles", "threads": 1}
+    return (
+        DeviceRow(build="hybrid", bit_exact=True, latency_us=(900.0, 1000.0, 1300.0), divergence=0.01, **timed),
+        DeviceRow(build="FP32", bit_exact=False, latency_us=(4000.0, 4100.0, 4500.0), **timed),
+        DeviceRow(build="hybrid", bit_exact=True, instructions=50_000_000, modelled_cycles=20e6, divergence=0.01, **counted),
+        DeviceRow(build="per-channel", bit_exact=True, instructions=60_000_000, modelled_cycles=25e6, divergence=0.01, **counted),
+        DeviceRow(build="FP32", error="board cortex-a72 ended the session: SIGILL", **counted),
+    )
+
+
 def report_data(layers: int = 53, seed: int = 0) -> ReportData:
     rng = np.random.default_rng(seed)
     made = plan(layers, seed)
@@ -83,6 +97,7 @@ def report_data(layers: int = 53, seed: int = 0) -> ReportData:
                 build="INT8 hybrid", times_us=(*(rng.gamma(9, 9, 59) + 1300), 9000.0), artifact_bytes=3_900_000, target="llvm", threads=1
             ),
         ),
+        devices=device_rows(),
         fidelity=(
             Fidelity(source="foolbox photos", samples=20, agreement=0.95, kl=0.0213, cosine=0.99812, top1_fp32=0.9, top1_quantized=0.9),
             Fidelity(source="retro-synthesis", samples=16, agreement=1.0, kl=0.0034, cosine=0.99951),

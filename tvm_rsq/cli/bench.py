@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from tvm_rsq.cli import options
+from tvm_rsq.cli import device_options, options
 from tvm_rsq.cli.arrays import read_calibration
+from tvm_rsq.cli.bench_devices import bench_devices
 from tvm_rsq.cli.invocation import command_line
 from tvm_rsq.cli.latency_tables import gmacs, is_effective, latency_table, profile_table
 from tvm_rsq.cli.model_argument import SUFFIXES, read_model
@@ -55,7 +56,7 @@ def bench(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the runtime. Default: TVM_NUM_THREADS, or every core.")] = None,
     seed: options.Seed = options.DEFAULTS.seed,
     report: options.ReportOption = None,
-    target: options.TargetOption = "llvm",
+    target: options.TargetOption = None,
     batch: options.Batch = None,
     weight_bits: options.WeightBits = options.DEFAULTS.weight_bits,
     average_bits: options.AverageBits = None,
@@ -83,11 +84,23 @@ def bench(
     tuning: Annotated[
         Path | None, typer.Option("--tuning", metavar="DIR", help="Make kernels as `tvm-rsq tune --work-dir DIR` found best.")
     ] = None,
+    tracker: device_options.Tracker = None,
+    device: device_options.Devices = None,
+    measure: device_options.MeasureOption = "auto",
+    session_timeout: device_options.SessionTimeout = 300.0,
+    builds: device_options.BuildsOption = "hybrid,per-channel,FP32",
+    plan: device_options.PlanOption = "one",
 ) -> None:
     """Measure latency, numpy in and numpy out, in turns; show median and spread, and what each kernel makes of the core's peak.
 
+    With --device, on boards over RPC instead: every build is checked there before it is measured; --json FILE has each row at once, and the
+    same command goes on where it was.
+
     Example:  tvm-rsq bench net.onnx --threads 1; tvm-rsq bench net.rsq --fp32 net.onnx --layers --report report.html
     """
+    boards = device_options.read_devices(device, tracker, measure, session_timeout, threads)
+    if boards:
+        device_options.refuse_local(target, fp32, layers)
     if threads is not None:
         os.environ["TVM_NUM_THREADS"] = str(threads)
     sources = {name: None if _is_artifact(name) else read_model(name) for name in networks}
@@ -102,8 +115,15 @@ def bench(
     )  # fmt: skip
     baseline = None if fp32 is None else read_model(fp32)
     data = read_calibration(calibration)
+    if boards:
+        bench_devices(
+            session, sources, boards, config, names=device_options.build_names(builds), plan=plan, data=data, batch=batch, tuning=tuning,
+            repeat=repeat, warmup=warmup, report=report,
+        )  # fmt: skip
+        return
     import tvm_rsq
-    from tvm_rsq.benchmark import is_unstable, measure, random_inputs
+    from tvm_rsq.benchmark import is_unstable, random_inputs
+    from tvm_rsq.benchmark import measure as measure_builds
     from tvm_rsq.report.data import LatencyRow
     from tvm_rsq.threads import thread_count
 
@@ -112,7 +132,7 @@ def bench(
         for name, source in sources.items():
             if source is not None:
                 modules[name] = tvm_rsq.compile(
-                    source.model, target, config, example_inputs=source.example_inputs, calibration=data, batch=batch,
+                    source.model, target or "llvm", config, example_inputs=source.example_inputs, calibration=data, batch=batch,
                     tuning=None if tuning is None else tvm_rsq.TuneConfig(trials=0, work_dir=tuning, threads=threads),
                     progress=progress.event, should_stop=session.interrupts.should_stop,
                 )  # fmt: skip
@@ -126,7 +146,7 @@ def bench(
                 progress=progress.event,
             )  # fmt: skip
         calls = {name: partial(module.run, *random_inputs(module.inputs, seed)) for name, module in modules.items()}
-        times = measure(calls, repeat=repeat, warmup=warmup, progress=progress.event)
+        times = measure_builds(calls, repeat=repeat, warmup=warmup, progress=progress.event)
         profiled = sources[networks[0]] is not None if layers is None else layers
         profile = first.profile(*random_inputs(first.inputs, seed), repeat=repeat) if profiled else ()
         peak = _peak(dict(first.contents.target)) if any(entry.macs for entry in profile) else None

@@ -85,6 +85,11 @@ class Session:
         for item in shown:
             self._out.print(item, soft_wrap=isinstance(item, Text))
 
+    @property
+    def json_path(self) -> Path | None:
+        """The file that the result is to be in as JSON; None: in none, or on stdout."""
+        return Path(self._json_to) if self._json_to not in (None, "-") else None
+
     def interrupted(self) -> NoReturn:
         """The user aborted."""
         self._err.print(Text("interrupted"))

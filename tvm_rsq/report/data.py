@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import median
 
 import numpy as np
 
@@ -41,6 +42,43 @@ class LatencyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRow:
+    """One build of a network on the boards of one key. What was not measured is None.
+
+    artifact         sha256 of the library, its first 16 digits; artifact_bytes: its size
+    measure          "time", "instructions" or "modelled-cycles": what the builds of this device are compared by
+    bit_exact        whether the outputs are those of the same plan on the machine that compiled it, bit for bit
+    latency_us       times of single inferences by the board's own clock; never of an emulated board
+    instructions     of one inference, on one thread, inside the library; modelled_cycles: what a model of the CPU's pipeline makes of them
+    divergence       of the plan's output from FP32, in nats
+    threads          None: as many as the board takes
+    error            why something is missing, in one line
+    """
+
+    network: str
+    device: str
+    target: str
+    build: str  # "hybrid", "per-channel", "FP32"
+    artifact: str
+    artifact_bytes: int
+    measure: str
+    bit_exact: bool | None = None
+    latency_us: tuple[float, ...] | None = None
+    instructions: int | None = None
+    modelled_cycles: float | None = None
+    divergence: float | None = None
+    threads: int | None = None
+    error: str | None = None
+
+    @property
+    def cost(self) -> float | None:
+        """What the row is compared by: the median latency in microseconds, instructions, or modelled cycles."""
+        if self.measure == "time":
+            return median(self.latency_us) if self.latency_us else None
+        return self.instructions if self.measure == "instructions" else self.modelled_cycles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
     """How close the integer library is to FP32 on `samples` inputs from `source`; top1 None where there are no labels."""
 
@@ -71,6 +109,7 @@ class ReportData:
     histograms: Mapping[str, Histogram] = field(default_factory=dict)
     layer_times: tuple[LayerTime, ...] = ()
     latencies: tuple[LatencyRow, ...] = ()
+    devices: tuple[DeviceRow, ...] = ()
     fidelity: tuple[Fidelity, ...] = ()
     weight_bytes_before: int = 0
     weight_bytes_after: int = 0

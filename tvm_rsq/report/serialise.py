@@ -15,7 +15,7 @@ import numpy as np
 from tvm_rsq.errors import ArtifactError, ConfigError
 from tvm_rsq.plan import QuantPlan
 from tvm_rsq.report import png
-from tvm_rsq.report.data import Fidelity, Histogram, LatencyRow, LayerTime, ReportData
+from tvm_rsq.report.data import DeviceRow, Fidelity, Histogram, LatencyRow, LayerTime, ReportData
 
 SCHEMA = 1
 
@@ -33,6 +33,7 @@ def to_dict(data: ReportData) -> dict[str, Any]:
         "histograms": {name: {**asdict(shape), "edges": [shape.edges[0], shape.edges[-1]]} for name, shape in data.histograms.items()},
         "layer_times": [asdict(entry) for entry in data.layer_times],
         "latencies": [asdict(row) for row in data.latencies],
+        "devices": [asdict(row) for row in data.devices],
         "fidelity": [asdict(entry) for entry in data.fidelity],
         "weight_bytes_before": data.weight_bytes_before,
         "weight_bytes_after": data.weight_bytes_after,
@@ -61,6 +62,7 @@ def from_dict(record: dict[str, Any]) -> ReportData:
             },
             layer_times=tuple(LayerTime(**entry) for entry in record["layer_times"]),
             latencies=tuple(LatencyRow(**{**row, "times_us": tuple(row["times_us"])}) for row in record["latencies"]),
+            devices=tuple(device_row(row) for row in record.get("devices", ())),
             fidelity=tuple(Fidelity(**entry) for entry in record["fidelity"]),
             weight_bytes_before=record["weight_bytes_before"],
             weight_bytes_after=record["weight_bytes_after"],
@@ -69,6 +71,12 @@ def from_dict(record: dict[str, Any]) -> ReportData:
         )
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise ArtifactError(f"report data is damaged ({error!r}); compile the network again") from error
+
+
+def device_row(record: dict[str, Any]) -> DeviceRow:
+    """Of its dict.   TypeError: another one's"""
+    times = record.get("latency_us")
+    return DeviceRow(**{**record, "latency_us": None if times is None else tuple(times)})
 
 
 def _edges(low: float, high: float, bins: int) -> tuple[float, ...]:
