@@ -16,7 +16,8 @@ from tvm_rsq.passes.dataflow import Node
 from tvm_rsq.passes.island_view import Expanded, IslandView, LoweredCall, sides, static_attr
 from tvm_rsq.passes.lower_codebook import code_bits, lower_codebook, lower_levels
 from tvm_rsq.passes.requantization import BOUNDED, SHORT, fixed_point, folded_bias, is_bounded, largest_total, multiplier
-from tvm_rsq.safe_weights import fits_blocks, keeps_promise
+from tvm_rsq.safe_weights import keeps_promise
+from tvm_rsq.sum_groups import fits
 from tvm_rsq.targets.carrier import offset
 from tvm_rsq.targets.kernel_library import KernelLibrary
 from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
@@ -111,8 +112,8 @@ class _Layer:
         return [np.array([ratio, out_zero - zero * ratio], np.float32)]
 
     def _promised(self) -> int:
-        d, inner = self.island.accumulate16, self.ohwi.shape[-1]
-        if d and not (fits_blocks(inner, d) and keeps_promise(self.ohwi.reshape(self.ohwi.shape[0], -1), d)):
+        d, inner, rows = self.island.accumulate16, self.ohwi.shape[-1], self.ohwi.reshape(self.ohwi.shape[0], -1)
+        if d and not (fits(inner, rows.shape[1], d) and keeps_promise(rows, d, inner)):
             raise ValueError(
                 f"the weights of {self.weight} (runs of {inner} channels) do not keep the promise of accumulate16={d}; make the plan again"
             )

@@ -19,6 +19,11 @@ class Levers:
     accumulate16: tuple[int, ...] = ()
 
 
+def aarch64_levers(features: frozenset[str]) -> Levers:
+    """For an aarch64 CPU with these LLVM features: the same."""
+    return Levers(accumulate16=() if "dotprod" in features else (32, 64))
+
+
 def x86_levers(features: frozenset[str]) -> Levers:
     """For an x86-64 CPU with these LLVM features: where a dot product sums in 32 bits at full speed, nothing is won in 16."""
     dot_product = features & {"avx512vnni", "avxvnni"}

@@ -57,16 +57,34 @@ class Epilogue:
     short: bool = False
 
 
+def summed_products(accumulate16: int) -> int:
+    """How many products fit int16 by a promise of `Conv2DWorkload.accumulate16`."""
+    return accumulate16 // 8 if sums_sizes(accumulate16) else 2 * accumulate16
+
+
+def sums_sizes(accumulate16: int) -> bool:
+    """Whether that promise bounds the sum of all weights' sizes; otherwise of the positive and of the negative ones."""
+    return accumulate16 >= 32
+
+
+def largest_sum(accumulate16: int) -> int:
+    """What it bounds them by."""
+    return 255 if sums_sizes(accumulate16) else 128
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conv2DWorkload:
     """A 2-d convolution, NHWC x OHWI -> NHWC.   data (N, H, W, IC), weight (OC, KH, KW, IC/groups) int8.
 
     padding is (top, left, bottom, right) and pads with q = `input_zero_point`. in_dtype is the carrier of data and residual.
     A dense layer (N, IC) x (OC, IC) is the case H = W = KH = KW = 1.
-    accumulate16 > 0 promises that sums of 2 * accumulate16 products fit int16, so that a kernel may form them there: with a run being the
-    values of (KH, KW, IC/groups) in memory order, IC/groups a multiple of 4 * accumulate16, cut into blocks of 4 * accumulate16, the
-    weights of a block at positions (0, 1 mod 4), and those at positions (2, 3 mod 4), have positive ones that sum to 128 at most, and
-    negative ones to -128 at least (255 * 128 < 2^15).
+    accumulate16 > 0 promises that sums of some products fit int16, so that a kernel may form them there, by what groups of weights sum to.
+    1, 2, 4  for pmaddubsw: the positive ones to 128 at most, the negative ones to -128 at least (255 * 128 < 2^15). The values of
+             (KH, KW, IC/groups) in memory order, IC/groups a multiple of 4 * accumulate16, are cut into blocks of 4 * accumulate16; those
+             of a block at positions (0, 1 mod 4) are a group, and those at (2, 3 mod 4)
+    32, 64   for smlal, whose bytes are signed: the sizes of all weights sum to 255 at most (128 * 255 < 2^15). The values of each
+             (KW, IC/groups), IC/groups a multiple of accumulate16, or any number where KH = KW = 1, are cut into blocks of so many, the
+             last of which may be short; every eighth of a block is a group. Depthwise: groups are accumulate16 / 8 taps, in order
     code_bits > 0 says that the weights are entries of one codebook of 2^code_bits values, 0 among them.
     out_pitch > 0 stores into a part of a wider tensor, as a concatenation along the channels reads it: the output argument is
     (N, OH, OW, out_pitch), of which channels out_offset ... out_offset + OC - 1 are written, and no others. 0 is OC. A residual
@@ -87,7 +105,7 @@ class Conv2DWorkload:
     groups: int = 1
     in_dtype: Carrier | Literal["float32"] = "uint8"
     input_zero_point: int = 0
-    accumulate16: Literal[0, 1, 2, 4] = 0
+    accumulate16: Literal[0, 1, 2, 4, 32, 64] = 0
     code_bits: Literal[0, 3, 4, 6] = 0
     epilogue: Epilogue = Epilogue()
     out_pitch: int = 0

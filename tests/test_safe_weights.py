@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tvm_rsq.safe_weights import fits_blocks, keeps_promise, quantize_safely, squared_errors
+from tvm_rsq.safe_weights import keeps_promise, quantize_safely, squared_errors
+from tvm_rsq.sum_groups import fits
 from tvm_rsq.uniform import quantize_weight
 
 BLOCKS = st.sampled_from([1, 2, 4])
@@ -82,5 +83,38 @@ def test_seven_bits_promise_pairs_and_six_bits_promise_four():
         assert not keeps_promise(np.full((1, 8 * d), 2 ** (bits - 1) - 1), d)
 
 
-def test_blocks_must_divide_the_channels():
-    assert fits_blocks(16, 4) and not fits_blocks(8, 4) and not fits_blocks(3, 1) and not fits_blocks(16, 0)
+def promised_to_neon(q: np.ndarray, block: int, inner: int) -> bool:
+    """By the docstring of Conv2DWorkload, in loops."""
+    size, every = (block // 8, 1) if inner == 1 else (block, 8)
+    for row in np.abs(q.astype(int)).tolist():
+        for start in range(0, len(row), size):
+            part = row[start : start + size]
+            if any(sum(part[first::every]) > 255 for first in range(every)):
+                return False
+    return True
+
+
+@given(st.integers(0, 2**16), st.sampled_from([32, 64]), st.sampled_from([0, 1]), st.integers(1, 150), st.sampled_from([40.0, 90.0, 999.0]))
+def test_the_promise_to_neon_is_kept_and_recognised(seed, block, inner, run, gain):
+    w = (gain * np.random.default_rng(seed).standard_normal((3, run))).astype(np.float32)
+    one = np.ones(1, np.float32)
+    q = quantize_safely(w, one, 8, block, inner)
+    assert promised_to_neon(q, block, inner) and keeps_promise(q, block, inner) and np.abs(q.astype(int)).max() <= 127
+    plain = quantize_weight(w, one, 0, 8)
+    assert keeps_promise(plain, block, inner) == promised_to_neon(plain, block, inner)
+    if promised_to_neon(plain, block, inner):
+        np.testing.assert_array_equal(q, plain)
+    (errors,) = squared_errors(w, [one], 8, block, inner)
+    np.testing.assert_allclose(errors, np.square(w - q.astype(np.float32)).sum(axis=1), rtol=1e-5, atol=1e-6)
+
+
+def test_seven_bits_promise_four_products_to_neon_and_six_bits_eight():
+    for bits, block in ((7, 32), (6, 64)):
+        assert keeps_promise(np.full((1, 64), 2 ** (bits - 1) - 1), block)
+        assert not keeps_promise(np.full((1, 64), 2**bits - 1), block)
+
+
+def test_where_blocks_fit():
+    assert fits(16, 144, 4) and not fits(8, 72, 4) and not fits(3, 27, 1) and not fits(16, 144, 0)
+    assert fits(24, 24, 32) and fits(1, 9, 32) and fits(64, 576, 64)
+    assert not fits(24, 216, 32) and not fits(32, 288, 64) and not fits(1, 1, 32)

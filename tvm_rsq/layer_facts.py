@@ -19,7 +19,8 @@ from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import Island, Islands
 from tvm_rsq.plan import TensorQuant
 from tvm_rsq.quantize_layers import bias_of
-from tvm_rsq.safe_weights import fits_blocks, quantize_safely
+from tvm_rsq.safe_weights import quantize_safely
+from tvm_rsq.sum_groups import fits
 from tvm_rsq.targets.workload import RequantizeArithmetic
 from tvm_rsq.uniform import accumulator_scale_floor, bias_scale_floor
 from tvm_rsq.weight_grid import WeightGrid, as_rows, from_rows
@@ -77,7 +78,8 @@ class LayerFacts:
             return False
         if candidate.nonuniform and (candidate.accumulate16 or not self.fits_codebook):
             return False
-        return not candidate.accumulate16 or fits_blocks(self.inner, candidate.accumulate16)
+        run = self.weight.size // self.weight.shape[self.axis]
+        return not candidate.accumulate16 or fits(self.inner, run, candidate.accumulate16)
 
     @property
     def fits_codebook(self) -> bool:
@@ -107,8 +109,9 @@ class LayerFacts:
                 )  # fmt: skip
             return self.fitted[key]  # type: ignore[return-value]
         scale = fit_scale(
-            rows, per_channel=per_channel, bits=self.bits, floor=floor, unit=unit, accumulate16=candidate.accumulate16, mse=self.mse
-        )
+            rows, per_channel=per_channel, bits=self.bits, floor=floor, unit=unit, accumulate16=candidate.accumulate16, inner=self.inner,
+            mse=self.mse,
+        )  # fmt: skip
         return None if scale is None else WeightGrid(scale=scale, bits=self.bits)
 
     def levels(self) -> ScaledLevels:
@@ -122,7 +125,7 @@ class LayerFacts:
         """int8 of the weight's shape under this candidate."""
         if not candidate.accumulate16:
             return grid.integers(self.weight, self.axis)
-        rows = quantize_safely(as_rows(self.weight, self.axis), grid.scale, self.bits, candidate.accumulate16)
+        rows = quantize_safely(as_rows(self.weight, self.axis), grid.scale, self.bits, candidate.accumulate16, self.inner)
         return from_rows(rows, self.weight.shape, self.axis)
 
     def real(self, integers: np.ndarray, grid: WeightGrid) -> np.ndarray:

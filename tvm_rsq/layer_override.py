@@ -13,7 +13,7 @@ BITS = (4, 6, 8)
 WEIGHT_BITS = (3, 4, 6, 7, 8)  # of single layers: sums of two products of 7-bit weights fit int16, whatever the weights
 LAYER_SCHEMES = ("per_tensor", "per_channel", "float")
 REQUANTIZE = ("float", "shift", "fixed_point")
-ACCUMULATE16 = (0, 1, 2, 4)
+ACCUMULATE16 = (0, 1, 2, 4, 32, 64)
 CODEBOOK_BITS = (3, 4, 6)  # 8, 16 and 64 entries, which registers hold
 GRIDS = ("uniform", "codebook")
 
@@ -35,7 +35,7 @@ class LayerOverride:
                      codes of its weights then, and its arithmetic stays what it is
     activation_bits  4, 6 or 8: of the layer's output
     requantize       "float", "fixed_point", or "shift": the weight's scale is raised until effective multipliers are powers of two
-    accumulate16     0, 1, 2 or 4: the weights are changed until sums of so many pairs of products fit int16
+    accumulate16     0; 1, 2 or 4 (x86), 32 or 64 (aarch64): the weights are changed until sums of products fit int16, see sum_groups
     """
 
     scheme: LayerScheme | None = None

@@ -14,7 +14,8 @@ from tvm_rsq.passes.annotate_qdq import FloatCodes, LayerQuant
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
 from tvm_rsq.plan import QuantPlan
-from tvm_rsq.safe_weights import fits_blocks, keeps_promise, quantize_safely
+from tvm_rsq.safe_weights import keeps_promise, quantize_safely
+from tvm_rsq.sum_groups import fits
 from tvm_rsq.weight_grid import as_rows, from_rows
 
 
@@ -80,10 +81,12 @@ def _integer_weight(weight: np.ndarray, axis: int, layer: LayerPlan) -> np.ndarr
     if not d:
         return layer.grid.integers(weight, axis)
     inner = weight.shape[0] if layer.op == "dense" else weight.shape[-1]
-    if not fits_blocks(inner, d):
-        raise ConfigError(f"layer {layer.name} reads {inner} channels, expected a multiple of {4 * d} for accumulate16={d}")
-    rows = quantize_safely(as_rows(weight, axis), layer.grid.scale, layer.weight_bits, d)
-    if not keeps_promise(rows, d):
+    rows = as_rows(weight, axis)
+    if not fits(inner, rows.shape[1], d):
+        multiple = d if d >= 8 else 4 * d
+        raise ConfigError(f"layer {layer.name} reads {inner} channels, expected a multiple of {multiple} for accumulate16={d}")
+    rows = quantize_safely(rows, layer.grid.scale, layer.weight_bits, d, inner)
+    if not keeps_promise(rows, d, inner):
         raise ConfigError(f"the weights of {layer.name} do not keep the promise of accumulate16={d}; make the plan again")
     return from_rows(rows, weight.shape, axis)
 

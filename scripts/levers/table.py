@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from tvm_rsq.benchmark import is_unstable
+from tvm_rsq.layer_override import ACCUMULATE16
 from tvm_rsq.plan import QuantPlan
 
 SCHEMA = 1
@@ -37,7 +38,7 @@ def used(plan: QuantPlan) -> dict[str, int]:
         "per_tensor": sum(layer.scheme == "per_tensor" for layer in plan.layers),
         "shift": sum(layer.requantize == "shift" for layer in plan.layers),
         "fixed_point": sum(layer.requantize == "fixed_point" for layer in plan.layers),
-        **{f"accumulate16={d}": sum(layer.accumulate16 == d for layer in plan.layers) for d in (1, 2, 4)},
+        **{f"accumulate16={d}": sum(layer.accumulate16 == d for layer in plan.layers) for d in ACCUMULATE16 if d},
     }
     return {name: count for name, count in found.items() if count}
 

@@ -33,6 +33,7 @@ def variants(levers: Levers, config: QuantConfig) -> Mapping[str, QuantConfig]:
     if levers.accumulate16:
         found["sums in 16 bits"] = config.replace(levers=("accumulate16",))
         # Regardless of the budget, as it is usually done.
-        found["7-bit weights on every layer"] = plain.replace(overrides={**config.overrides, "*": "weight_bits=7,accumulate16=1"})
+        granted = f"weight_bits=7,accumulate16={levers.accumulate16[0]}"
+        found["7-bit weights on every layer"] = plain.replace(overrides={**config.overrides, "*": granted})
     found[TOGETHER] = config.replace(levers="auto")
     return found

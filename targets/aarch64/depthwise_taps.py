@@ -28,9 +28,10 @@ from tvm_rsq.targets.generic.staging import stage_input
 from tvm_rsq.targets.generic.wrapping import wrapping_sum
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
-from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.targets.workload import Conv2DWorkload, summed_products
 
 LANES = 16
+SUMMED = (32, 64)  # what accumulate16 may be for more than two products to be summed
 MOST_TAPS = 81  # all are unrolled
 
 
@@ -47,7 +48,7 @@ def depthwise_taps(w: Conv2DWorkload, form: RequantizeForm, narrow: Narrow, tile
 
 def taps_summed(w: Conv2DWorkload) -> int:
     """Whose products are summed in int16."""
-    return 2 * max(1, w.accumulate16)
+    return max(2, summed_products(w.accumulate16) if w.accumulate16 in SUMMED else 0)
 
 
 def _prim_func(w: Conv2DWorkload, tile: DepthwiseTile, form: RequantizeForm, narrow: Narrow) -> PrimFunc:

@@ -19,6 +19,7 @@ from tvm_rsq.targets.generic.depthwise import DepthwiseTile
 from tvm_rsq.targets.generic.library import GenericLibrary
 from tvm_rsq.targets.generic.steps import WidenStep
 from tvm_rsq.targets.kernel import Kernel
+from tvm_rsq.targets.levers import aarch64_levers
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 from tvm_rsq.targets.workloads_elementwise import LookupWorkload
@@ -74,5 +75,6 @@ def aarch64_library(features: frozenset[str], form: RequantizeForm) -> GenericLi
         narrow=SaturatingNarrow(),
         code_lookup=code_lookup(features),
         carrier="int8",
+        levers=aarch64_levers(features),
         has_dot=bool(dot),
     )

@@ -17,9 +17,11 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 
+from tvm_rsq.targets.aarch64.depthwise_taps import SUMMED
 from tvm_rsq.targets.aarch64.neon_sums import NeonSums
 from tvm_rsq.targets.generic.steps import Pixel
 from tvm_rsq.targets.generic.wrapping import wrapping_sum
+from tvm_rsq.targets.workload import Conv2DWorkload
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ class MlalStep(NeonSums):
     sums = 4
     held = 1
     wide = 4
+
+    def fits(self, w: Conv2DWorkload) -> bool:
+        """Whether the weights of `w` promise so many products; of one part they need not."""
+        promised = w.accumulate16 if w.accumulate16 in SUMMED else self.depth
+        return self.depth * self.parts <= promised and w.in_channels // w.groups > 1
 
     @property
     def work(self) -> float:

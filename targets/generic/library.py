@@ -18,7 +18,7 @@ from tvm_rsq.targets.generic.expand_codes import make_expand
 from tvm_rsq.targets.generic.expand_slots import make_expand_slots
 from tvm_rsq.targets.generic.joined_groups import LEAST_CHANNELS, join_weight, joined_groups
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
-from tvm_rsq.targets.generic.steps import ConvStep, FloatStep, WidenStep
+from tvm_rsq.targets.generic.steps import ConvStep, FloatStep, ShortStep, WidenStep
 from tvm_rsq.targets.generic.tiles import Tile
 from tvm_rsq.targets.generic.winograd import winograd
 from tvm_rsq.targets.generic.winograd_tile import WinogradTile
@@ -42,7 +42,7 @@ class GenericLibrary(ElementwiseKernels):
     vector_bytes: int
     registers: int
     integer_steps: tuple[ConvStep, ...] = (WidenStep(),)
-    short_steps: tuple[ConvStep, ...] = ()
+    short_steps: tuple[ShortStep, ...] = ()
     narrowest: int = 1
     word_step: ConvStep | None = None
     winograd_untuned: bool = False
@@ -127,9 +127,7 @@ class GenericLibrary(ElementwiseKernels):
         if w.out_channels // w.groups < max(self.narrowest, LEAST_CHANNELS):
             # One channel at a time: LLVM vectorises over the run instead.
             return (WidenStep(lanes=1, data=self.carrier),)
-        channels = w.in_channels // w.groups
-        # Blocks of a promise for more products are whole numbers of blocks of one for fewer.
-        short = (s for s in self.short_steps if s.parts <= w.accumulate16 and channels % (s.parts * s.depth) == 0)
+        short = (step for step in self.short_steps if step.fits(w))
         pixels = w.batch * w.out_height * w.out_width
         return (*short, *(step for step in self.integer_steps if step.rows <= pixels))
 

@@ -12,7 +12,7 @@ from tvm_rsq.targets.generic.tiles import Tile
 from tvm_rsq.targets.workload import Conv2DWorkload
 
 # A kernel may read a few values behind the last run (their weights are zero).
-_SLACK = 16
+_SLACK = 64
 # Tasks that share out the work well enough, where each of them takes all channels.
 _TASKS = 8
 # Values that one task copies at least, where rows are short.

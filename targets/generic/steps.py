@@ -10,6 +10,7 @@ from tvm import tirx
 from tvm.ir import Expr
 
 from tvm_rsq.targets.generic.wrapping import wrapping_sum
+from tvm_rsq.targets.workload import Conv2DWorkload
 
 
 class ConvStep(Protocol):
@@ -68,6 +69,14 @@ class ConvStep(Protocol):
 
     def epilogue(self, pixels: int, vecs: int, registers: int) -> float:
         """What becomes of a tile's sums, in multiplications.   registers: that the tile takes"""
+        ...
+
+
+class ShortStep(ConvStep, Protocol):
+    """A step that sums in int16 first, which not all weights allow."""
+
+    def fits(self, w: Conv2DWorkload) -> bool:
+        """Whether those of `w` promise enough (`accumulate16`)."""
         ...
 
 

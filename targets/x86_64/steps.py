@@ -10,7 +10,9 @@ from tvm.ir import Expr
 
 from tvm_rsq.targets.generic.steps import OneSum, vector
 from tvm_rsq.targets.generic.wrapping import wrapping_sum
+from tvm_rsq.targets.workload import Conv2DWorkload
 
+SUMMED = (1, 2, 4)  # what accumulate16 may be for pmaddubsw
 _MADD = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
 _MADDUBS = {4: "llvm.x86.ssse3.pmadd.ub.sw.128", 8: "llvm.x86.avx2.pmadd.ub.sw", 16: "llvm.x86.avx512.pmaddubs.w.512"}
 
@@ -51,6 +53,10 @@ class MaddubsStep(OneSum):
     weight: str = "int8"
     acc: str = "int32"
     latency: int = 2
+
+    def fits(self, w: Conv2DWorkload) -> bool:
+        """Whether the weights of `w` promise so many products: blocks of more are whole numbers of blocks of fewer."""
+        return w.accumulate16 in SUMMED and self.parts <= w.accumulate16 and w.in_channels // w.groups % (self.parts * self.depth) == 0
 
     @property
     def scratch(self) -> int:

@@ -61,6 +61,22 @@ def test_every_tile_of_aarch64_computes_the_same(target, method, data, extreme):
     np.testing.assert_array_equal(run_kernel(spec, made, a, spec.library.conv2d(made, tile)), expected(w, a))
 
 
+@pytest.mark.parametrize("promise", [32, 64])
+@pytest.mark.parametrize("extreme", [False, True])
+def test_taps_that_may_be_summed_in_int16(promise, extreme):
+    w = Conv2DWorkload(
+        batch=1, height=6, width=7, in_channels=24, out_channels=24, groups=24, kernel=(3, 3), accumulate16=promise,
+        epilogue=Epilogue(zero_point=3),
+    )  # fmt: skip
+    spec, made, most = spec_that_runs_here("cortex-a72"), carried(w, "int8"), 255 // (promise // 8)
+    a = draw_arguments(w, np.random.default_rng(0), extreme=extreme)
+    weight = np.full(a.weight.shape, -most) if extreme else np.random.default_rng(1).integers(-most, most + 1, a.weight.shape)
+    a = replace(a, weight=weight.astype("int8"), data=np.zeros_like(a.data) if extreme else a.data)
+    kernel = spec.library.conv2d(made)
+    assert kernel.name.startswith(f"depthwise_smlal{promise // 8}")
+    np.testing.assert_array_equal(run_kernel(spec, made, a, kernel), expected(w, a))
+
+
 @pytest.mark.parametrize(
     ("target", "lanes", "method"),
     [

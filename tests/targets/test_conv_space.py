@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tvm
-from conv_reference import draw_arguments, expected, run_kernel
+from conv_reference import carried, draw_arguments, expected, run_kernel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_conv2d import spec_that_runs_here, workloads
@@ -18,7 +18,7 @@ from tvm_rsq.targets.generic.conv2d import conv2d
 from tvm_rsq.targets.generic.tiles import Tile
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.spec import TargetSpec
-from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
+from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue, summed_products
 
 LAYER = Conv2DWorkload(
     batch=1, height=5, width=5, in_channels=16, out_channels=24, kernel=(3, 3), padding=(1, 1, 1, 1), input_zero_point=9,
@@ -111,7 +111,7 @@ def test_a_broken_promise_shows():
         ("x86-64", 16, "madd128"),
         ("x86-64-vnni", 16, "vnni512"),
         ("alderlake", 16, "vnni256"),
-        ("aarch64", 16, "widen"),
+        ("aarch64", 16, "smlal16"),
     ],
 )
 def test_the_promise_is_used_where_it_can_be(target, in_channels, step):
@@ -119,7 +119,24 @@ def test_the_promise_is_used_where_it_can_be(target, in_channels, step):
     assert parse_target(target).library.conv2d_space(w)[0].step == step
 
 
-@pytest.mark.parametrize(("target", "algorithm"), [("haswell", "winograd"), ("x86-64-vnni", "direct"), ("aarch64", "direct")])
+@pytest.mark.parametrize(("promise", "step"), [(0, "smlal16"), (32, "smlal32"), (64, "smlal64"), (4, "smlal16")])
+@pytest.mark.parametrize("extreme", [False, True])
+def test_sums_of_neon_are_exact_at_the_edge_of_the_promise(promise, step, extreme):
+    spec = spec_that_runs_here("cortex-a72")
+    w = carried(replace(LAYER, in_channels=64, out_channels=16, kernel=(1, 1), padding=(0,) * 4, accumulate16=promise), "int8")
+    a = draw_arguments(w, np.random.default_rng(promise), extreme=True)
+    most = 255 // summed_products(promise) if promise >= 32 else 127
+    size = np.full(a.weight.shape, most) if extreme else np.random.default_rng(1).integers(0, most + 1, a.weight.shape)
+    a = replace(a, weight=(size * (-1 if extreme else np.sign(a.weight))).astype("int8"))
+    if extreme:
+        a.data[:] = 0  # stored as -128
+    assert spec.library.conv2d_space(w)[0].step == step
+    np.testing.assert_array_equal(run_kernel(spec, w, a, spec.library.conv2d(w)), expected(w, a))
+
+
+@pytest.mark.parametrize(
+    ("target", "algorithm"), [("haswell", "winograd"), ("x86-64-vnni", "direct"), ("aarch64", "winograd"), ("cortex-a76", "direct")]
+)
 def test_winograd_is_the_untuned_choice_where_it_was_measured(target, algorithm):
     w = replace(LAYER, height=28, width=28, in_channels=64, out_channels=64)
     library = parse_target(target).library

@@ -50,6 +50,7 @@ def test_every_other_field_makes_another_task():
         assert normalise(replace(workload(), **{name: value})) != normalise(workload()), name
     epilogue = {
         "out": "float32", "requantize": "shift", "per_channel": True, "residual": True, "shared_residual": True, "bounded": True,
+        "short": True,
         "qmin": 1, "qmax": 254, "low": 0.0, "high": 6.0,
     }  # fmt: skip
     assert epilogue.keys() | {"zero_point", "residual_zero_point"} == {f.name for f in fields(Epilogue)}

@@ -9,7 +9,7 @@ from tvm_rsq.codebook.encode import codes as encode_codes
 from tvm_rsq.targets.carried import stored_array
 from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.kernel import Kernel
-from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.targets.workload import Conv2DWorkload, largest_sum, summed_products
 
 
 def kernel_arguments(w: Conv2DWorkload, kernel: Kernel, seed: int = 0) -> list[tvm.runtime.Tensor]:
@@ -68,7 +68,7 @@ def _data(w: Conv2DWorkload, rng: np.random.Generator, shape: tuple[int, ...]) -
 def _weight(w: Conv2DWorkload, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     if w.in_dtype == "float32":
         return rng.standard_normal(shape).astype(np.float32)
-    most = 128 // (2 * w.accumulate16) if w.accumulate16 else 127  # 2 * accumulate16 of them sum to 128 at most
+    most = largest_sum(w.accumulate16) // summed_products(w.accumulate16) if w.accumulate16 else 127
     return rng.integers(-most, most + 1, shape).astype(np.int8)
 
 
