@@ -30,22 +30,31 @@ class MlalStep(NeonSums):
 
     parts: int = 1
     lanes: int = 4
-    registers: int = 32
+    registers: int = 28  # of 32: LLVM loads ahead, and what it finds no register for goes to the stack
     name: str = "smlal"
     depth: int = 16
     data: str = "int8"
     weight: str = "int8"
     acc: str = "int32"
-    scratch: int = 3
+    scratch: int = 2
     latency: int = 4
     sums = 4
-    held = 1
     wide = 4
 
     def fits(self, w: Conv2DWorkload) -> bool:
         """Whether the weights of `w` promise so many products; of one part they need not."""
         promised = w.accumulate16 if w.accumulate16 in SUMMED else self.depth
         return self.depth * self.parts <= promised and w.in_channels // w.groups > 1
+
+    @property
+    def held(self) -> int:
+        """A pixel's values of all parts: they wait for four channels' weights."""
+        return self.parts
+
+    @property
+    def run(self) -> int:
+        """Two steps an iteration where registers are left: its loop and addresses are a tenth of it."""
+        return 2 if self.parts == 1 else 1
 
     @property
     def work(self) -> float:
