@@ -52,6 +52,8 @@ class GenericLibrary(ElementwiseKernels):
     levers: Levers = Levers()
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
+        if w.in_dtype not in (self.carrier, "float32"):
+            raise ValueError(f"in_dtype is {w.in_dtype}, expected {self.carrier} or float32: what this library's kernels multiply")
         if w.code_bits:
             return self._coded(w, choice or self.conv2d_space(w)[0])
         if isinstance(choice, Tile) and choice.codes != "load":

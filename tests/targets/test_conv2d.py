@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import tvm
-from conv_reference import draw_arguments, expected, run_kernel
+from conv_reference import carried, draw_arguments, expected, run_kernel
 from emulated_x86 import spec_that_runs_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,6 +104,15 @@ def test_float(target, groups):
     np.testing.assert_allclose(run_kernel(spec_that_runs_here(target), w, a), expected(w, a), rtol=0, atol=55 * 64 * 2.0**-24)
 
 
+def test_activations_of_another_carrier_are_refused():
+    w = Conv2DWorkload(batch=1, height=4, width=4, in_channels=16, out_channels=16, kernel=(1, 1))
+    for target in ("cortex-a72", "cortex-a76", "neoverse-n2"):
+        with pytest.raises(ValueError, match="in_dtype is uint8, expected int8"):
+            parse_target(target).library.conv2d(w)
+    with pytest.raises(ValueError, match="in_dtype is int8, expected uint8"):
+        parse_target("x86-64-vnni").library.conv2d(carried(w, "int8"))
+
+
 def test_the_check_sees_a_wrong_bias():
     w = Conv2DWorkload(batch=1, height=4, width=4, in_channels=4, out_channels=8, kernel=(3, 3), epilogue=Epilogue(zero_point=100))
     a = draw_arguments(w, np.random.default_rng(0), extreme=False)
@@ -112,8 +123,12 @@ def test_the_check_sees_a_wrong_bias():
 
 @pytest.mark.parametrize(
     ("target", "instruction"),
-    [("x86-64-vnni", "vpdpbusd"), ("alderlake", "vpdpbusd"), ("haswell", "vpmaddwd"), ("x86-64", "pmaddwd"), ("aarch64", "fmla")],
-)
+    [
+        ("x86-64-vnni", "vpdpbusd"), ("alderlake", "vpdpbusd"), ("haswell", "vpmaddwd"), ("x86-64", "pmaddwd"), ("aarch64", "fmla"),
+        ("cortex-a72", r"smlal\tv\d+\.4s, v\d+\.4h, v\d+\.h\["), ("cortex-a76", r"sdot\tv\d+\.4s, v\d+\.16b, v\d+\.4b\["),
+        ("neoverse-n2", "smmla"),
+    ],
+)  # fmt: skip
 def test_uses_the_instruction_that_the_cpu_has(target, instruction):
     spec = parse_target(target)
     w = Conv2DWorkload(
@@ -121,11 +136,11 @@ def test_uses_the_instruction_that_the_cpu_has(target, instruction):
         epilogue=Epilogue(zero_point=3, per_channel=True),
     )  # fmt: skip
     assembly = _assembly(spec, w)
-    assert instruction in assembly
+    assert re.search(instruction, assembly)
     # No maths library call is left in the epilogue.
     assert "fmaf" not in assembly
 
 
 def _assembly(spec: TargetSpec, w: Conv2DWorkload) -> str:
-    module = tvm.IRModule({"main": spec.library.conv2d(w).prim_func})
+    module = tvm.IRModule({"main": spec.library.conv2d(carried(w, spec.library.carrier)).prim_func})
     return tvm.compile(module, target=spec.tvm_target()).mod.inspect_source("asm")
