@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tvm import rpc
-
 from scripts.emulator.toolchain import EmulatorError
 
 _SCRIPT = Path(__file__).resolve().parents[1] / "arm_emulator"
@@ -17,8 +15,8 @@ SESSION_S = 3600.0  # float32 of a large network takes minutes
 
 
 @contextmanager
-def emulated_boards(keys: Sequence[str]) -> Iterator[rpc.TrackerSession]:
-    """A tracker with a counting board for each key, stopped at the end.   EmulatorError: they do not start, and why."""
+def emulated_boards(keys: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Host and port of a tracker with a counting board for each key, stopped at the end.   EmulatorError: they do not start, and why."""
     command = [sys.executable, str(_SCRIPT), "--port", "0", "--keys", ",".join(keys)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -26,6 +24,6 @@ def emulated_boards(keys: Sequence[str]) -> Iterator[rpc.TrackerSession]:
             if not line.startswith("ready: "):
                 last = (process.stderr.read().strip().splitlines() or ["no message"])[-1]
                 raise EmulatorError(last.removeprefix("error: "))
-            yield rpc.connect_tracker("127.0.0.1", int(line.split(",")[0].rpartition(":")[2]))
+            yield "127.0.0.1", int(line.split(",")[0].rpartition(":")[2])
         finally:
             process.terminate()

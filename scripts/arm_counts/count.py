@@ -24,6 +24,7 @@ from scripts.peers.ours import Ours
 from scripts.peers.work_folder import WorkFolder
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.remote.counts import InstructionCounts
+from tvm_rsq.remote.device import RemoteDevice
 from tvm_rsq.remote.modelled_cycles import CycleModel
 from tvm_rsq.targets.aarch64.pipeline_models import MODELS
 from tvm_rsq.targets.parse import parse_target
@@ -40,6 +41,7 @@ class Settings:
     builds       of row.BUILDS
     calibration  of work_folder.SOURCES, for ours and ONNX Runtime alike; which it is hardly changes a count
     models       CPU -> its pipeline; None: no cycles
+    levers_by    "instructions" or "modelled-cycles": what decides, on the board, what layers of the hybrid build are granted
     kernels      whether our builds' counts are split among kernels
     """
 
@@ -49,6 +51,7 @@ class Settings:
     folder: WorkFolder
     models: Mapping[str, CycleModel] | None
     kernels: bool = False
+    levers_by: str = "instructions"
     progress: ProgressCallback = silent
 
 
@@ -69,7 +72,7 @@ class _Run:
     kernels: tuple[KernelCount, ...] = ()
 
 
-def count_network(name: str, network: Network, tracker: rpc.TrackerSession, settings: Settings) -> Iterator[Row]:
+def count_network(name: str, network: Network, address: tuple[str, int], settings: Settings) -> Iterator[Row]:
     """A row for each CPU and build, as soon as it is there.
 
     PeerError: a build whose answer is wrong, or none to compare with. tvm_rsq.Error, EmulatorError, FetchError as the parts raise them.
@@ -80,6 +83,7 @@ def count_network(name: str, network: Network, tracker: rpc.TrackerSession, sett
     for cpu in settings.cpus:
         ours = Ours(
             model=name, network=network, batch=1, threads=1, spec=target_of(cpu), calibration=calibration, folder=settings.folder,
+            device=RemoteDevice(tracker="{}:{}".format(*address), key=cpu, target=target_of(cpu), measure=settings.levers_by),  # type: ignore[arg-type]
             progress=settings.progress,
         )  # fmt: skip
         model = None if settings.models is None else settings.models[cpu]
@@ -88,7 +92,7 @@ def count_network(name: str, network: Network, tracker: rpc.TrackerSession, sett
                 run = _run_onnxruntime(onnx_files(network, calibration.inputs[0], settings.folder.of(name)), cpu, x)
             else:
                 module = ours.module(build)
-                counts, output = run_ours(tracker.request(cpu, session_timeout=SESSION_S), module, x)
+                counts, output = run_ours(rpc.connect_tracker(*address).request(cpu, session_timeout=SESSION_S), module, x)
                 kernels = by_kernel(counts, module.contents.library, model) if settings.kernels else ()
                 run = _Run(counts=counts, output=output, kernels=kernels)
             if expected is None:

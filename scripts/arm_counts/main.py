@@ -47,6 +47,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cpus", type=_names(CPUS), default=["cortex-a76"], metavar="A,B", help=f"of {', '.join(CPUS)} (cortex-a76)")
     parser.add_argument("--builds", type=_names(BUILDS), default=list(BUILDS), metavar="A,B", help=f"of {', '.join(BUILDS)} (all)")
     parser.add_argument("--calibration", choices=SOURCES, default="synthesis", help="of all int8 builds (%(default)s); noise is quicker")
+    parser.add_argument(
+        "--measure", choices=("instructions", "modelled-cycles"), default="instructions",
+        help="what decides the levers of the hybrid build, on each CPU for itself (%(default)s)",
+    )  # fmt: skip
     parser.add_argument("--no-cycles", action="store_true", help="count only: needs no LLVM")
     parser.add_argument("--kernels", action="store_true", help="also split our builds' counts among their kernels")
     parser.add_argument("--work-dir", type=Path, default=ROOT / "build" / "peers", metavar="DIR", help="keeps what took long to make")
@@ -84,13 +88,13 @@ def _run(args: argparse.Namespace, command: str, console: Console) -> None:
     ensure_toolchain(install=True)
     facts = {"command": command, "date": str(date.today()), "calibration": args.calibration, "versions": _versions(tools and tools.version)}
     rows: list[Row] = []
-    with emulated_boards(args.cpus) as tracker, ProgressDisplay(Console(stderr=True, highlight=False), lambda _event: None) as progress:
+    with emulated_boards(args.cpus) as address, ProgressDisplay(Console(stderr=True, highlight=False), lambda _event: None) as progress:
         settings = Settings(
             cpus=args.cpus, builds=args.builds, calibration=args.calibration, folder=WorkFolder(args.work_dir), models=models,
-            kernels=args.kernels, progress=progress.event,
+            kernels=args.kernels, levers_by=args.measure, progress=progress.event,
         )  # fmt: skip
         for name, network in networks.items():
-            for row in count_network(name, network, tracker, settings):
+            for row in count_network(name, network, address, settings):
                 rows.append(row)
                 if args.json is not None:
                     _write(args.json, json.dumps(document(facts, rows), indent=1) + "\n")

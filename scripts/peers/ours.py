@@ -20,6 +20,7 @@ from tvm_rsq.compiled_module import CompiledModule
 from tvm_rsq.config import QuantConfig
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.quantized_model import QuantizedModel
+from tvm_rsq.remote.device import RemoteDevice
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.tune_config import TuneConfig
 
@@ -33,7 +34,11 @@ CONFIGS: Mapping[str, QuantConfig] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Ours:
-    """Everything that our builds are made from.   tuning_dir: records to read for them; None leaves all untuned."""
+    """Everything that our builds are made from.
+
+    tuning_dir  records to read for them; None leaves all untuned
+    device      boards of `spec` that decide what a layer of "hybrid" is granted; None: this machine, where it runs code for `spec`
+    """
 
     model: str
     network: Network
@@ -43,6 +48,7 @@ class Ours:
     calibration: CalibrationSet
     folder: WorkFolder
     tuning_dir: Path | None = None
+    device: RemoteDevice | None = None
     progress: ProgressCallback = silent
 
     @cached_property
@@ -65,7 +71,7 @@ class Ours:
     @property
     def macs(self) -> int:
         """Of one call."""
-        return sum(layer.macs for layer in self.modules["hybrid"].plan.layers)
+        return sum(layer.macs for layer in self.module("per_channel").plan.layers)
 
     @cached_property
     def _network_digest(self) -> str:
@@ -79,7 +85,8 @@ class Ours:
         # What a layer is granted follows from times, and tuned kernels from records, which belong to a number of threads.
         threads = self.threads if tuned or name == "hybrid" else None
         calibration = (self.calibration.source, _digest(self.calibration.inputs))
-        facts = (*self._facts(), CONFIGS[name], calibration, tuned, threads)
+        decided = None if self.device is None or name != "hybrid" else (self.device.key, self.device.measure)
+        facts = (*self._facts(), CONFIGS[name], calibration, tuned, threads, *([decided] if decided else []))
         return self.folder.artifact(self.model, name, facts, lambda: self._compile(name, tuning_dir))
 
     def _compile(self, name: str, tuning_dir: Path | None) -> CompiledModule:
@@ -90,8 +97,9 @@ class Ours:
         """Decided once, so that a tuned and an untuned build differ in their kernels only."""
         made = self._plans
         if name not in made:
+            where = {"target": self.spec} if self.device is None or name != "hybrid" else {"device": self.device}
             made[name] = tvm_rsq.quantize(
-                self.network.model, CONFIGS[name], target=self.spec, example_inputs=self.network.example_inputs,
+                self.network.model, CONFIGS[name], **where, example_inputs=self.network.example_inputs,
                 calibration=self.calibration, batch=self.batch, name=self.model, progress=self.progress,
             )  # fmt: skip
         return made[name]

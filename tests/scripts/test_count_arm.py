@@ -55,7 +55,7 @@ def skip_without_emulator() -> None:
 def tracker() -> Iterator[rpc.TrackerSession]:
     skip_without_emulator()
     with emulated_boards([CPU]) as found:
-        yield found
+        yield rpc.connect_tracker(*found)
 
 
 @pytest.fixture(scope="module")
