@@ -13,7 +13,7 @@ from pathlib import Path
 from scripts.emulator.boards import CPUS, DEFAULT_KEYS, Board, Emulator, chosen_boards
 from scripts.emulator.build_server import session_server
 from scripts.emulator.count_plugin import count_plugin
-from scripts.emulator.toolchain import EmulatorError, check_cpus, ensure_toolchain, sysroot
+from scripts.emulator.toolchain import EmulatorError, check_cpus, ensure_llvm, ensure_toolchain, sysroot
 from tvm_rsq.errors import Error
 from tvm_rsq.remote import child_process
 from tvm_rsq.remote.address import LOOPBACK, Address, bound_to, listen
@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         boards = chosen_boards(options.keys.split(","), options.boards, plugin)
         check_cpus(board.cpu for board in boards)
         emulator = Emulator(server=session_server(options.cache), sysroot=sysroot())
-        if not options.prepare:
+        if options.prepare:
+            ensure_llvm(install=not options.no_install)
+        else:
             _run(options.port, boards, emulator, verbose=options.verbose)
     except (EmulatorError, Error, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -112,10 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keys", default=",".join(DEFAULT_KEYS), help=f"CPUs, the boards' keys: some of {', '.join(CPUS)} (%(default)s)")
     parser.add_argument("--boards", type=int, default=1, metavar="N", help="boards under each key (%(default)s)")
     parser.add_argument("--no-counts", action="store_true", help="count no instructions, which makes boards a little faster")
-    parser.add_argument("--prepare", action="store_true", help="install, fetch and compile what is missing, and stop")
+    parser.add_argument("--prepare", action="store_true", help="install, fetch and compile what is missing, LLVM too, and stop")
     parser.add_argument("--no-install", action="store_true", help="do not install what is missing, QEMU or the cross compiler, by apt-get")
     parser.add_argument("--cache", type=Path, default=None, help="where the runtime is kept ($TVM_RSQ_CACHE, else ~/.cache/tvm_rsq)")
     parser.add_argument("--verbose", "-v", action="store_true", help="say when sessions end, and of what")
     return parser
-
-

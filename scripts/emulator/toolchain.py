@@ -8,8 +8,12 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from tvm_rsq.errors import TargetError
+from tvm_rsq.remote.llvm_tools import OLDEST, find_llvm_tools
+
 PACKAGES = {"qemu-aarch64": "qemu-user", "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu"}
 QEMU, COMPILER = PACKAGES
+LLVM = f"llvm-{OLDEST}"  # boards do without; modelled cycles of what they count do not
 
 
 class EmulatorError(Exception):
@@ -33,18 +37,43 @@ def ensure_toolchain(*, install: bool) -> None:
     EmulatorError: they are missing, with the line that installs them.
     """
     wanted = missing()
-    if not wanted:
-        return
-    if install and shutil.which("apt-get") and os.geteuid() == 0:
-        environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-        for command in ("apt-get update", install_line(wanted)):
-            done = subprocess.run(command.split(), capture_output=True, text=True, env=environment, check=False)
+    if wanted and install and _may_install():
+        failure = _install(wanted)
         wanted = missing()
-        if not wanted:
-            return
-        last = ((done.stderr or done.stdout).strip().splitlines() or ["no message"])[-1]
-        raise EmulatorError(f"{install_line(wanted)} failed: {last}")
-    raise EmulatorError(f"{', '.join(wanted)} not installed; run: {install_line(wanted)}")
+        if wanted:
+            raise EmulatorError(f"{install_line(wanted)} failed: {failure}")
+    if wanted:
+        raise EmulatorError(f"{', '.join(wanted)} not installed; run: {install_line(wanted)}")
+
+
+def ensure_llvm(*, install: bool) -> None:
+    """The same for what models cycles."""
+    lacking = _llvm_lacking()
+    if lacking and install and _may_install():
+        failure = _install([LLVM])
+        lacking = _llvm_lacking() and f"{install_line([LLVM])} failed: {failure}"
+    if lacking:
+        raise EmulatorError(lacking)
+
+
+def _llvm_lacking() -> str:
+    try:
+        find_llvm_tools()
+    except TargetError as error:
+        return str(error)
+    return ""
+
+
+def _may_install() -> bool:
+    return shutil.which("apt-get") is not None and os.geteuid() == 0
+
+
+def _install(packages: list[str]) -> str:
+    """The last line that was printed."""
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    for command in ("apt-get update", install_line(packages)):
+        done = subprocess.run(command.split(), capture_output=True, text=True, env=environment, check=False)
+    return ((done.stderr or done.stdout).strip().splitlines() or ["no message"])[-1]
 
 
 def check_cpus(cpus: Iterable[str]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from tvm.error import RPCError, RPCSessionTimeoutError
 import tvm_rsq
 from scripts.emulator import runtime_libraries
 from scripts.emulator.boards import DEFAULT_KEYS, chosen_boards
-from scripts.emulator.toolchain import PACKAGES, EmulatorError, check_cpus, ensure_toolchain
+from scripts.emulator.toolchain import LLVM, PACKAGES, EmulatorError, check_cpus, ensure_llvm, ensure_toolchain
 from tests.integer_case import noise
 from tests.remote.emulated_boards import ROOT, emulator, skip_without_programs
 from tests.remote.faulty_kernels import faulty_library
@@ -27,8 +27,10 @@ from tests.tiny_networks import classifier
 from tvm_rsq.compiler import compile_quantized
 from tvm_rsq.remote.address import Address
 from tvm_rsq.remote.devices import list_devices
+from tvm_rsq.remote.llvm_tools import OLDEST
 
 SHAPE = (1, 3, 16, 16)
+LLVM_TOOLS = f"llvm-mca-{OLDEST}", f"llvm-mc-{OLDEST}"
 SMALL = 1 << 20  # bytes, of the largest file that a board with a full disk takes
 
 
@@ -171,26 +173,30 @@ def test_a_cpu_that_this_qemu_does_not_know():
         check_cpus(["max", "cortex-a99"])
 
 
-def test_what_is_missing_is_named(monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(EmulatorError, match="run: apt-get install -y --no-install-recommends qemu-user g\\+\\+-aarch64-linux-gnu"):
-        ensure_toolchain(install=False)
-
-
 @pytest.mark.parametrize("works", [True, False])
-def test_what_is_missing_is_installed_by_root_on_debian(monkeypatch, tmp_path, works):
-    makes = "; ".join(f"cp $0 {tmp_path / program}" for program in PACKAGES) if works else "echo E: no network >&2; exit 100"
+@pytest.mark.parametrize(
+    ("ensure", "programs", "packages"), [(ensure_toolchain, PACKAGES, "qemu-user g++-aarch64-linux-gnu"), (ensure_llvm, LLVM_TOOLS, LLVM)]
+)
+def test_what_is_missing_is_installed_by_root_on_debian(monkeypatch, tmp_path, ensure, programs, packages, works):
+    copies = "; ".join(f"cp {tmp_path}/program {tmp_path / program}" for program in programs)
+    makes = copies if works else "echo E: no network >&2; exit 100"
+    (tmp_path / "program").write_text(f"#!/bin/sh\necho LLVM version {OLDEST}.1.7\n")
     (tmp_path / "apt-get").write_text(f'#!/bin/sh\nPATH=/bin:/usr/bin\necho "$@" >> {tmp_path}/log\n[ $1 = update ] || {{ {makes}; }}\n')
-    (tmp_path / "apt-get").chmod(0o755)
+    for program in ("program", "apt-get"):
+        (tmp_path / program).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EmulatorError, match=f"run: apt.* install .*{re.escape(packages)}"):
+        ensure(install=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(EmulatorError, match=f"run: apt.* install .*{re.escape(packages)}"):
+        ensure(install=True)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     if works:
-        ensure_toolchain(install=True)
+        ensure(install=True)
     else:
         with pytest.raises(EmulatorError, match="apt-get install -y .* failed: E: no network"):
-            ensure_toolchain(install=True)
-    expected = ["update", "install -y --no-install-recommends qemu-user g++-aarch64-linux-gnu"]
-    assert (tmp_path / "log").read_text().splitlines() == expected
+            ensure(install=True)
+    assert (tmp_path / "log").read_text().splitlines() == ["update", f"install -y --no-install-recommends {packages}"]
 
 
 def test_the_runtime_is_that_of_the_constraints():
