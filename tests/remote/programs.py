@@ -45,8 +45,14 @@ def running(folder: Path, command: str, *arguments: str, before: Callable[[], No
     record, log = place.with_suffix(".json"), place.with_suffix(".log")
     port = () if "--port" in arguments else ("--port", "0")
     started = [sys.executable, "-m", "tvm_rsq", command, *port, "--json", str(record), *arguments]
+
+    def begin() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+        if before:
+            before()
+
     with log.open("w") as stream:
-        process = subprocess.Popen(started, stdout=stream, stderr=stream, preexec_fn=before)
+        process = subprocess.Popen(started, stdout=stream, stderr=stream, preexec_fn=begin)
     try:
         wait_until(lambda: record.exists() or process.poll() is not None)
         assert process.poll() is None, log.read_text()

@@ -177,6 +177,13 @@ def test_a_server_that_is_stopped_leaves_nothing(tmp_path, library, number):
             module["fine"]()
 
 
+def test_nohup_is_respected(tmp_path, library):
+    with running(tmp_path, "serve", before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as server:
+        server.process.send_signal(signal.SIGHUP)
+        check_next_client(server, library)
+        assert server.stop() == 0
+
+
 def test_a_server_that_is_killed_leaves_no_child(tmp_path, library):
     with running(tmp_path, "serve") as server:
         module = loaded(server, library)
