@@ -15,20 +15,19 @@ from tvm.ir import Expr
 def _table(*operands: Expr) -> Expr:
     """TBL: the byte of all registers together that each index counts to, 0 where it counts beyond them."""
     *registers, indices = operands
-    dtype, size = indices.ty.dtype, 16 * len(registers)
-    index = tirx.Var("index", str(dtype))
+    dtype = str(indices.ty.dtype)
+    index, found = tirx.Var("index", dtype), tirx.const(0, f"int8x{indices.ty.dtype.lanes}")
+    for i, register in enumerate(registers):
+        found = tirx.Select(_within(index - tirx.const(16 * i, dtype), 16), _byte_of(register, index), found)
+    return tirx.Let(index, indices, found)
 
-    def const(value: int) -> Expr:
-        return tirx.const(value, str(dtype))
 
-    def among(first: int, count: int) -> Expr:
-        """The byte that the index's lowest bits count to, from `first` on."""
-        if count == 1:
-            return tirx.Broadcast(tirx.Shuffle([registers[first // 16]], [first % 16]), dtype.lanes)
-        half = count // 2
-        return tirx.Select(tirx.EQ(index & const(half), const(0)), among(first, half), among(first + half, half))
-
-    return tirx.Let(index, indices, tirx.Select(_within(index, size), among(0, size), const(0)))
+def _byte_of(register: Expr, indices: Expr) -> Expr:
+    """The byte that the lowest four bits of each index count to, of those below 128."""
+    lanes = indices.ty.dtype.lanes
+    sixteen = indices if lanes == 16 else tirx.Shuffle([indices, indices], list(range(16)))
+    found = tirx.call_llvm_pure_intrin("int8x16", "llvm.x86.ssse3.pshuf.b.128", register, sixteen)
+    return found if lanes == 16 else tirx.Shuffle([found], list(range(lanes)))
 
 
 def _within(indices: Expr, size: int) -> Expr:
