@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import tvm_rsq
 from tests import small_network
 from tests.integer_case import noise
 from tests.remote.local_fleet import local_fleet
@@ -22,6 +21,7 @@ from tvm_rsq.remote.row_file import RowFile
 
 MODEL = "tests.remote.test_bench_devices:network"
 BUILDS = ["hybrid", "per-channel", "FP32"]
+TWO = ("--builds", "per-channel,FP32")  # where it matters not which: every build is compiled, for the board and for here
 NOTHING = {"latency_us": None, "instructions": None, "modelled_cycles": None}
 
 
@@ -77,11 +77,8 @@ def test_rows_of_two_devices(bench, tmp_path):
 
 
 def test_one_plan_serves_all_devices(bench, monkeypatch):
-    plans = []
-    original = tvm_rsq.api.quantize
-    monkeypatch.setattr(
-        "tvm_rsq.api.quantize", lambda *args, device=None, **kw: plans.append(device) or original(*args, device=device, **kw)
-    )
+    plans, plan = [], small_network.quantized()
+    monkeypatch.setattr("tvm_rsq.api.quantize", lambda *_args, device=None, **_kw: plans.append(device) or plan)
     bench("--device", "real=llvm,emulated=llvm", "--builds", "hybrid", "--levers", "auto")
     assert [device.key for device in plans] == ["real"]
     plans.clear()
@@ -90,12 +87,12 @@ def test_one_plan_serves_all_devices(bench, monkeypatch):
 
 
 def test_a_second_run_goes_on_where_the_first_was(bench, fleet, tmp_path):
-    first, before = bench("--device", "real=llvm")
+    first, before = bench("--device", "real=llvm", *TWO)
     path = tmp_path / "rows.json"
-    path.write_text(json.dumps({"schema": 1, "rows": before[:2]}))
-    again, rows = bench("--device", "real=llvm,emulated=llvm")
+    path.write_text(json.dumps({"schema": 1, "rows": before[:1]}))
+    again, rows = bench("--device", "real=llvm,emulated=llvm", *TWO)
     assert first.exit_code == again.exit_code == 0, again.stderr
-    assert rows[:2] == before[:2] and rows[2]["latency_us"] != before[2]["latency_us"] and len(rows) == 6
+    assert rows[0] == before[0] and rows[1]["latency_us"] != before[1]["latency_us"] and len(rows) == 4
 
 
 def test_only_the_same_measurement_is_taken_for_this_one(tmp_path):
@@ -118,8 +115,8 @@ def test_a_wrong_answer_has_no_latency(bench, monkeypatch):
         return tuple(np.nextafter(part, np.inf, dtype=part.dtype) for part in found)
 
     monkeypatch.setattr(RemoteNetwork, "run", wrong)
-    done, rows = bench("--device", "real=llvm,emulated=llvm")
-    assert done.exit_code == 1 and done.stderr.splitlines()[-1].startswith("error: real hybrid: 8 of 8 output values are wrong")
+    done, rows = bench("--device", "real=llvm,emulated=llvm", *TWO)
+    assert done.exit_code == 1 and done.stderr.splitlines()[-1].startswith("error: real per-channel: 8 of 8 output values are wrong")
     for row in rows:
         assert row["bit_exact"] is False
         if row["build"] == "FP32":  # one unit in the last place is right enough, and said not to be exact
@@ -144,19 +141,19 @@ def test_a_board_that_dies_mid_benchmark_takes_no_other_with_it(bench, fleet, mo
 
     def dying(self):
         calls.append(1)
-        if len(calls) == 3 * (2 + 2) + 1:  # warm-up and two whole rounds of three builds are over
+        if len(calls) == 2 * (2 + 2) + 1:  # warm-up and two whole rounds of two builds are over
             fleet.kill(board)
         return original(self)
 
     monkeypatch.setattr(remote_network.RemoteNetwork, "time_us", dying)
-    done, rows = bench("--device", "mortal=llvm,emulated=llvm")
+    done, rows = bench("--device", "mortal=llvm,emulated=llvm", *TWO)
     assert done.exit_code == 1 and done.stderr.splitlines()[-1].startswith("error: mortal: board mortal at 127.0.0.1:")
-    assert [len(row["latency_us"]) for row in rows[:3]] == [2, 2, 2] and all("ended the session" in row["error"] for row in rows[:3])
-    assert [row["device"] for row in rows[3:]] == ["emulated"] * 3 and all(row["instructions"] for row in rows[3:])
+    assert [len(row["latency_us"]) for row in rows[:2]] == [2, 2] and all("ended the session" in row["error"] for row in rows[:2])
+    assert [row["device"] for row in rows[2:]] == ["emulated"] * 2 and all(row["instructions"] for row in rows[2:])
     monkeypatch.setattr(remote_network.RemoteNetwork, "time_us", original)
     fleet.board("mortal")
-    done, rows = bench("--device", "mortal=llvm,emulated=llvm")
-    assert done.exit_code == 0 and all(len(row["latency_us"]) == 5 and row["error"] is None for row in rows[:3])
+    done, rows = bench("--device", "mortal=llvm,emulated=llvm", *TWO)
+    assert done.exit_code == 0 and all(len(row["latency_us"]) == 5 and row["error"] is None for row in rows[:2])
 
 
 def test_a_full_disk_ends_one_device_in_one_line(bench, fleet):

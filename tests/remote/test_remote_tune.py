@@ -137,14 +137,14 @@ def test_a_board_with_a_full_disk_is_left_out(fleet, quantized, tmp_path, caplog
     assert all(math.isfinite(result.cost) for result in results) and "one board less: " in caplog.text
 
 
-FAULTS = {"crash": "__builtin_trap();", "hang": "for (volatile int i = 0;; i++) ;"}
+FAULTS = {"crash": "__builtin_trap();", "hang": "for (;;) pause();"}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_kernel_that_takes_its_session_down_has_failed_and_no_other(fleet, tmp_path, monkeypatch, fault):
     """On this project's own server, which outlives its sessions."""
     source, faulty = tmp_path / "faulty.c", tmp_path / "faulty.so"
-    source.write_text(f"int __tvm_ffi_main(void *a, const void *b, int c, void *d) {{ {FAULTS[fault]} return 0; }}")
+    source.write_text(f"#include <unistd.h>\nint __tvm_ffi_main(void *a, const void *b, int c, void *d) {{ {FAULTS[fault]} return 0; }}")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", faulty, source], check=True)
     with running(tmp_path, "serve", "--tracker", str(fleet.tracker.address), "--key", fault):
         fleet.wait_for(lambda: fleet.registered(fault))

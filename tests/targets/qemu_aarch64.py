@@ -20,11 +20,15 @@ _QEMU, _COMPILER = "qemu-aarch64", "aarch64-linux-gnu-gcc"
 _NEEDS = {_QEMU: "qemu-user", _COMPILER: "g++-aarch64-linux-gnu"}
 
 
+def lacking_for_qemu() -> str:
+    """What is missing to run code for aarch64 here, and how to install it; empty where nothing is."""
+    lacking = (command for command in _NEEDS if shutil.which(command) is None)
+    return next((f"{command} is not installed; run: apt install {_NEEDS[command]}" for command in lacking), "")
+
+
 def skip_without_qemu() -> None:
-    """Skips the test where something is missing that runs code for aarch64."""
-    for command, package in _NEEDS.items():
-        if shutil.which(command) is None:
-            pytest.skip(f"{command} is not installed; run: apt install {package}")
+    if lacking := lacking_for_qemu():
+        pytest.skip(lacking)
 
 
 class QemuLibrary:
