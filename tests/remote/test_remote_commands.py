@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 
 import pytest
 from tvm import rpc
 
-from tests.remote.programs import Program, command, running, wait_until
+from tests.remote.programs import PATIENCE_S, Program, command, running, wait_until
 from tvm_rsq.remote.address import Address
 from tvm_rsq.remote.devices import list_devices
 
@@ -93,6 +95,21 @@ def test_what_is_open_to_the_network_must_be_meant(program, host):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "anyone who reaches the port can run code on this machine" in done.stderr and "--open-to-network" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "call", ["server.serve(listener, None, server.ServerConfig(), print, stop)", "tracker.run_tracker(listener, stop)"]
+)
+def test_what_says_that_it_listens_can_be_stopped(call):
+    """No signal comes too early: it is the first thing that happens to it here."""
+    code = f"""
+import os, signal
+from tvm_rsq.remote import server, tracker
+from tvm_rsq.remote.address import listen
+listener, stop = listen("127.0.0.1", 0, open_to_network=False), lambda: os.kill(os.getpid(), signal.SIGTERM)
+{call}
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=PATIENCE_S).returncode == 0
 
 
 @pytest.mark.parametrize("program", ["serve", "tracker"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -46,8 +47,6 @@ def serve(
     check_reachable(host, at)
     with listen(host, port, open_to_network=open_to_network) as listener:
         here = bound_to(listener)
-        session.result(
-            {"host": here.host, "port": here.port, "key": key or None, "tracker": tracker},
-            Text(f"listening on {here}{f', key {key}' if key else ''}"),
-        )
-        serve_clients(listener, serve_session, config, session.note)
+        record = {"host": here.host, "port": here.port, "key": key or None, "tracker": tracker}
+        shown = Text(f"listening on {here}{f', key {key}' if key else ''}")
+        serve_clients(listener, serve_session, config, session.note, partial(session.result, record, shown))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -29,5 +30,4 @@ def tracker(
 
     with listen(host, port, open_to_network=open_to_network) as listener:
         here = bound_to(listener)
-        session.result({"host": here.host, "port": here.port}, Text(f"listening on {here}"))
-        run_tracker(listener)
+        run_tracker(listener, partial(session.result, {"host": here.host, "port": here.port}, Text(f"listening on {here}")))

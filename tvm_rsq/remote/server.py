@@ -56,17 +56,21 @@ def check_reachable(host: str, tracker: Address | None) -> None:
         )
 
 
-def serve(listener: socket.socket, launch: Launch, config: ServerConfig, report: Callable[[str], None]) -> None:
+def serve(
+    listener: socket.socket, launch: Launch, config: ServerConfig, report: Callable[[str], None], ready: Callable[[], None] = lambda: None
+) -> None:
     """Serve clients until SIGINT, SIGTERM or SIGHUP; then the running session has ended, its folder is gone and `listener` closed.
 
     launch   runs a session, see session.py
     report   shows one line to the user
+    ready    called once: from then on those signals stop it in order
     To be called in the main thread of a process that has never called a kernel, see child_process.py.
     """
     registration = _registration(listener, config, report)
     with Signals() as signals:  # until all is cleared up
         try:
             with listener, _work_folder(config.work_dir) as work_dir:
+                ready()
                 while True:
                     client = _next_client(listener, config.key, registration, signals)
                     reason = run_session(

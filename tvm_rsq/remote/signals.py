@@ -5,13 +5,18 @@ from __future__ import annotations
 import select
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import FrameType
 from typing import Any
 
 HANG_UP = select.POLLRDHUP  # the peer closed, or will send no more
 READABLE = select.POLLIN
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def heeded(numbers: Iterable[int]) -> list[int]:
+    """Without SIGHUP where the process was started by nohup."""
+    return [number for number in numbers if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
 
 
 class Stopped(KeyboardInterrupt):
@@ -28,11 +33,7 @@ class Signals:
         self._former_fd = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         self._stopping = False
         handlers: dict[int, Any] = {number: self._stop for number in STOPPING} | {signal.SIGCHLD: lambda *_: None}
-        self._former = {
-            number: signal.signal(number, handler)
-            for number, handler in handlers.items()
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # by nohup
-        }
+        self._former = {number: signal.signal(number, handlers[number]) for number in heeded(handlers)}
         return self
 
     def __exit__(self, *_error: object) -> None:
