@@ -101,7 +101,7 @@ def _wait_until_ready(tracker: Address, boards: Sequence[Board], children: dict[
 def _check_alive(children: dict[int, str]) -> None:
     for child, name in children.items():
         if child_process.has_ended(child):
-            raise EmulatorError(f"{name} has ended; what it printed above says why")
+            raise EmulatorError(f"{name} has ended: what it printed above says why, or it was killed")
 
 
 def _parser() -> argparse.ArgumentParser:
