@@ -148,3 +148,9 @@ def test_what_is_no_tracker(tmp_path):
         done = command("devices", "--tracker", server.address)
         assert done.returncode == 1
         assert f"what listens at {server.address} is no tracker" in done.stderr
+
+
+def test_a_work_dir_that_cannot_be_made_is_refused_before_anyone_is_told_to_come(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = command("serve", "--port", "0", "--work-dir", str(tmp_path / "file"))
+    assert done.returncode == 1 and "listening" not in done.stdout + done.stderr and "--work-dir" in done.stderr

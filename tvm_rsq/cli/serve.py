@@ -40,11 +40,12 @@ def serve(
 
     import_runtime()
     from tvm_rsq.remote.native_session import serve_session
-    from tvm_rsq.remote.server import ServerConfig, check_reachable
+    from tvm_rsq.remote.server import ServerConfig, check_reachable, make_work_dir
     from tvm_rsq.remote.server import serve as serve_clients
 
     config = ServerConfig(tracker=at, key=key, work_dir=work_dir, limit_s=session_timeout)
     check_reachable(host, at)
+    make_work_dir(work_dir)
     with listen(host, port, open_to_network=open_to_network) as listener:
         here = bound_to(listener)
         record = {"host": here.host, "port": here.port, "key": key or None, "tracker": tracker}

@@ -56,6 +56,15 @@ def check_reachable(host: str, tracker: Address | None) -> None:
         )
 
 
+def make_work_dir(work_dir: Path | None) -> None:
+    """Make it before anyone is told to come.   ConfigError: it cannot be made."""
+    if work_dir is not None:
+        try:
+            work_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--work-dir {work_dir} cannot be made: {error.strerror}; name a folder that can be written") from error
+
+
 def serve(
     listener: socket.socket, launch: Launch, config: ServerConfig, report: Callable[[str], None], ready: Callable[[], None] = lambda: None
 ) -> None:
@@ -87,7 +96,7 @@ def serve(
 @contextmanager
 def _work_folder(chosen: Path | None) -> Iterator[Path]:
     if chosen is not None:
-        chosen.mkdir(parents=True, exist_ok=True)
+        make_work_dir(chosen)
         yield chosen.resolve()
         return
     with tempfile.TemporaryDirectory(prefix="tvm-rsq-serve-", ignore_cleanup_errors=True) as temporary:
