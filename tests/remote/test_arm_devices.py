@@ -82,6 +82,14 @@ def test_a_lost_session_says_what_it_died_of(tracker, tmp_path):
             session.do(lambda _rpc: session.load(library)["sdot"]())
 
 
+@pytest.mark.parametrize(("target", "why"), [("cortex-a76", "SIGILL"), ("x86-64", "Failed to load")])
+def test_a_board_that_is_not_what_was_named(tracker, tmp_path, target, why):
+    quantized = tvm_rsq.quantize(classifier(), QuantConfig(scheme="per_channel"), calibration=noise(8, *small_network.SHAPE[1:]))
+    device = RemoteDevice(tracker=tracker, key="cortex-a72", target=target, measure="instructions")
+    with RemoteRunner(device, silent) as runner, pytest.raises(TargetError, match=f"fails there .*{why}.*name its own, as in KEY=TARGET"):
+        tune_quantized(quantized, runner.spec, TuneConfig(trials=1, work_dir=tmp_path), runner=runner, machine=runner.machine)
+
+
 def test_records_of_instructions_are_the_same_in_every_byte(tracker, tmp_path):
     quantized = tvm_rsq.quantize(classifier(), QuantConfig(scheme="per_channel"), calibration=noise(8, *small_network.SHAPE[1:]))
     for folder in ("first", "second"):

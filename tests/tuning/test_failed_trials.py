@@ -11,6 +11,7 @@ import pytest
 from tests.tuning.fake_runner import BEST, SPACE, TableRunner, network_task, spec
 from tests.tuning.test_search import run
 from tvm_rsq.errors import TargetError
+from tvm_rsq.tuning.runner import FailedOnBoard
 from tvm_rsq.tuning.search import TaskSearch
 from tvm_rsq.tuning.tune import TaskResult
 from tvm_rsq.tuning.work_dir import Decision, open_work_dir
@@ -73,6 +74,15 @@ def test_an_untuned_kernel_that_fails_is_said_in_one_line(tmp_path):
     assert measured(tmp_path) == {}, "the others did not fail"
     (result,) = run(tmp_path, TableRunner(), space=SPACE[:4])
     assert result.decision.measured == 4
+
+
+def test_an_untuned_kernel_that_fails_on_a_board_asks_what_the_board_is(tmp_path):
+    class Board(TableRunner):
+        def times(self, task, choices, rounds):
+            raise FailedOnBoard("the session died of SIGILL")
+
+    with pytest.raises(TargetError, match=r"fails there \(the session died of SIGILL\); if the board is not .* as in KEY=TARGET"):
+        run(tmp_path, Board(), space=(UNTUNED,))
 
 
 def test_an_untuned_kernel_that_fails_alone_is_said_in_one_line(tmp_path):

@@ -33,6 +33,7 @@ from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.host import host_cores
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.linker import link_function
+from tvm_rsq.tuning.runner import FailedOnBoard
 from tvm_rsq.tuning.task import TIME, Machine, TuningTask
 
 log = logging.getLogger(__name__)
@@ -119,11 +120,11 @@ class RemoteRunner:
         self.close()
 
     def _run(self, work: Callable[[BoardSession], T]) -> T:
-        """RuntimeError in place of sessions that this work, it seems, has ended: to a tuner, a kernel that failed."""
+        """FailedOnBoard, to a tuner a kernel that failed, in place of TVM's errors and of sessions that this work, it seems, has ended."""
         try:
             return self._pool.run(work)
-        except SessionLost as error:
-            raise RuntimeError(str(error)) from error
+        except (SessionLost, RuntimeError) as error:
+            raise FailedOnBoard(str(error)) from error
 
     def _count(self, task: TuningTask, choice: Choice) -> float:
         key = (task, choice)

@@ -37,6 +37,10 @@ _MOST_COPIES = 64
 _KEPT_BYTES = 512e6  # of the arguments of kernels that may be asked for again
 
 
+class FailedOnBoard(RuntimeError):
+    """A board does not load or run a kernel that was built here."""
+
+
 class Runner(Protocol):
     """Times the kernels of a task."""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tvm_rsq.errors import TargetError
 from tvm_rsq.targets.choice import Choice
-from tvm_rsq.tuning.runner import Runner
+from tvm_rsq.tuning.runner import FailedOnBoard, Runner
 from tvm_rsq.tuning.task import TuningTask, describe
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,10 @@ def _untuned_alone(task: TuningTask, untuned: Choice, rounds: int, runner: Runne
     try:
         return runner.times(task, [untuned], rounds)[0]
     except _FAILURES as error:
-        todo = "please report it, and leave its layers in float by an override meanwhile"
-        raise TargetError(f"the untuned kernel of {describe(task.workload)} fails here ({_one_line(error)}); {todo}") from error
+        where, todo = "here", "please report it, and leave its layers in float by an override meanwhile"
+        if isinstance(error, FailedOnBoard):
+            where, todo = "there", "if the board is not of the target that was named, name its own, as in KEY=TARGET; if it is, " + todo
+        raise TargetError(f"the untuned kernel of {describe(task.workload)} fails {where} ({_one_line(error)}); {todo}") from error
 
 
 def _can_be_made(task: TuningTask, choice: Choice, runner: Runner) -> bool:
