@@ -40,8 +40,9 @@ def serve(
 
     import_runtime()
     from tvm_rsq.remote.native_session import serve_session
-    from tvm_rsq.remote.server import ServerConfig, check_reachable, make_work_dir
+    from tvm_rsq.remote.server import ServerConfig, check_reachable
     from tvm_rsq.remote.server import serve as serve_clients
+    from tvm_rsq.remote.work_folder import make_work_dir
 
     config = ServerConfig(tracker=at, key=key, work_dir=work_dir, limit_s=session_timeout)
     check_reachable(host, at)

@@ -7,9 +7,7 @@ The protocol is TVM's; its clients and trackers work with this server as they ar
 from __future__ import annotations
 
 import socket
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from tvm_rsq.remote.handshake import Client, greet
 from tvm_rsq.remote.registration import Registration
 from tvm_rsq.remote.session import Launch, run_session
 from tvm_rsq.remote.signals import READABLE, Signals, Stopped
+from tvm_rsq.remote.work_folder import work_folder
 
 _WILDCARDS = ("0.0.0.0", "::")
 
@@ -56,15 +55,6 @@ def check_reachable(host: str, tracker: Address | None) -> None:
         )
 
 
-def make_work_dir(work_dir: Path | None) -> None:
-    """Make it before anyone is told to come.   ConfigError: it cannot be made."""
-    if work_dir is not None:
-        try:
-            work_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"--work-dir {work_dir} cannot be made: {error.strerror}; name a folder that can be written") from error
-
-
 def serve(
     listener: socket.socket, launch: Launch, config: ServerConfig, report: Callable[[str], None], ready: Callable[[], None] = lambda: None
 ) -> None:
@@ -78,7 +68,7 @@ def serve(
     registration = _registration(listener, config, report)
     with Signals() as signals:  # until all is cleared up
         try:
-            with listener, _work_folder(config.work_dir) as work_dir:
+            with listener, work_folder(config.work_dir) as work_dir:
                 ready()
                 while True:
                     client = _next_client(listener, config.key, registration, signals)
@@ -91,16 +81,6 @@ def serve(
         finally:
             if registration is not None:
                 registration.close()
-
-
-@contextmanager
-def _work_folder(chosen: Path | None) -> Iterator[Path]:
-    if chosen is not None:
-        make_work_dir(chosen)
-        yield chosen.resolve()
-        return
-    with tempfile.TemporaryDirectory(prefix="tvm-rsq-serve-", ignore_cleanup_errors=True) as temporary:
-        yield Path(temporary)
 
 
 def _registration(listener: socket.socket, config: ServerConfig, report: Callable[[str], None]) -> Registration | None:
