@@ -29,7 +29,7 @@ from tvm_rsq.targets.spec import TargetSpec, host_supports
 _STEPS = 32
 _UNROLLS = (1, 2)
 # cols x vecs: one pixel for many vectors, many for one, and what lies between; fewer accumulators than 6 wait for each other on any core.
-_TILES = ((1, 6), (1, 12), (10, 1), (12, 1), (4, 2), (6, 2), (3, 3), (12, 2), (8, 3), (6, 4))
+_TILES = ((1, 6), (1, 12), (10, 1), (12, 1), (4, 2), (6, 2), (3, 2), (3, 3), (12, 2), (8, 3), (6, 4))
 _ROUNDS, _ROUND_S = 5, 0.002
 
 
@@ -91,7 +91,7 @@ def measure_peak(spec: TargetSpec, *, exact: bool = False) -> Peak:
 def _forms(step: ConvStep) -> Iterator[_Form]:
     """Those whose accumulators fit the registers; operands may come from memory, and so need not."""
     for cols, vecs in _TILES:
-        if cols * vecs <= step.registers - step.scratch:
+        if cols % step.rows == 0 and _accumulators(step, cols, vecs) <= step.registers - step.scratch:
             yield from (_Form(step, cols, vecs, unroll) for unroll in _UNROLLS)
 
 
@@ -144,13 +144,17 @@ def _weight_size(form: _Form) -> int:
 
 
 def _out_size(form: _Form) -> int:
-    return form.cols * form.vecs * form.step.lanes
+    return _accumulators(form.step, form.cols, form.vecs) * form.step.lanes
+
+
+def _accumulators(step: ConvStep, cols: int, vecs: int) -> int:
+    return cols // step.rows * vecs * step.sums
 
 
 def _loop(form: _Form) -> PrimFunc:
     """(passes, data, weights, out): the accumulators after `passes` times all steps."""
-    step, lanes, cols, vecs = form.step, form.step.lanes, form.cols, form.vecs
-    part = lanes * step.depth
+    step, lanes, vecs = form.step, form.step.lanes, form.vecs
+    part, count = lanes * step.depth, _accumulators(form.step, form.cols, form.vecs)
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
             T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "global_symbol": "main"})
@@ -159,21 +163,23 @@ def _loop(form: _Form) -> PrimFunc:
             weight = T.arg("weight", T.buffer((_weight_size(form),), step.weight))
             out = T.arg("out", T.buffer((_out_size(form),), step.acc))
             acc = T.alloc_buffer((_out_size(form),), step.acc, scope="local")
-            for i in range(cols * vecs):
+            for i in range(count):
                 T.buffer_store(acc, out.vload([i * lanes], vector(step.acc, lanes)), [_lanes(i, lanes)])
             with T.serial(passes), T.serial(_STEPS // form.unroll) as outer:
                 for u in range(form.unroll):
                     s = outer * form.unroll + u
                     at = s * vecs * step.parts * part
                     weights = [weight.vload([at + i * part], vector(step.weight, part)) for i in range(vecs * step.parts)]
-                    for x in range(cols):
-                        first = (s * cols + x) * step.parts * step.depth
-                        (pixel,) = step.operands([(data, first)], 0, 1, lanes)
+                    for x in range(form.cols // step.rows):
+                        firsts = [(s * form.cols + x * step.rows + row) * step.parts * step.depth for row in range(step.rows)]
+                        (pixels,) = step.operands([(data, first) for first in firsts], 0, 1, lanes)
                         for v in range(vecs):
-                            old = acc.vload([(x * vecs + v) * lanes], vector(step.acc, lanes))
-                            (new,) = step.add([old], pixel, weights[v * step.parts : (v + 1) * step.parts], lanes)
-                            T.buffer_store(acc, new, [_lanes(x * vecs + v, lanes)])
-            for i in range(cols * vecs):
+                            own = range((x * vecs + v) * step.sums, (x * vecs + v + 1) * step.sums)
+                            old = [acc.vload([i * lanes], vector(step.acc, lanes)) for i in own]
+                            new = step.add(old, pixels, weights[v * step.parts : (v + 1) * step.parts], lanes)
+                            for i, value in zip(own, new, strict=True):
+                                T.buffer_store(acc, value, [_lanes(i, lanes)])
+            for i in range(count):
                 T.buffer_store(out, acc.vload([i * lanes], vector(step.acc, lanes)), [_lanes(i, lanes)])
     return builder.get()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tvm
+from emulated_x86 import compile_here, spec_that_runs_here
 from tvm.ir import IRModule
 
 from tvm_rsq.errors import TargetError
@@ -33,6 +34,24 @@ def test_the_loops_sum_every_product_that_is_counted() -> None:
         products = np.einsum("sxpd,svpld->xvl", data.astype(np.int64), weights.astype(np.int64))
         np.testing.assert_array_equal(out.numpy().reshape(products.shape), passes * products, err_msg=name)
         assert form.macs == form.cols * weights.size
+
+
+@pytest.mark.parametrize("target", ["cortex-a72", "cortex-a76", "neoverse-n2"])
+def test_pixels_and_channels_that_share_accumulators_are_all_multiplied(target: str) -> None:
+    """Steps of aarch64: a vector of channels of a group of pixels has `sums` accumulators, in which every product is once."""
+    spec = spec_that_runs_here(target)
+    for step in (*spec.library.integer_steps, *spec.library.short_steps):
+        rng, forms = np.random.default_rng(0), list(peak._forms(step))
+        assert forms and all(form.cols % step.rows == 0 for form in forms)
+        form = peak._Form(step, 2, 3, 2)
+        data = rng.integers(-128, 128, (peak._STEPS, form.cols, step.parts * step.depth)).astype(step.data)
+        weights = rng.integers(-15, 15, (peak._STEPS, form.vecs, step.parts, step.lanes, step.depth)).astype(step.weight)
+        out = tvm.runtime.tensor(np.zeros(peak._out_size(form), step.acc))
+        compile_here(peak._loop(form), spec)(3, tvm.runtime.tensor(data.reshape(-1)), tvm.runtime.tensor(weights.reshape(-1)), out)
+        grouped = data.reshape(peak._STEPS, form.cols // step.rows, step.rows, step.parts, step.depth).astype(np.int64)
+        products = np.einsum("sxrpd,svpld->xv", grouped, weights.astype(np.int64))
+        found = out.numpy().astype(np.int64).reshape(*products.shape, -1).sum(-1)
+        np.testing.assert_array_equal(found, 3 * products, err_msg=step.name)
 
 
 def test_every_step_has_a_peak_and_the_fastest_is_first(monkeypatch: pytest.MonkeyPatch) -> None:
