@@ -156,6 +156,22 @@ def test_a_board_that_dies_mid_benchmark_takes_no_other_with_it(bench, fleet, mo
     assert done.exit_code == 0 and all(len(row["latency_us"]) == 5 and row["error"] is None for row in rows[:2])
 
 
+def test_what_goes_wrong_between_rounds_ends_one_device_in_one_line(bench, monkeypatch):
+    original, calls = RemoteNetwork.time_us, []
+
+    def failing(self):
+        calls.append(1)
+        if len(calls) == 3 * (2 + 2) + 1:  # warm-up and two whole rounds of three builds are over
+            raise RuntimeError("Traceback of TVM's\nno memory left")
+        return original(self)
+
+    monkeypatch.setattr(remote_network.RemoteNetwork, "time_us", failing)
+    done, rows = bench("--device", "real=llvm,emulated=llvm")
+    assert done.exit_code == 1 and done.stderr.splitlines()[-1] == "error: real: device real: no memory left"
+    assert [len(row["latency_us"]) for row in rows[:3]] == [2, 2, 2] and all(row["error"] == "no memory left" for row in rows[:3])
+    assert [row["device"] for row in rows[3:]] == ["emulated"] * 3 and all(row["instructions"] for row in rows[3:])
+
+
 def test_a_full_disk_ends_one_device_in_one_line(bench, fleet):
     fleet.board("full", "--largest-file", "4096")
     done, rows = bench("--device", "full=llvm,emulated=llvm", "--builds", "per-channel")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tvm_rsq.errors import TargetError
+from tvm_rsq.errors import DeviceError, TargetError
 from tvm_rsq.progress import Progress, ProgressCallback
 from tvm_rsq.remote.board_session import BoardSession, SessionLost, last_line, open_session
 from tvm_rsq.remote.check_answer import check_answer
@@ -84,7 +84,7 @@ class DeviceBench:
     def _in_turns(self, builds: Sequence[DeviceBuild], rows: Mapping[str, DeviceRow]) -> dict[str, DeviceRow]:
         """Rows with latencies, in whose rounds the builds take turns."""
         times: dict[str, list[float]] = {build.name: [] for build in builds}
-        lost: SessionLost | None = None
+        lost: SessionLost | RuntimeError | None = None
         with self._session() as session:
             try:
                 networks = {build.name: RemoteNetwork(session, build.contents) for build in builds}
@@ -96,14 +96,14 @@ class DeviceBench:
                         if i >= self.warmup:
                             times[name].append(spent)
                     self.progress(Progress(stage="measure", done=i + 1, total=self.warmup + self.repeat, detail=self.device.key))
-            except SessionLost as error:
+            except (SessionLost, RuntimeError) as error:  # RuntimeError: TVM's own, such as no memory for all builds together
                 lost = error
         found = {
             name: self._kept(replace(rows[name], latency_us=tuple(each) or None, error=None if lost is None else last_line(lost)))
             for name, each in times.items()
         }
         if lost is not None:
-            raise lost
+            raise lost if isinstance(lost, SessionLost) else DeviceError(f"device {self.device.key}: {last_line(lost)}") from lost
         return found
 
     def _checked(self, session: BoardSession, build: DeviceBuild, row: DeviceRow) -> tuple[DeviceRow, RemoteNetwork]:
