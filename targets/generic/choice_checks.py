@@ -26,6 +26,8 @@ def check_choice(choice: object, step: ConvStep | None = None) -> None:
         _refuse(choice, f"step is {choice.step!r}, expected {step.name}")
     if step is not None and choice.lanes > step.lanes:
         _refuse(choice, f"lanes is {choice.lanes}, expected at most the {step.lanes} of {step.name}")
+    if step is not None and choice.cols % step.rows:
+        _refuse(choice, f"cols is {choice.cols}, expected a multiple of {step.rows}: {step.name} sums so many pixels together")
 
 
 def _refuse(choice: object, why: str) -> None:

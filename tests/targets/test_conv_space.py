@@ -172,6 +172,14 @@ def test_a_choice_that_no_kernel_can_follow_is_refused_in_a_line(algorithm, chan
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("cols", [1, 3])
+def test_pixels_that_are_summed_together_are_not_parted(cols):
+    w = carried(replace(LAYER, kernel=(1, 1), padding=(0,) * 4), "int8")
+    spec = parse_target("neoverse-n2")
+    with pytest.raises(ValueError, match=f"cols is {cols}, expected a multiple of 2: smmla sums so many pixels together"):
+        spec.library.conv2d(w, replace(direct(spec, w, "smmla"), cols=cols))
+
+
 def test_a_template_takes_tiles_of_its_step_only():
     library = parse_target("haswell").library
     step = library.integer_steps[0]
