@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tvm_rsq.errors import ConfigError
+from tvm_rsq.remote.address import parse_address
 
 if TYPE_CHECKING:
     from tvm_rsq.targets.spec import TargetSpec
@@ -41,19 +42,12 @@ class RemoteDevice:
             raise ConfigError(f"measure is {self.measure!r}, expected one of {', '.join(get_args(Measure))}")
         if not self.key or any(c.isspace() or c in ",=:" for c in self.key):
             raise ConfigError(f"device key is {self.key!r}, expected a word without , = and : such as cortex-a76")
-        self.address()
+        parse_address(self.tracker)
         for name in ("session_timeout_s", "patience_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected seconds above 0")
         if self.threads is not None and not self.threads >= 1:
             raise ConfigError(f"threads is {self.threads}, expected at least 1")
-
-    def address(self) -> tuple[str, int]:
-        """Host and port of the tracker."""
-        host, colon, port = self.tracker.rpartition(":")
-        if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
-            raise ConfigError(f"tracker is {self.tracker!r}, expected HOST:PORT such as 127.0.0.1:9190")
-        return host.strip("[]"), int(port)
 
     def spec(self) -> TargetSpec:
         """What the boards are.   ConfigError: no target is given, and the key is no preset's name. TargetError: an unknown target."""
