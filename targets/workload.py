@@ -39,7 +39,7 @@ class Epilogue:
     fma rounds once, to float32. (r0, r1) = residual_affine, float32: r0 = s_r / s_out, r1 = zero_point - zp_r * r0.
     shared_residual says that the residual has the output's scale; there is no residual_affine argument then.
     bounded promises |q| < 2^21 before the clip, whatever the input, so that a kernel may round and pack without guarding against more;
-    short promises |q| < 2^15 besides.
+    short promises -2^15 + 128 <= q < 2^15 besides: int16 holds q, and what a carrier stores of it.
     """
 
     out: Carrier | Literal["float32"] = "uint8"

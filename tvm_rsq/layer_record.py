@@ -70,7 +70,7 @@ class LayerPlan:
     codebook             the 2^weight_bits values that integer weights may have, ascending; several where output channels b * ceil(O / B)
                          and on have a book b of their own; none on a uniform grid. Of a layer in float: one book, of the 2^weight_bits
                          float32 levels that its weights have in units of weight_scale, or none
-    accumulate16         0, or the block length 1, 2, 4 for which the weights keep the promise of Conv2DWorkload.accumulate16
+    accumulate16         0, or that of Conv2DWorkload.accumulate16 whose promise the weights keep
     time_us              of its kernel on the target as measured for this decision, as of Alternative
     considered           what it was chosen from
     grids                what its weights' grid was chosen from, where it was

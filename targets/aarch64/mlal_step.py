@@ -42,9 +42,8 @@ class MlalStep(NeonSums):
     wide = 4
 
     def fits(self, w: Conv2DWorkload) -> bool:
-        """Whether the weights of `w` promise so many products; of one part they need not."""
-        promised = w.accumulate16 if w.accumulate16 in SUMMED else self.depth
-        return self.depth * self.parts <= promised and w.in_channels // w.groups > 1
+        """Whether the weights of `w` promise so many products. Those of one part need no promise, and are not asked."""
+        return w.accumulate16 in SUMMED and self.depth * self.parts <= w.accumulate16 and w.in_channels // w.groups > 1
 
     @property
     def held(self) -> int:

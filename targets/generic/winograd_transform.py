@@ -10,7 +10,8 @@ S = L / N, on the side of the weights, where it costs nothing:
     F(2)    -510 .. 1020              1143                       4         +-2^29
     F(4)    +-24990                   28575                      900       +-2^29
 
-Transformed inputs and weights fit int16; that the sums between them wrap around does not matter.
+Of signed bytes, d in -128..127, B d is -512 .. 510 and +-24990. Transformed inputs and weights fit int16; that the sums between them
+wrap around does not matter.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class RemoteKernel:
         return self._session.do(lambda _rpc: median(timed(*next(turns)).results[0] for _ in range(_CALLS)) * 1e6)
 
     def counts(self) -> InstructionCounts:
-        """What a call executes, the second: a first one may do more.   TargetError: the board counts nothing"""
+        """What a call executes, the second: a first one may do more.   DeviceError: the board counts nothing"""
 
         def count(rpc: tvm.rpc.RPCSession) -> InstructionCounts:
             call, arguments = self._there["call"], next(self._there["turns"])

@@ -49,7 +49,7 @@ class RemoteNetwork:
         return self._session.do(lambda _rpc: self._there["time"]("main").results[0] * 1e6)
 
     def counts(self) -> InstructionCounts:
-        """What one inference on the inputs of the last `run` executes.   TargetError: the board counts nothing"""
+        """What one inference on the inputs of the last `run` executes.   DeviceError: the board counts nothing"""
         return self._session.do(lambda rpc: measure(rpc, lambda: self._there["machine"].invoke_stateful("main")))
 
 
