@@ -72,6 +72,7 @@ def test_any_choice_equals_the_reference_bit_for_bit(target, w, accumulate16, ex
 def test_the_space_holds_different_choices_the_untuned_first(target):
     library = parse_target(target).library
     w = Conv2DWorkload(batch=1, height=14, width=14, in_channels=64, out_channels=72, kernel=(3, 3), padding=(1, 1, 1, 1))
+    w = carried(w, library.carrier)
     for layer in (w, replace(w, accumulate16=4), replace(w, groups=4), replace(w, kernel=(1, 1), padding=(0, 0, 0, 0), stride=(2, 2))):
         space = library.conv2d_space(layer)
         assert 20 <= len(space) == len(set(space)) <= 200
@@ -213,6 +214,7 @@ def test_the_inner_loop_does_not_touch_the_stack(target, tile, span):
 @pytest.mark.parametrize("target", ["sapphirerapids", "haswell", "aarch64"])
 def test_the_sums_do_not_come_from_the_pool(target):
     spec, w = parse_target(target), replace(LAYER, kernel=(1, 1), padding=(0, 0, 0, 0), in_channels=32, out_channels=96, accumulate16=4)
+    w = carried(w, spec.library.carrier)
     assembly = tvm.compile(tvm.IRModule({"main": spec.library.conv2d(w).prim_func}), target=spec.tvm_target()).mod.inspect_source("asm")
     assert not re.search(r"AllocWorkspace\S*@GOT|got:__TVMBackendAllocWorkspace", assembly)
 
