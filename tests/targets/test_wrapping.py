@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import tvm
+from conv_reference import carried
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
@@ -67,15 +68,17 @@ def conv(**changes) -> Conv2DWorkload:
 )
 def test_sums_of_a_kernel_may_wrap(w, target):
     """The folded bias is taken modulo 2^32, and only the last sum is sure to fit."""
-    ir = llvm_ir(parse_target(target).library.conv2d(w), target)
+    library = parse_target(target).library
+    ir = llvm_ir(library.conv2d(carried(w, library.carrier)), target)
     assert re.search(r"add <\d+ x i32>", ir)
     assert not re.search(r"(add|sub) nsw <\d+ x i32>", ir)
 
 
 @pytest.mark.parametrize("target", ["haswell", "aarch64"])
 def test_sums_of_a_winograd_kernel_may_wrap(target):
-    step = parse_target(target).library.word_step or WidenWordStep()
-    kernel = winograd(conv(), step, "fma", default_winograd_tile(conv(), step))
+    library = parse_target(target).library
+    step, w = library.word_step or WidenWordStep(), carried(conv(), library.carrier)
+    kernel = winograd(w, step, "fma", default_winograd_tile(w, step))
     ir = llvm_ir(kernel, target)
     # The inverse of the odd factors.
     assert re.search(r"mul <\d+ x i32> %\w+, splat \(i32 -?\d{5,}\)", ir)
