@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import date
@@ -20,7 +19,7 @@ from scripts.arm_counts.count import CPUS, Settings, count_network
 from scripts.arm_counts.onnxruntime_library import VERSION
 from scripts.arm_counts.row import BUILDS, ONNXRUNTIME, Row, document
 from scripts.arm_counts.show import kernels_table, page, rows_table
-from scripts.emulator.toolchain import QEMU, EmulatorError, ensure_toolchain
+from scripts.emulator.toolchain import EmulatorError, ensure_toolchain, qemu_version
 from scripts.models.fetch import FetchError
 from scripts.models.registry import NETWORKS, load
 from scripts.output_file import check_writable
@@ -112,8 +111,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _versions(llvm: str | None) -> dict[str, str]:
-    qemu = subprocess.run([QEMU, "--version"], check=True, capture_output=True, text=True).stdout.split()[2]
-    found = {"TVM": machine_facts(("apache-tvm",))["versions"]["apache-tvm"], "ONNX Runtime": VERSION, "QEMU": qemu}
+    found = {"TVM": machine_facts(("apache-tvm",))["versions"]["apache-tvm"], "ONNX Runtime": VERSION, "QEMU": qemu_version()}
     return found | ({} if llvm is None else {"LLVM": llvm})
 
 

@@ -84,8 +84,13 @@ def check_cpus(cpus: Iterable[str]) -> None:
     shown = subprocess.run([QEMU, "-cpu", "help"], check=False, capture_output=True, text=True).stdout  # its exit status says nothing
     unknown = sorted({cpu.partition(",")[0] for cpu in cpus} - set(shown.split()))
     if unknown:
-        version = subprocess.run([QEMU, "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
-        raise EmulatorError(f"{version} knows no CPU {', '.join(unknown)}; install QEMU 7.2 or newer, or name others by --keys")
+        what = f"{QEMU} version {qemu_version()} knows no CPU {', '.join(unknown)}"
+        raise EmulatorError(f"{what}; install QEMU 7.2 or newer, or name others by --keys")
+
+
+def qemu_version() -> str:
+    """Such as 7.2.22."""
+    return subprocess.run([QEMU, "--version"], check=True, capture_output=True, text=True).stdout.split()[2]
 
 
 def sysroot() -> Path:
