@@ -7,6 +7,7 @@ the mean, and fitting again would have given 1.034.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -106,9 +107,15 @@ def _tile(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: Li
     far = shape.steps * n * lanes * step.parts * step.depth * VALUE_BYTES[step.weight] > _L1_BYTES
     shared = shape.groups * shape.channels >= _CHANNELS_TO_SHARE or shape.rows * shape.cols == 1
     outer = "channels" if shared and far else "rows"
-    unroll, segment = min(step.run, shape.run), -(-tiles // segments)
+    unroll, segment = _unroll(step, shape), -(-tiles // segments)
     tile = Tile(step=step.name, lanes=lanes, cols=m, vecs=n, segment=segment, outer=outer, span=span, unroll=unroll)
     return replace(tile, prefetch=step.prefetches and prefetch_pays(step, shape, tile))
+
+
+def _unroll(step: ConvStep, shape: ConvShape) -> int:
+    """Steps whose pixels are loaded together. Of one pixel they have to divide the run, so that what streams of weights hold has slots."""
+    most = min(step.run, shape.run)
+    return math.gcd(step.run, shape.run) if shape.rows * shape.cols == 1 else most
 
 
 def prefetch_pays(step: ConvStep, shape: ConvShape, tile: Tile) -> bool:
