@@ -11,7 +11,7 @@ from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.targets.workload import Conv2DWorkload
 from tvm_rsq.tuning.network_tasks import NetworkTask
-from tvm_rsq.tuning.task import TuningTask, tuning_task
+from tvm_rsq.tuning.task import TIME, Machine, TuningTask, this_machine, tuning_task
 
 # The untuned choice first; a tuner that learns finds out that 6 columns of 2 vectors are best.
 SPACE = tuple(
@@ -68,5 +68,6 @@ def spec(space: tuple[Choice, ...] = SPACE) -> TargetSpec:
     return replace(parse_target("llvm"), library=TableLibrary(space))  # type: ignore[arg-type]
 
 
-def network_task(height: int = 14, uses: int = 1) -> NetworkTask:
-    return NetworkTask(task=tuning_task(spec(), workload(height), 1), layers=tuple(f"layer{i}" for i in range(uses)))
+def network_task(height: int = 14, uses: int = 1, measure: str = TIME) -> NetworkTask:
+    task = tuning_task(spec(), workload(height), 1, Machine(cpu=this_machine().cpu, measure=measure))
+    return NetworkTask(task=task, layers=tuple(f"layer{i}" for i in range(uses)))

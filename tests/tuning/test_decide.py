@@ -38,3 +38,10 @@ def test_the_winner(other, third, spread, winner):
     found = decide(network_task().task, UNTUNED, MEASURED, Noisy({UNTUNED: 1.0, OTHER: other, THIRD: third}, spread))
     assert found.choice == winner and found.measured == 3
     assert found.cost < found.untuned_cost if winner != UNTUNED else found.cost == found.untuned_cost
+
+
+@pytest.mark.parametrize("measure", ["instructions", "modelled-cycles"])
+def test_of_counts_the_least_gain_is_one(measure):
+    task = network_task(measure=measure).task
+    assert decide(task, UNTUNED, MEASURED, Noisy({UNTUNED: 1.0, OTHER: 0.999, THIRD: 1.2})).choice == OTHER
+    assert decide(task, UNTUNED, MEASURED, Noisy({UNTUNED: 1.0, OTHER: 1.0, THIRD: 1.2})).choice == UNTUNED

@@ -57,6 +57,15 @@ def test_trials_go_where_the_time_is(tmp_path):
     assert asked.count(large.task) > 4 * asked.count(small.task) > 0
 
 
+@pytest.mark.parametrize(("measure", "scale"), [("time", 0.1), ("modelled-cycles", 80), ("instructions", 150)])
+def test_all_tasks_have_their_turn_whatever_is_measured(tmp_path, measure, scale):
+    tasks = [network_task(height=height, measure=measure) for height in (12, 13, 14)]
+    runner = TableRunner(scale=scale)
+    run(tmp_path, runner, *tasks, trials=30)
+    tried = [sum(task == each.task for task, _ in runner.asked) for each in tasks]
+    assert min(tried) > 5, tried
+
+
 def test_the_order_is_a_function_of_the_seed(tmp_path):
     runners = [TableRunner() for _ in range(3)]
     for number, (runner, seed) in enumerate(zip(runners, (3, 3, 4), strict=True)):

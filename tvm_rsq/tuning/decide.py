@@ -8,13 +8,13 @@ import numpy as np
 
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.tuning.runner import Runner
-from tvm_rsq.tuning.task import TuningTask
+from tvm_rsq.tuning.task import TIME, TuningTask
 from tvm_rsq.tuning.trial import in_turns
 from tvm_rsq.tuning.work_dir import Decision
 
 _CHALLENGERS = 3
 _ROUNDS = 15
-_GAIN = 0.985  # a smaller gain may be due to where the loader put the code
+_GAIN = 0.985  # of time: a smaller gain may be due to where the loader put the code
 
 
 def decide(task: TuningTask, untuned: Choice, measured: Mapping[Choice, float], runner: Runner) -> Decision:
@@ -32,6 +32,7 @@ def decide(task: TuningTask, untuned: Choice, measured: Mapping[Choice, float], 
     base = float(np.median(samples[0]))
     ratios = {choice: times / samples[0] for choice, times in zip(found, samples, strict=True) if choice != untuned}
     best = min(ratios, key=lambda choice: np.median(ratios[choice]), default=untuned)
-    won = best != untuned and np.median(ratios[best]) < _GAIN and np.quantile(ratios[best], 0.75) < 1
+    enough = _GAIN if task.measure == TIME else 1.0
+    won = best != untuned and np.median(ratios[best]) < enough and np.quantile(ratios[best], 0.75) < 1
     cost = base * float(np.median(ratios[best])) if won else base
     return Decision(choice=best if won else untuned, cost=cost, untuned_cost=base, measured=len(measured))

@@ -14,11 +14,13 @@ import numpy as np
 
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.tuning.cost_model import CostModel
-from tvm_rsq.tuning.task import TuningTask
+from tvm_rsq.tuning.task import INSTRUCTIONS, MODELLED_CYCLES, TIME, TuningTask
 
 _EXPLORE = 0.15  # part of the trials that are drawn, not predicted
 _RECENT = 4  # trials that tell whether a task still improves
 _TREND = 0.2  # weight of that trend against the task's mere share of the time, as in MetaSchedule's gradient scheduler
+# What a product costs, for tasks of which nothing is known yet: too little of it, and they never have their turn.
+_OF_A_PRODUCT = {TIME: 1e-4, INSTRUCTIONS: 0.15, MODELLED_CYCLES: 0.08}
 
 
 @dataclass
@@ -61,7 +63,7 @@ class TaskSearch:
     def gain(self) -> float:
         """Cost of the network that another trial may save, up to a constant."""
         known = [time for choice, time in self.measured.items() if choice in self.space and np.isfinite(time)]
-        times = known or [float(self.task.workload.macs) / 1e4]
+        times = known or [self.task.workload.macs * _OF_A_PRODUCT[self.task.measure]]
         best = min(times)
         trend = (min(times[:-_RECENT]) - best) / _RECENT / best if len(times) > _RECENT else 0.0
         return self.uses * best * (_TREND * trend + (1 - _TREND) / (1 + self.trials))
