@@ -17,8 +17,9 @@ _STAGED_BYTES = 20 * 1024
 # Instructions, as counted: to stage a column of a plane (four loads, eight zips, four stores, the loop), to enter a tile, also where the
 # parity of its row is not known because more than two rows are not unrolled, and an area; of the epilogue of 16 channels.
 _STAGE, _TILE, _PARITY, _AREA, _EPILOGUE = 21, 20, 24, 80, 24
-# Of a pixel of 16 channels: loading a tap, multiplying it, and widening what was summed.
-_LOAD, _MULTIPLY, _WIDEN = 1, 2, 4
+# Of a pixel of 16 channels: loading a tap, multiplying it, and widening what was summed. Of a tile whose sums leave no registers to its
+# weights, as of three or four pixels: what of each tap goes to the stack and back.
+_LOAD, _MULTIPLY, _WIDEN, _PUSHED_OUT = 1, 2, 4, 1.7
 # Tasks to share among threads, where there are enough blocks of channels.
 _TASKS = 8
 
@@ -72,5 +73,5 @@ def _taps_cost(w: Conv2DWorkload, tile: DepthwiseTile) -> float:
     a_pixel = taps * (_LOAD + _MULTIPLY) + math.ceil(taps / taps_summed(w)) * _WIDEN + _EPILOGUE
     a_tile = _TILE / 2 + taps * _LOAD + tile.cols * a_pixel
     # The sums of four pixels are half of the registers: beyond two, weights and pixels push each other out.
-    a_tile += 2 * taps * (tile.cols - 2) if tile.cols > 2 else 0
+    a_tile += _PUSHED_OUT * taps if tile.cols > 2 else 0
     return w.batch * w.out_height * math.ceil(w.out_width / tile.cols) * a_tile

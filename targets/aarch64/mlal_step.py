@@ -40,6 +40,7 @@ class MlalStep(NeonSums):
     latency: int = 4
     sums = 4
     wide = 4
+    load = 0.05  # two registers an instruction, beside three instructions a register of weights and pixel
 
     def fits(self, w: Conv2DWorkload) -> bool:
         """Whether the weights of `w` promise so many products. Those of one part need no promise, and are not asked."""

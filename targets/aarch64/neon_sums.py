@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from tvm_rsq.targets.generic.steps import OneSum
+from tvm_rsq.targets.workload import Conv2DWorkload
 
 # Of one vector of sums: its start, conversion, and product with what it is requantized by.
 _VECTOR = 4
@@ -10,6 +13,8 @@ _VECTOR = 4
 _NARROW = {0: 0, 1: 4, 2: 4, 3: 9, 4: 6}
 # Registers that are left to the epilogue's constants; and the moves to the stack and back where there are fewer.
 _SPARE, _SPILLS = 28, 30
+# Copying the taps of a pixel next to each other: of the pixel, of each row of the kernel, and of 16 values of it.
+_GATHER, _GATHER_ROW, _GATHER_VECTOR = 16, 4, 2
 
 
 class NeonSums(OneSum):
@@ -23,3 +28,12 @@ class NeonSums(OneSum):
         whole, rest = divmod(vecs, 4)
         narrowing = whole * _NARROW[4] + _NARROW[rest]
         return pixels * (vecs * _VECTOR + narrowing) + (_SPILLS if registers > _SPARE else 0)
+
+    def gathers(self, w: Conv2DWorkload) -> bool:
+        """Where rows of the kernel are far from whole steps, as with three channels: 3 rows of 9 values are 3 steps of 16, all 27 two."""
+        depth, run = self.depth * self.parts, w.kernel[1] * w.in_channels
+        if w.dilation[1] != 1 or w.kernel[0] == 1:
+            return False
+        fewer = w.kernel[0] * -(-run // depth) - -(-w.kernel[0] * run // depth)
+        copied = _GATHER + w.kernel[0] * (_GATHER_ROW + _GATHER_VECTOR * math.ceil(run / 16))
+        return fewer * self.work * w.out_channels / self.lanes > copied

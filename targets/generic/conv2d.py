@@ -22,12 +22,12 @@ from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.generic.block_codes import BlockCodes
 from tvm_rsq.targets.generic.choice_checks import check_choice
 from tvm_rsq.targets.generic.code_lookup import CodeLookup
-from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
+from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry, gathered_geometry
 from tvm_rsq.targets.generic.conv_segment import ConvSegments, row_width
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.operands import Operands
 from tvm_rsq.targets.generic.pack import pack_conv
-from tvm_rsq.targets.generic.staging import stage_input, stage_pixels, stages_own_pixels
+from tvm_rsq.targets.generic.staging import gather_pixels, stage_input, stage_padded, stage_pixels, stages_own_pixels
 from tvm_rsq.targets.generic.steps import ConvStep
 from tvm_rsq.targets.generic.streams import waits_for_memory
 from tvm_rsq.targets.generic.tiles import ConvShape, Tile
@@ -88,6 +88,9 @@ def _layout(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, look
 
 def step_geometry(w: Conv2DWorkload, step: ConvStep) -> ConvGeometry:
     """The geometry of `w` for a kernel made of `step`."""
+    # Codes may be looked up by the block, for all segments at once.
+    if w.groups == 1 and not w.code_bits and step.data == w.in_dtype and step.gathers(w):
+        return gathered_geometry(w, step.depth * step.parts)
     return conv_geometry(w, copied=step.data != w.in_dtype)
 
 
@@ -116,7 +119,15 @@ def _prim_func(segments: ConvSegments, packed: WeightLayout | BlockCodes, form: 
             def weights(block: Expr) -> tuple[Expr, Expr]:
                 return operands.weight, block * block_size
 
-            if not by_block and stages_own_pixels(w, g, tile, rows, step.data):
+            if g.gathered is not None:
+                padded = stage_padded(operands.data, w, g.gathered)
+                with T.parallel(rows) as row:
+                    count = min(tile.segment * tile.cols, segments.width)
+                    origin = tirx.min(row * count, segments.width - count)
+                    data = gather_pixels(padded, g, origin, count)
+                    with T.serial(blocks) as block:
+                        segments.emit(operands, weights(block), (data, origin), row, block)
+            elif not by_block and stages_own_pixels(w, g, tile, rows, step.data):
                 with T.parallel(rows) as row:
                     count = tile.segment * tile.cols
                     origin = tirx.min(row * count, segments.width - count)

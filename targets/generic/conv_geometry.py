@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 from tvm.ir import Expr
@@ -20,6 +20,7 @@ class ConvGeometry:
     Offsets and steps count values of the staged input, which has `rows` x `cols` pixels an image; `data_rows` and `data_cols` are that
     before padding, and `sample` is how many pixels of the input there are to one of them, along H and W.
     flat says that all pixels of all images are one long row, each of them the whole input of one output.
+    gathered  the geometry before the taps of each output pixel were copied next to each other, see `gathered_geometry`; None: they are not
     """
 
     images: int
@@ -40,6 +41,7 @@ class ConvGeometry:
     pad: tuple[int, int]
     sample: tuple[int, int]
     flat: bool
+    gathered: ConvGeometry | None = None
 
     @property
     def pixels(self) -> int:
@@ -90,3 +92,17 @@ def conv_geometry(w: Conv2DWorkload, *, copied: bool = False) -> ConvGeometry:
         sample=sample,
         flat=flat,
     )
+
+
+def gathered_geometry(w: Conv2DWorkload, depth: int) -> ConvGeometry:
+    """The geometry of `w` where the taps of every output pixel are copied next to each other, and filled up to whole steps of `depth`
+    values: one long row, and one run of all taps in place of one for each row of the kernel.
+    """
+    before = conv_geometry(w)
+    run, cols = before.taps_h * before.taps_w * before.run, before.pixels
+    pitch = -(-run // depth) * depth
+    return replace(
+        before, images=1, out_rows=1, out_cols=cols, taps_h=1, taps_w=1, run=run, rows=1, cols=cols, data_rows=1, data_cols=cols,
+        row_step=cols * pitch, col_step=pitch, tap_h_step=0, tap_w_step=0, image_step=cols * pitch, pad=(0, 0), flat=False,
+        gathered=before,
+    )  # fmt: skip

@@ -54,6 +54,27 @@ def stage_pixels(data: Expr, w: Conv2DWorkload, first: Expr, count: int, dtype: 
     return staged
 
 
+def stage_padded(data: Expr, w: Conv2DWorkload, g: ConvGeometry) -> Expr:
+    """Emit the copy with padding, if there is any; the flat buffer in the input's dtype, without slack that may be read."""
+    return stage_input(data, w, g, dtype=w.in_dtype, depth=1)
+
+
+def gather_pixels(source: Expr, g: ConvGeometry, first: Expr, count: int) -> Expr:
+    """Emit the copy of the taps of `count` output pixels from the `first` on, next to each other; a flat buffer of them.
+
+    source  as stage_padded leaves it.   g: gathered. What fills a pixel up to whole steps is not written: its weights are zero.
+    """
+    before = g.gathered
+    staged = T.alloc_buffer((count * g.col_step,), str(source.dtype))
+    with T.serial(count) as pixel:
+        at = T.bind(before.offset(0, first + pixel))
+        for tap in range(before.taps_h * before.taps_w):
+            from_ = at + tap // before.taps_w * before.tap_h_step + tap % before.taps_w * before.tap_w_step
+            with T.serial(before.run) as i:
+                T.buffer_store(staged, source[from_ + i], [pixel * g.col_step + tap * before.run + i])
+    return staged
+
+
 def _pad(staged: Expr, source: Expr, w: Conv2DWorkload, g: ConvGeometry, dtype: str) -> None:
     row, line, left = g.data_cols * w.in_channels, g.cols * w.in_channels, g.pad[1] * w.in_channels
     padding = tirx.const(0.0 if w.in_dtype == "float32" else w.input_zero_point - offset(w.in_dtype), dtype)

@@ -71,6 +71,10 @@ class ConvStep(Protocol):
         """What becomes of a tile's sums, in multiplications.   registers: that the tile takes"""
         ...
 
+    def gathers(self, w: Conv2DWorkload) -> bool:
+        """Whether kernels of `w` should copy the taps of each output pixel next to each other first: one run, of fewer steps."""
+        ...
+
 
 class ShortStep(ConvStep, Protocol):
     """A step that sums in int16 first, which not all weights allow."""
@@ -124,6 +128,9 @@ class OneSum:
 
     def epilogue(self, pixels: int, vecs: int, registers: int) -> float:
         return pixels * vecs * _EPILOGUE
+
+    def gathers(self, _w: Conv2DWorkload) -> bool:
+        return False
 
 
 def vector(dtype: str, lanes: int) -> str:
