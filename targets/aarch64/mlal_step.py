@@ -40,7 +40,10 @@ class MlalStep(NeonSums):
     latency: int = 4
     sums = 4
     wide = 4
-    load = 0.05  # two registers an instruction, beside three instructions a register of weights and pixel
+    paired = 2  # ldp
+    shares = False
+    keeps = True
+    load = 1  # in instructions
 
     def fits(self, w: Conv2DWorkload) -> bool:
         """Whether the weights of `w` promise so many products. Those of one part need no promise, and are not asked."""

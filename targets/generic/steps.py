@@ -27,7 +27,9 @@ class ConvStep(Protocol):
     rows    output pixels that are summed together
     sums    accumulators of `lanes` channels of so many pixels
     run     steps whose pixels are loaded together, where a run has so many;  held  registers that those of one pixel take meanwhile
-    wide    registers of one part's weights for `lanes` channels
+    wide    registers of one part's weights for `lanes` channels;  paired  of them that one instruction loads
+    shares  whether a load of a pixel serves all steps of `run`, or each has its own
+    keeps   whether weights of all steps stay in registers from tile to tile, where these have room for them
     load    what a load costs though it runs beside the arithmetic, in multiplications
     prefetches  whether the untuned kernel may ask for weights ahead
     """
@@ -48,6 +50,9 @@ class ConvStep(Protocol):
     run: int
     held: int
     wide: int
+    paired: int
+    shares: bool
+    keeps: bool
     load: float
     prefetches: bool
 
@@ -100,6 +105,9 @@ class OneSum:
     run = 1
     held = 0
     wide = 1
+    paired = 1
+    shares = True
+    keeps = False
     load = 0.3
     prefetches = True
 

@@ -137,12 +137,16 @@ def _cost(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: st
     weights, unroll = n * step.parts, min(step.run, shape.run)
     fits = registers(step, m, n) + n * step.wide * (step.parts - 1) <= step.registers
     # Weights that are not held in registers are read again for every pixel.
-    loads = step.parts * m / unroll + weights * step.wide * (1 if fits else m)
+    several = shape.rows * shape.cols > m
+    kept = several and step.keeps and registers(step, m, n) + (shape.steps - 1) * weights * step.wide <= step.registers
+    loads = step.parts * m / (unroll if step.shares else 1)
+    loads += 0 if kept else weights * step.wide / step.paired * (1 if fits else m)
     one = max(step.work * m * n, loads / _LOADS, step.latency) + step.load * loads + _LOOP / unroll
     if VALUE_BYTES[step.weight] < VALUE_BYTES[step.data]:
         one += _WIDEN * weights
     block_bytes = shape.steps * weights * lanes * step.depth * VALUE_BYTES[step.weight]
-    tile = shape.steps * one + step.epilogue(m, n, registers(step, m, n)) + _TILE + (_PIXEL * m if span == "image" else 0)
+    tile = shape.steps * one + step.epilogue(m, n, registers(step, m, n)) + (_PIXEL * m if span == "image" else 0)
+    tile += _TILE / 2 if kept else _TILE
     if block_bytes > _L1_BYTES:
         tile += block_bytes * _L2_BYTE
     far = blocks * block_bytes * _FAR_BYTE if blocks * block_bytes > _L2_BYTES else 0

@@ -54,4 +54,5 @@ def test_taps_are_gathered_where_that_saves_steps():
     for w in (replace(LAYER, in_channels=16), replace(LAYER, kernel=(1, 1)), replace(LAYER, kernel=(1, 3)), replace(LAYER, out_channels=4)):
         assert not gathers(w, "aarch64"), w
     assert not gathers(replace(LAYER, in_channels=4), "cortex-a76")  # whole steps of four already
+    assert not gathers(replace(SHAPES["7x7"], out_channels=64), "cortex-a76")  # fewer by an eighth, which the copy costs
     assert not any(gathers(replace(LAYER, in_dtype="uint8"), target) for target in ("haswell", "x86-64-vnni", "llvm"))
