@@ -31,6 +31,7 @@ class DotStep(NeonSums):
     latency: int = 8
     run = 4
     held = 1
+    keeps = True
 
     def operands(self, pixels: Sequence[Pixel], offset: Expr, count: int, lanes: int) -> list[list[Expr]]:
         ((data, index),) = pixels

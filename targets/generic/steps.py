@@ -29,7 +29,7 @@ class ConvStep(Protocol):
     run     steps whose pixels are loaded together, where a run has so many;  held  registers that those of one pixel take meanwhile
     wide    registers of one part's weights for `lanes` channels;  paired  of them that one instruction loads
     shares  whether a load of a pixel serves all steps of `run`, or each has its own
-    keeps   whether weights of all steps stay in registers from tile to tile, where these have room for them
+    keeps   whether weights stay in registers from tile to tile, where these have room for those of all steps and no loop is among them
     load    what a load costs though it runs beside the arithmetic, in multiplications
     prefetches  whether the untuned kernel may ask for weights ahead
     """

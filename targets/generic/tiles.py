@@ -137,8 +137,8 @@ def _cost(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: st
     weights, unroll = n * step.parts, min(step.run, shape.run)
     fits = registers(step, m, n) + n * step.wide * (step.parts - 1) <= step.registers
     # Weights that are not held in registers are read again for every pixel.
-    several = shape.rows * shape.cols > m
-    kept = several and step.keeps and registers(step, m, n) + (shape.steps - 1) * weights * step.wide <= step.registers
+    room = registers(step, m, n) + (shape.steps - 1) * weights * step.wide <= step.registers
+    kept = step.keeps and room and shape.steps == shape.run and shape.run % unroll == 0 and shape.rows * shape.cols > m
     loads = step.parts * m / (unroll if step.shares else 1)
     loads += 0 if kept else weights * step.wide / step.paired * (1 if fits else m)
     one = max(step.work * m * n, loads / _LOADS, step.latency) + step.load * loads + _LOOP / unroll
