@@ -39,6 +39,9 @@ class MatrixStep(NeonSums):
     run = 2
     held = 1
     wide = 2
+    paired = 2  # ldp
+    shares = False  # two loads and two zips for two pixels and two steps
+    load = 1  # in instructions
 
     def operands(self, pixels: Sequence[Pixel], offset: Expr, count: int, lanes: int) -> list[list[Expr]]:
         dtype = "int64" if count == 1 else f"int64x{count}"
