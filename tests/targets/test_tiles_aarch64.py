@@ -1,4 +1,4 @@
-"""Untuned tiles of aarch64 where a count decided: a cost that changes them has to be counted again (docs/measurements/aarch64-tuning.md)."""
+"""Untuned tiles of aarch64 that counts decided: a cost that changes them has to be counted again (docs/measurements/aarch64-tuning.md)."""
 
 from __future__ import annotations
 
