@@ -137,7 +137,7 @@ def _cost(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: st
     weights, unroll = n * step.parts, min(step.run, shape.run)
     fits = registers(step, m, n) + n * step.wide * (step.parts - 1) <= step.registers
     # Weights that are not held in registers are read again for every pixel.
-    room = registers(step, m, n) + (shape.steps - 1) * weights * step.wide <= step.registers
+    room = registers(step, m, n) + (shape.steps * step.parts - 1) * n * step.wide <= step.registers
     kept = step.keeps and room and shape.steps == shape.run and shape.run % unroll == 0 and shape.rows * shape.cols > m
     loads = step.parts * m / (unroll if step.shares else 1)
     loads += 0 if kept else weights * step.wide / step.paired * (1 if fits else m)
