@@ -48,7 +48,9 @@ def here(module: CompiledModule, x: Sequence[np.ndarray], *, exposed: bool) -> C
 def difference(found: Computed, expected: Computed) -> str | None:
     """What differs first, a stored tensor by its name and the outputs last; None where every bit is equal."""
     for name, levels in expected.stored.items():
-        if (wrong := check_answer([found.stored[name]], [levels], exact=True).wrong) is not None:
-            return f"{name}: {wrong}"
+        other = found.stored[name].ravel()
+        at = np.flatnonzero(other != levels.ravel())
+        if at.size:
+            return f"{name}: {at.size} of {levels.size} levels differ, the first is {other[at[0]]} instead of {levels.ravel()[at[0]]}"
     wrong = check_answer(found.outputs, expected.outputs, exact=True).wrong
     return None if wrong is None else f"output: {wrong}"

@@ -39,7 +39,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--boards", type=_boards, default=list(TARGETS), metavar="A,B", help=f"of {', '.join(TARGETS)} (all)")
     parser.add_argument(
-        "--most-gmacs", type=float, default=1.0, metavar="G",
+        "--most-gmacs", type=float, default=0.5, metavar="G",
         help="compare every stored tensor, too, of networks of so many GMACs at most (%(default)s); of larger ones where an output differs",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there, each at once; equal ones are not run again")

@@ -40,7 +40,7 @@ def page(facts: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "```",
         "",
         f"- {facts['date']}; {versions}; this machine: {facts['cpu']}.",
-        "- Every network is quantized once, scheme hybrid, by data made from itself (light_*, whose weights are constants: by noise), and",
+        "- Every network is quantized once, scheme hybrid, on four photos (light_*, whose weights are constants: on noise), and",
         "  compiled for this machine and for each board: an emulated CPU that a tracker of TVM's RPC hands out, one thread.",
         f"- Two inputs are run: one that the network was calibrated on, and another one {GAIN:g} times as large, so that values leave",
         "  their ranges. Compared are the float32 outputs of the library that a user gets and, where the table counts them, every stored",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import onnx
 
 import tvm_rsq
 from scripts.models.registry import NETWORKS, load
+from scripts.peers.compare_builds import photos_for
 from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.config import QuantConfig
 from tvm_rsq.progress import ProgressCallback, silent
@@ -21,7 +22,7 @@ from tvm_rsq.tuning.placed_codes import Codes, PlacedCodes
 
 _LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"  # architectures, with weights that are constants
 LIGHT = tuple(sorted(path.stem for path in _LIGHT.glob("light_*.onnx")))
-_NOISE_SAMPLES = 4
+_SAMPLES = 4  # that a plan is made with: it has to be a plan, not a good one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,19 +64,29 @@ class Subject:
         return cls(network=network, way=way or INT8)
 
     def quantize(self, progress: ProgressCallback = silent) -> QuantizedModel:
-        """With data made from the network; architectures without trained weights have noise.   FetchError: the network is not cached."""
+        """On a few photos where they are in the cache; elsewhere, and where weights are constants, on noise.
+
+        FetchError: the network is not in the cache.
+        """
         config = WAYS[self.way].config
         if self.network in LIGHT:
-            noise = np.random.default_rng(0).standard_normal((_NOISE_SAMPLES, 3, 224, 224), np.float32)
-            calibration = CalibrationSet(inputs=(noise,), source="gaussian")
-            return tvm_rsq.quantize(_LIGHT / f"{self.network}.onnx", config, calibration=calibration, progress=progress)
+            return tvm_rsq.quantize(_LIGHT / f"{self.network}.onnx", config, calibration=_noise((3, 224, 224)), progress=progress)
         network = load(self.network)
-        return tvm_rsq.quantize(network.model, config, example_inputs=network.example_inputs, name=self.network, progress=progress)
+        photos = photos_for(network)
+        calibration = _noise(network.example_inputs[0].shape[1:]) if photos is None else CalibrationSet(inputs=(photos[:_SAMPLES],))
+        return tvm_rsq.quantize(
+            network.model, config, example_inputs=network.example_inputs, calibration=calibration, name=self.network, progress=progress
+        )
 
     def spec(self, target: str) -> TargetSpec:
         """The target with kernels that take codes where this way says so."""
         spec, codes = parse_target(target), WAYS[self.way].codes
         return spec if codes == "auto" else replace(spec, library=PlacedCodes(spec.library, codes))
+
+
+def _noise(shape: Sequence[int]) -> CalibrationSet:
+    noise = np.random.default_rng(0).standard_normal((_SAMPLES, *shape), np.float32)
+    return CalibrationSet(inputs=(noise,), source="gaussian")
 
 
 ALL = tuple(
