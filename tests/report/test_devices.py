@@ -40,6 +40,22 @@ def test_the_page_never_calls_a_count_a_latency():
     assert "<h2>Devices</h2>" not in render(replace(report_data(layers=2), devices=()))
 
 
+def test_the_page_has_no_column_of_what_no_device_has():
+    rows = device_rows()
+    pages = [render(replace(report_data(layers=2), devices=some)) for some in (rows, rows[:2], rows[2:])]
+    found = [page[page.index("All figures") :].partition("</thead>")[0] for page in pages]
+    assert [("median latency" in head, "instructions" in head) for head in found] == [(True, True), (True, False), (False, True)]
+    for page in pages:
+        table = page[page.index("All figures") :].partition("</table>")[0]
+        assert len({row.count("</th>") + row.count("</td>") for row in table.split("<tr>")[1:]}) == 1
+    assert "run on cortex-a72, calibrated" in pages[2]
+
+
+def test_a_target_of_another_name_is_told_from_what_was_measured():
+    row = replace(device_rows()[3], device="max", target="neoverse-n2")
+    assert ">neoverse-n2, emulated, modelled cycles<" in render(replace(report_data(layers=2), devices=(row,)))
+
+
 def test_the_terminal_shows_what_was_measured():
     console = Console(width=300, record=True)
     console.print(device_table(device_rows()))
