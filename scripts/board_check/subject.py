@@ -75,8 +75,9 @@ class Subject:
         photos = photos_for(network)
         calibration = _noise(network.example_inputs[0].shape[1:]) if photos is None else CalibrationSet(inputs=(photos[:_SAMPLES],))
         return tvm_rsq.quantize(
-            network.model, config, example_inputs=network.example_inputs, calibration=calibration, name=self.network, progress=progress
-        )
+            network.model, config, example_inputs=network.example_inputs, calibration=calibration, batch=1, name=self.network,
+            progress=progress,
+        )  # fmt: skip
 
     def spec(self, target: str) -> TargetSpec:
         """The target with kernels that take codes where this way says so."""
