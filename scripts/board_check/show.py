@@ -15,6 +15,7 @@ from tvm_rsq.cli.show import table
 from tvm_rsq.report import formats
 
 _MISSING = "-"
+_NAMED = 2  # operators in float that a row has room for
 COLUMNS = ("network", "board", "compiled for", "in float", "GMACs", "outputs", "stored tensors", "levels", "saturated", "answer")
 
 
@@ -46,6 +47,7 @@ def page(facts: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "  their ranges. Compared are the float32 outputs of the library that a user gets and, where the table counts them, every stored",
         "  tensor of the same network with all of them exposed. saturated is the part of these levels at the top of their range on the",
         "  second input.",
+        "- Operators in float, such as a softmax or those of a local response normalisation, are part of what is compared.",
         f"- {verdict}",
         "",
         "| " + " | ".join(COLUMNS) + " |",
@@ -63,7 +65,7 @@ def lines(rows: Sequence[Row]) -> Iterator[list[str]]:
             row.network if row.way == INT8 else f"{row.network}, {row.way}",
             row.board,
             row.target,
-            ", ".join(row.islands) or _MISSING,
+            _in_float(row.islands),
             f"{row.macs / 1e9:.2f}" if row.macs else _MISSING,
             f"{row.outputs:,}" if row.outputs else _MISSING,
             _MISSING if row.tensors is None else str(row.tensors),
@@ -71,3 +73,9 @@ def lines(rows: Sequence[Row]) -> Iterator[list[str]]:
             _MISSING if row.saturated is None else formats.percent(row.saturated),
             "equal" if row.wrong is None else row.wrong,
         ]
+
+
+def _in_float(islands: Sequence[str]) -> str:
+    if len(islands) > _NAMED:
+        return f"{len(islands)} operators"
+    return ", ".join(islands) or _MISSING

@@ -135,6 +135,11 @@ def test_rows_are_kept_for_the_next_run(tmp_path):
         rows_of(path, "s")
 
 
+def test_operators_in_float_are_named_or_counted():
+    rows = [replace(ROW, islands=islands) for islands in ((), ("a", "b"), ("a", "b", "c"))]
+    assert [line[COLUMNS.index("in float")] for line in lines(rows)] == ["-", "a, b", "3 operators"]
+
+
 def test_the_page_tells_what_is_equal():
     rows = [ROW, replace(ROW, way="4-bit", tensors=None, levels=None, saturated=None, wrong="output: 3 | 4")]
     assert [dict(zip(COLUMNS, line, strict=True))["answer"] for line in lines(rows)] == ["equal", "output: 3 | 4"]
