@@ -185,14 +185,16 @@ def test_a_step_of_another_depth_and_rows_that_are_apart_are_refused():
 @pytest.mark.parametrize("change", [{"lanes": 3}, {"lanes": 0}, {"lanes": 128}, {"cols": 0}, {"cols": 10}, {"method": "rows"}])
 def test_a_plain_tile_that_does_not_fit_is_refused(change):
     library = parse_target("aarch64").library
+    workload = carried(PLAIN, library.carrier)
     with pytest.raises(ValueError, match="take one of conv2d_space"):
-        library.conv2d(PLAIN, replace(library.conv2d_space(PLAIN)[0], **change))
+        library.conv2d(workload, replace(library.conv2d_space(workload)[0], **change))
 
 
 @pytest.mark.parametrize(("target", "method"), [("aarch64", "pairs"), ("aarch64", "quads"), ("haswell", "quads")])
 def test_groups_are_refused_where_nothing_multiplies_them(target, method):
+    library = parse_target(target).library
     with pytest.raises(ValueError, match="expected method='widen'"):
-        parse_target(target).library.conv2d(PLAIN, DepthwiseTile(method=method, lanes=16, cols=2, segment=9))
+        library.conv2d(carried(PLAIN, library.carrier), DepthwiseTile(method=method, lanes=16, cols=2, segment=9))
 
 
 @pytest.mark.parametrize(("target", "instruction"), [("sapphirerapids", "vpdpbusd"), ("skylake-avx512", "vpmaddwd"), ("x86-64", "pmaddwd")])
