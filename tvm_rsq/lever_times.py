@@ -34,6 +34,7 @@ class LeverTimes:
     def of(self, facts: Sequence[LayerFacts], chain_of: Mapping[str, Chain], progress: ProgressCallback) -> dict[str, Times]:
         """Layer -> its times, the baseline first."""
         found: dict[str, Times] = {}
+        progress(Progress(stage="timing", done=0, total=len(facts)))
         for start in range(0, len(facts), _TOGETHER):
             some = facts[start : start + _TOGETHER]
             found |= self._of_some(some, chain_of)

@@ -29,9 +29,9 @@ from scripts.peers.peer_builds import missing_packages
 from scripts.peers.work_folder import SOURCES, WorkFolder
 from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.cli.progress_display import ProgressDisplay
-from tvm_rsq.remote.llvm_tools import find_llvm_tools
 from tvm_rsq.remote.modelled_cycles import CycleModel
 from tvm_rsq.targets.aarch64.pipeline_models import pipeline_model
+from tvm_rsq.targets.llvm_tools import find_llvm_tools
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,7 +15,7 @@ from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.errors import TargetError
 
 _SOURCE = Path(__file__).with_name("count_plugin.c")
-_HEADER = Path(__file__).with_name("instruction_kinds.h")
+_HEADERS = tuple(Path(__file__).with_name(name) for name in ("instruction_kinds.h", "plugin_interface.h"))
 _VARIABLE = "TVM_RSQ_COUNTS"  # read by counts.cc and by what counts itself
 
 
@@ -46,7 +46,7 @@ def count_plugin(cache: Path | None = None) -> CountPlugin:
     TargetError: qemu is not installed or takes no plugins; no C compiler, or it fails.
     """
     check_counting()
-    folder, source = cache or default_cache(), _SOURCE.read_bytes() + _HEADER.read_bytes()
+    folder, source = cache or default_cache(), b"".join(file.read_bytes() for file in (_SOURCE, *_HEADERS))
     library = folder / f"count-plugin-{hashlib.sha256(source).hexdigest()[:12]}.so"
     if not library.exists():
         compiler = next(filter(shutil.which, ("cc", "gcc", "clang")), None)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tvm_rsq.errors import TargetError
-from tvm_rsq.remote.llvm_tools import OLDEST, find_llvm_tools
+from tvm_rsq.targets.llvm_tools import OLDEST, find_llvm_tools
 
 PACKAGES = {"qemu-aarch64": "qemu-user", "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu"}
 QEMU, COMPILER = PACKAGES

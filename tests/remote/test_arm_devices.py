@@ -19,10 +19,10 @@ from tvm_rsq.cli.app import app
 from tvm_rsq.compiler import tune_quantized
 from tvm_rsq.progress import silent
 from tvm_rsq.remote.board_session import SessionLost, open_session
-from tvm_rsq.remote.llvm_tools import find_llvm_tools
 from tvm_rsq.remote.measures import measuring
 from tvm_rsq.remote.remote_network import RemoteNetwork
 from tvm_rsq.remote.remote_runner import RemoteRunner
+from tvm_rsq.targets.llvm_tools import find_llvm_tools
 
 MODEL = "tests.remote.test_bench_devices:network"
 

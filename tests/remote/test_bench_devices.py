@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tests import small_network
 from tests.integer_case import noise
+from tests.remote.faulty_kernels import faulty_library
 from tests.remote.local_fleet import local_fleet
 from tests.report.report_sample import device_rows
 from tests.tiny_networks import classifier
@@ -154,6 +155,22 @@ def test_a_board_that_dies_mid_benchmark_takes_no_other_with_it(bench, fleet, mo
     fleet.board("mortal")
     done, rows = bench("--device", "mortal=llvm,emulated=llvm", *TWO)
     assert done.exit_code == 0 and all(len(row["latency_us"]) == 5 and row["error"] is None for row in rows[:2])
+
+
+def test_a_kernel_that_hangs_costs_its_device_and_no_other(bench, monkeypatch, tmp_path):
+    library, original, calls = faulty_library(tmp_path).read_bytes(), RemoteNetwork.time_us, []
+
+    def hanging(self):
+        calls.append(1)
+        if len(calls) == 2 * (2 + 2) + 1:  # as above
+            self._session.do(lambda _rpc: self._session.load(library)["hang"]())
+        return original(self)
+
+    monkeypatch.setattr(RemoteNetwork, "time_us", hanging)
+    done, rows = bench("--device", "real=llvm,emulated=llvm", *TWO, "--session-timeout", 6)
+    assert done.exit_code == 1 and "session has expired" in done.stderr.splitlines()[-1]
+    assert [len(row["latency_us"]) for row in rows[:2]] == [2, 2] and all("session has expired" in row["error"] for row in rows[:2])
+    assert [row["device"] for row in rows[2:]] == ["emulated"] * 2 and all(row["instructions"] for row in rows[2:])
 
 
 def test_what_goes_wrong_between_rounds_ends_one_device_in_one_line(bench, monkeypatch):

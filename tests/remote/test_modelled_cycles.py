@@ -10,10 +10,10 @@ import pytest
 
 from tvm_rsq.errors import TargetError
 from tvm_rsq.remote.counts import CountedBlock, InstructionCounts
-from tvm_rsq.remote.disassemble import separate_step
-from tvm_rsq.remote.llvm_tools import LlvmTools, find_llvm_tools
 from tvm_rsq.remote.modelled_cycles import CycleModel, joined
+from tvm_rsq.targets.aarch64.machine_code import separate_step
 from tvm_rsq.targets.aarch64.pipeline_models import MODELS, pipeline_model
+from tvm_rsq.targets.llvm_tools import LlvmTools, find_llvm_tools
 
 ADD = "2000018b"  # add x0, x1, x1: of no other's result
 CHAINED = "0000008b"  # add x0, x0, x0: waits for the last one

@@ -27,7 +27,7 @@ from tests.tiny_networks import classifier
 from tvm_rsq.compiler import compile_quantized
 from tvm_rsq.remote.address import Address
 from tvm_rsq.remote.devices import list_devices
-from tvm_rsq.remote.llvm_tools import OLDEST
+from tvm_rsq.targets.llvm_tools import OLDEST
 
 SHAPE = (1, 3, 16, 16)
 LLVM_TOOLS = f"llvm-mca-{OLDEST}", f"llvm-mc-{OLDEST}"

@@ -35,9 +35,9 @@ from tvm_rsq.compiled_module import CompiledModule
 from tvm_rsq.compiler import compile_quantized
 from tvm_rsq.errors import TargetError
 from tvm_rsq.remote.counts import CountedBlock, InstructionCounts
-from tvm_rsq.remote.disassemble import disassemble, words
-from tvm_rsq.remote.llvm_tools import find_llvm_tools
 from tvm_rsq.remote.modelled_cycles import CycleModel
+from tvm_rsq.targets.aarch64.machine_code import disassemble, words
+from tvm_rsq.targets.llvm_tools import find_llvm_tools
 
 CPU = "cortex-a76"
 IMAGE = noise(1, 3, 16, 16, seed=1)

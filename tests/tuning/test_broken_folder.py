@@ -91,5 +91,6 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
         with pytest.raises(ConfigError, match=r"cannot tune in .* \(.*\); give a folder that can be written"):
             check_work_dir(path)
     check_work_dir(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
     with open_work_dir(tmp_path / "new", spec().tvm_target()), pytest.raises(ConfigError, match="another tuner is at work"):
         check_work_dir(tmp_path / "new")

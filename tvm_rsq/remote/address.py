@@ -39,11 +39,20 @@ def is_loopback(host: str) -> bool:
 
     ConfigError: the name stands for none.
     """
+    return _all_loopback(_resolved(host, None))
+
+
+def _resolved(host: str, port: int | None) -> list[tuple[socket.AddressFamily, tuple]]:
+    """Families and socket addresses that `host` stands for.   ConfigError: it stands for none"""
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, OverflowError, UnicodeError) as error:
         raise ConfigError(f"host {host!r} is unknown ({error}); give an address of this machine, such as {LOOPBACK}") from error
-    return all(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_loopback for entry in found)
+    return [(entry[0], entry[4]) for entry in found]
+
+
+def _all_loopback(places: list[tuple[socket.AddressFamily, tuple]]) -> bool:
+    return all(ipaddress.ip_address(str(place[0]).partition("%")[0]).is_loopback for _, place in places)
 
 
 def listen(host: str, port: int, *, open_to_network: bool) -> socket.socket:
@@ -52,18 +61,19 @@ def listen(host: str, port: int, *, open_to_network: bool) -> socket.socket:
     ConfigError: `host` is no loopback address, and the user did not say open_to_network.
     DeviceError: the address is taken, or not this machine's.
     """
-    if not open_to_network and not is_loopback(host):
+    places = _resolved(host, port)  # once: what is bound is what was looked at
+    if not open_to_network and not _all_loopback(places):
         raise ConfigError(
             f"{host} is open to the network: anyone who reaches the port can run code on this machine; "
             f"use --host {LOOPBACK}, or say --open-to-network if you mean it"
         )
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        family, place = places[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             keep_alive(listener)  # connections inherit it
-            listener.bind((host, port))
+            listener.bind(place)
             listener.listen(_BACKLOG)
         except BaseException:
             listener.close()

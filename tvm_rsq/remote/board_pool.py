@@ -14,7 +14,7 @@ from tvm_rsq.remote.address import parse_address
 from tvm_rsq.remote.board_session import BoardSession, SessionLost, last_line, open_session
 from tvm_rsq.remote.device import RemoteDevice
 from tvm_rsq.remote.devices import list_devices
-from tvm_rsq.remote.request_board import NoBoard, Waiting
+from tvm_rsq.remote.request_board import NoBoard, StopWaiting, Waiting
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -140,7 +140,7 @@ class BoardPool:
         def no_longer(why: str) -> None:
             self._waiting(why)
             if time.monotonic() > until:
-                raise DeviceError(why)
+                raise StopWaiting(why)
 
         try:
             session = open_session(self.device, self._waiting if alone else no_longer)

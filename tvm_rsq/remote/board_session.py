@@ -163,7 +163,7 @@ class BoardSession:
 def open_session(device: RemoteDevice, waiting: Waiting) -> BoardSession:
     """A session with a board of `device`; its end gives the board back.
 
-    waiting  told every second why this takes long; a DeviceError that it raises ends the wait
+    waiting  told every second why this takes long; StopWaiting, raised by it, ends the wait
 
     DeviceError: no tracker or no board, or boards that do not answer.
     """

@@ -19,7 +19,7 @@ from tvm_rsq.compiled_module import CompiledModule, Contents
 from tvm_rsq.compiler import compile_float, compile_quantized
 from tvm_rsq.config import QuantConfig
 from tvm_rsq.fidelity import compare, in_batches
-from tvm_rsq.progress import ProgressCallback
+from tvm_rsq.progress import Progress, ProgressCallback
 from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.remote.device import RemoteDevice
 from tvm_rsq.report.data import ReportData
@@ -61,12 +61,17 @@ class NetworkBuilds:
     plan: Literal["one", "each"]
     tuning: TuneConfig | None
     progress: ProgressCallback
+    _at: str = ""
     _first: QuantizedModel | None = None
     _made: dict[str, Any] = field(default_factory=dict)
 
     def of(self, device: RemoteDevice) -> list[DeviceBuild]:
         """Errors as tvm_rsq.compile."""
-        return [self._build(name, device) for name in self.names]
+        made = []
+        for name in self.names:
+            self._at = f"{device.key} {name}"
+            made.append(self._build(name, device))
+        return made
 
     @property
     def calibration(self) -> CalibrationSet | None:
@@ -81,12 +86,12 @@ class NetworkBuilds:
     def _build(self, name: str, device: RemoteDevice) -> DeviceBuild:
         spec = device.spec()
         if name == FLOAT:
-            module = compile_float(self._any_plan(device).model, spec, progress=self.progress)
+            module = compile_float(self._any_plan(device).model, spec, progress=self._say)
             return DeviceBuild(name=name, contents=module.contents, reference=outputs_of(self._float(device)), exact=False)
         quantized = self._hybrid(device) if name == HYBRID else self._per_channel(device)
-        module = compile_quantized(quantized, spec, tuning=self.tuning, progress=self.progress)
+        module = compile_quantized(quantized, spec, tuning=self.tuning, progress=self._say)
         self._once("report", lambda: module.report)
-        here = self._once(f"{name} {id(quantized)}", lambda: compile_quantized(quantized, progress=self.progress))
+        here = self._once(f"{name} {id(quantized)}", lambda: compile_quantized(quantized, progress=self._say))
         inputs = [array[:_JUDGED] for array in quantized.calibration.inputs]
         run = partial(in_batches, inputs=inputs, batch=here.inputs[0].shape[0])
         found = self._once(f"fidelity {id(here)}", lambda: compare(run(self._float(device).run), run(here.run), source=""))
@@ -96,7 +101,7 @@ class NetworkBuilds:
 
     def _hybrid(self, device: RemoteDevice) -> QuantizedModel:
         def decide() -> QuantizedModel:
-            return api.quantize(self.model, self.config, device=device, **self._arguments(), progress=self.progress)
+            return api.quantize(self.model, self.config, device=device, **self._arguments(), progress=self._say)
 
         return self._kept(self._once("plan" if self.plan == "one" else f"plan {device.key}", decide))
 
@@ -104,7 +109,7 @@ class NetworkBuilds:
         config = replace(self.config, scheme="per_channel")
 
         def decide() -> QuantizedModel:
-            return api.quantize(self.model, config, **self._arguments(), progress=self.progress)
+            return api.quantize(self.model, config, **self._arguments(), progress=self._say)
 
         return self._kept(self._once("per channel", decide))
 
@@ -112,7 +117,10 @@ class NetworkBuilds:
         return self._first or (self._hybrid(device) if HYBRID in self.names else self._per_channel(device))
 
     def _float(self, device: RemoteDevice) -> CompiledModule:
-        return self._once("float", lambda: compile_float(self._any_plan(device).model, progress=self.progress))
+        return self._once("float", lambda: compile_float(self._any_plan(device).model, progress=self._say))
+
+    def _say(self, event: Progress) -> None:
+        self.progress(replace(event, detail=f"{self._at}: {event.detail}" if event.detail else self._at))
 
     def _arguments(self) -> dict[str, Any]:
         """All plans are made with the data of the first."""

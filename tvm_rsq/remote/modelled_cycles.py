@@ -8,7 +8,7 @@ What is wrong with it, so that nobody reads more into it than there is:
   one block, where nearly all cycles of a kernel are, are modelled as what they are. A loop whose body the emulator cut in two, at a page or
   after 512 instructions, is put together again; one with a branch inside is not.
 - Every load hits the first cache, every branch is foreseen, fetch and decode keep up, and no store is waited for by a load.
-- An access that moves its pointer is taken as two instructions, see disassemble.py.
+- An access that moves its pointer is taken as two instructions, see targets/aarch64/machine_code.py.
 - The description may be that of a sister core (targets/aarch64/pipeline_models.py), and is as good as LLVM's.
 - What a library calls outside itself, such as memset, is not counted.
 So it ranks kernels by how well they fill a pipeline. It does not rank CPUs, or say how long anything takes.
@@ -24,9 +24,9 @@ from dataclasses import dataclass, field
 
 from tvm_rsq.errors import TargetError
 from tvm_rsq.remote.counts import CountedBlock, InstructionCounts
-from tvm_rsq.remote.disassemble import TRIPLE, WORD, complaint, disassemble, words
-from tvm_rsq.remote.llvm_tools import LlvmTools, find_llvm_tools
+from tvm_rsq.targets.aarch64.machine_code import TRIPLE, WORD, disassemble, is_branch, words
 from tvm_rsq.targets.aarch64.pipeline_models import PipelineModel, pipeline_model
+from tvm_rsq.targets.llvm_tools import LlvmTools, complaint, find_llvm_tools
 
 _SIMULATED = 4000  # instructions of each block, so that its first and last executions do not count; the longest are repeated less
 _LEAST, _MOST = 8, 128  # executions that are simulated, powers of two
@@ -118,12 +118,7 @@ def joined(blocks: Iterable[CountedBlock]) -> list[CountedBlock]:
 
 def _continues(first: CountedBlock, second: CountedBlock) -> bool:
     together = first.file == second.file and first.offset + len(first.code) == second.offset and first.executions == second.executions
-    return together and not _is_branch(int.from_bytes(first.code[-WORD:], "little"))
-
-
-def _is_branch(word: int) -> bool:
-    """Branches, exceptions and system instructions: bits 28 to 26 are 101."""
-    return word >> 26 & 0b111 == 0b101
+    return together and not is_branch(first.code[-WORD:])
 
 
 def _repetitions(instructions: int) -> int:

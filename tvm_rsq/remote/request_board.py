@@ -27,7 +27,7 @@ def request_board(tracker: Address, key: str, *, patience_s: float, waiting: Wai
 
     Waits while others use the boards. What is missing, the tracker or every board of the key, has `patience_s` to come back: a tracker may
     be restarted, and boards then register again within seconds.
-    waiting  is told, every second, why
+    waiting  is told, every second, why; StopWaiting, raised by it, ends the wait
     DeviceError: no tracker there, or no such key, for so long.
     """
     missing_since: float | None = None
@@ -59,11 +59,15 @@ def request_board(tracker: Address, key: str, *, patience_s: float, waiting: Wai
                     raise DeviceError(f"the tracker at {tracker} answered {code}, expected a board")
                 host, port, word = answer
                 return Address(host, port), word
-        except NoBoard:
+        except (NoBoard, StopWaiting):
             raise
         except DeviceError as error:
             missing(error)
         time.sleep(min(_GLANCE_S, patience_s / 4))
+
+
+class StopWaiting(DeviceError):
+    """The client does not want to wait any longer."""
 
 
 class NoBoard(DeviceError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -147,9 +147,21 @@ def open_work_dir(path: str | Path, target: Target) -> Iterator[WorkDir]:
 
 
 def check_work_dir(path: str | Path) -> None:
-    """Make the folder where it is missing.   ConfigError: it cannot be written, another tuner holds it, or its decisions are broken."""
-    with _locked(Path(path)):
-        read_decisions(path)
+    """Before the long work; leaves nothing.   ConfigError: it cannot be written, another tuner holds it, or its decisions are broken."""
+    path = Path(path)
+    if path.is_dir():
+        with _locked(path):
+            read_decisions(path)
+        return
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    try:
+        path.mkdir(parents=True)  # what may be written only a try tells
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        for each in missing:
+            with suppress(OSError):
+                each.rmdir()
 
 
 @contextmanager
@@ -162,8 +174,12 @@ def _locked(path: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise ConfigError(f"another tuner is at work in {path}; wait for it, or give another folder") from error
         except OSError as error:
-            raise ConfigError(f"cannot tune in {path} ({error.strerror or error}); give a folder that can be written") from error
+            raise _unwritable(path, error) from error
         yield
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot tune in {path} ({error.strerror or error}); give a folder that can be written")
 
 
 def _cost(record: TuningRecord) -> float:

@@ -1,4 +1,4 @@
-"""Machine code of aarch64 -> assembly that llvm-mca models well."""
+"""Machine code of aarch64: its instructions, and the assembly of them that llvm-mca models well."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable
 
 from tvm_rsq.errors import TargetError
-from tvm_rsq.remote.llvm_tools import LlvmTools
+from tvm_rsq.targets.llvm_tools import LlvmTools, complaint
 
 TRIPLE = "aarch64-linux-gnu"
 WORD = 4  # bytes of an instruction
@@ -16,6 +16,7 @@ _BEFORE = re.compile(r"(?P<access>.*\[(?P<base>x\d+|sp)), (?P<step>#-?\d+)\]!") 
 
 
 def words(code: bytes) -> list[bytes]:
+    """The instructions of `code`."""
     return [code[at : at + WORD] for at in range(0, len(code), WORD)]
 
 
@@ -45,15 +46,9 @@ def separate_step(line: str) -> tuple[str, ...]:
     return (line,)
 
 
-def complaint(messages: str) -> str:
-    """Of an LLVM tool, with the line it is about: the first error, else the first warning."""
-    lines = [line.strip() for line in messages.splitlines()]
-    for kind in ("error: ", "warning: "):
-        for i, line in enumerate(lines):
-            if kind in line:
-                about = re.sub(r"\s+", " ", " ".join(lines[i + 1 : i + 2]))
-                return f"{line.split(kind, 1)[1].rstrip('.')}: {about}"
-    return (lines or ["no message"])[0]
+def is_branch(word: bytes) -> bool:
+    """Branches, exceptions and system instructions: bits 28 to 26 are 101."""
+    return int.from_bytes(word, "little") >> 26 & 0b111 == 0b101
 
 
 def _add(base: str, step: str) -> str:

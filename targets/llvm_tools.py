@@ -39,6 +39,17 @@ def find_llvm_tools() -> LlvmTools:
     raise TargetError(f"modelled cycles need llvm-mca and llvm-mc {OLDEST} or newer: {refused or 'neither is installed'}; run: {_INSTALL}")
 
 
+def complaint(messages: str) -> str:
+    """Of an LLVM tool, with the line it is about: the first error, else the first warning."""
+    lines = [line.strip() for line in messages.splitlines()]
+    for kind in ("error: ", "warning: "):
+        for i, line in enumerate(lines):
+            if kind in line:
+                about = re.sub(r"\s+", " ", " ".join(lines[i + 1 : i + 2]))
+                return f"{line.split(kind, 1)[1].rstrip('.')}: {about}"
+    return (lines or ["no message"])[0]
+
+
 def _version(command: str) -> str:
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)
     found = re.search(r"version (\d[\w.]*)", done.stdout)
