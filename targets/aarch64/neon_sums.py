@@ -11,7 +11,7 @@ from tvm_rsq.targets.workload import Conv2DWorkload
 _VECTOR = 4
 # Of a pixel with so many vectors, beyond four the rest of them: narrowing, and stores.
 _NARROW = {0: 0, 1: 4, 2: 4, 3: 9, 4: 6}
-# Registers that are left to the epilogue's constants; and the moves to the stack and back where there are fewer.
+# Registers that a tile may take, which leaves some to the epilogue's constants; and the moves to the stack and back where it takes more.
 _SPARE, _SPILLS = 29, 30
 # Copying the taps of a pixel next to each other, as counted: of the pixel, of each row of the kernel, and of 16 values of it.
 _GATHER, _GATHER_ROW, _GATHER_VECTOR = 24, 10, 2

@@ -36,6 +36,7 @@ from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 
+_GATHERED_BYTES = 16 * 1024
 _TASKS = 4  # blocks, or parts of their pixels, that threads share where each block is expanded first: more would expand it more often
 
 
@@ -50,6 +51,8 @@ def conv2d(
     """
     check_choice(tile, step)
     g = step_geometry(w, step)
+    if g.gathered is not None:  # whose taps are copied by the segment, which should stay in the first-level cache
+        tile = replace(tile, segment=max(1, min(tile.segment, _GATHERED_BYTES // (g.col_step * tile.cols))))
     width, channels = row_width(g, tile), w.out_channels // w.groups
     if tile.cols > width or tile.lanes > channels:
         raise ValueError(f"tile {tile} is larger than the {width} pixels of a row or {channels} channels; take one of conv2d_space")
@@ -88,8 +91,8 @@ def _layout(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, look
 
 def step_geometry(w: Conv2DWorkload, step: ConvStep) -> ConvGeometry:
     """The geometry of `w` for a kernel made of `step`."""
-    # Codes may be looked up by the block, for all segments at once.
-    if w.groups == 1 and not w.code_bits and step.data == w.in_dtype and step.gathers(w):
+    # Codes may be looked up by the block, for all segments at once; what is promised of sums in int16 is of taps where they are.
+    if w.groups == 1 and not w.code_bits and not w.accumulate16 and step.data == w.in_dtype and step.gathers(w):
         return gathered_geometry(w, step.depth * step.parts)
     return conv_geometry(w, copied=step.data != w.in_dtype)
 

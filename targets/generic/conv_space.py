@@ -42,7 +42,8 @@ def direct_choices(w: Conv2DWorkload, steps: Sequence[ConvStep]) -> tuple[Tile, 
 
 
 def _tiles(w: Conv2DWorkload, step: ConvStep) -> Iterator[Tile]:
-    shape, run = conv_shape(w, step), step_geometry(w, step).steps(step)
+    g = step_geometry(w, step)
+    shape, run = conv_shape(w, step), g.steps(step)
     lanes = lanes_for(shape.channels, step.lanes)
     tiles = [tile for _, tile in ranked_tiles(step, shape)[:_SHAPES]]
     # Narrower vectors overlap less where the channels do not divide; no instruction has fewer than four lanes.
@@ -55,7 +56,8 @@ def _tiles(w: Conv2DWorkload, step: ConvStep) -> Iterator[Tile]:
         yield replace(tile, segment=2 * tile.segment)
     for tile in tiles:
         yield tile
-        other = replace(tile, outer="rows" if tile.outer == "channels" else "channels")
-        yield replace(other, prefetch=step.prefetches and prefetch_pays(step, shape, other))
+        if g.gathered is None:  # a task gathers its pixels for all channels
+            other = replace(tile, outer="rows" if tile.outer == "channels" else "channels")
+            yield replace(other, prefetch=step.prefetches and prefetch_pays(step, shape, other))
         # What is unrolled is a run: beyond its end there is nothing.
         yield from (replace(tile, unroll=unroll) for unroll in sorted({min(2, run), min(4, run)} - {1}))

@@ -138,7 +138,8 @@ def _cost(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: st
     fits = registers(step, m, n) + n * step.wide * (step.parts - 1) <= step.registers
     # Weights that are not held in registers are read again for every pixel.
     room = registers(step, m, n) + (shape.steps * step.parts - 1) * n * step.wide <= step.registers
-    kept = step.keeps and room and shape.steps == shape.run and shape.run % unroll == 0 and shape.rows * shape.cols > m
+    several = (shape.rows * shape.cols if span == "image" else shape.cols) > m  # tiles that follow each other
+    kept = step.keeps and room and shape.steps == shape.run and shape.run % unroll == 0 and several
     loads = step.parts * m / (unroll if step.shares else 1)
     loads += 0 if kept else weights * step.wide / step.paired * (1 if fits else m)
     one = max(step.work * m * n, loads / _LOADS, step.latency) + step.load * loads + _LOOP / unroll

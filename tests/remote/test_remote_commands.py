@@ -11,7 +11,8 @@ import pytest
 from tvm import rpc
 
 from tests.remote.programs import PATIENCE_S, Program, command, running, wait_until
-from tvm_rsq.remote.address import Address
+from tvm_rsq.errors import ConfigError
+from tvm_rsq.remote.address import Address, listen
 from tvm_rsq.remote.devices import list_devices
 
 
@@ -134,6 +135,12 @@ def test_one_line_says_what_is_wrong(arguments, message):
     done = command(*arguments)
     assert done.returncode == 1
     assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_port_that_does_not_exist():
+    for port in (-1, 70000, 10**12):
+        with pytest.raises(ConfigError, match="expected 0 \\(any\\) to 65535"):
+            listen("127.0.0.1", port, open_to_network=False)
 
 
 def test_a_port_that_is_taken(tmp_path):

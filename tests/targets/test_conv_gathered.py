@@ -37,6 +37,14 @@ def gathers(w: Conv2DWorkload, target: str) -> bool:
     return step_geometry(w, step).gathered is not None
 
 
+@pytest.mark.parametrize("cpu", ["cortex-a76", "neoverse-n2"])
+def test_dot_and_matrix_products_take_gathered_taps_too(cpu):
+    spec, w = spec_that_runs_here(cpu), replace(LAYER, out_channels=512)
+    assert gathers(w, cpu)
+    a = draw_arguments(w, np.random.default_rng(0), extreme=False)
+    np.testing.assert_array_equal(run_kernel(spec, w, a), expected(w, a))
+
+
 @pytest.mark.parametrize("extreme", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gathered_taps_give_the_same_integers(shape, extreme):

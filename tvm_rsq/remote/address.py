@@ -43,7 +43,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _resolved(host: str, port: int | None) -> list[tuple[socket.AddressFamily, tuple]]:
-    """Families and socket addresses that `host` stands for.   ConfigError: it stands for none"""
+    """Families and socket addresses that `host` stands for.   ConfigError: it stands for none, or there is no such port"""
+    if port is not None and not 0 <= port <= _HIGHEST_PORT:  # the resolver would take it modulo 2^16
+        raise ConfigError(f"port is {port}, expected 0 (any) to {_HIGHEST_PORT}")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, OverflowError, UnicodeError) as error:
@@ -58,7 +60,7 @@ def _all_loopback(places: list[tuple[socket.AddressFamily, tuple]]) -> bool:
 def listen(host: str, port: int, *, open_to_network: bool) -> socket.socket:
     """A socket that takes connections at `host` and `port`; 0 is any free port.
 
-    ConfigError: `host` is no loopback address, and the user did not say open_to_network.
+    ConfigError: `host` is unknown, or is no loopback address and the user did not say open_to_network; no such port.
     DeviceError: the address is taken, or not this machine's.
     """
     places = _resolved(host, port)  # once: what is bound is what was looked at

@@ -155,7 +155,7 @@ def check_work_dir(path: str | Path) -> None:
         return
     missing = [each for each in (path, *path.parents) if not each.exists()]
     try:
-        path.mkdir(parents=True)  # what may be written only a try tells
+        path.mkdir(parents=True, exist_ok=True)  # what may be written only a try tells
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
