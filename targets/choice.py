@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TypeAlias
 
+from tvm_rsq.targets.cuda.gemm_tile import GemmTile
 from tvm_rsq.targets.generic.depthwise import DepthwiseTile
 from tvm_rsq.targets.generic.tiles import Tile
 from tvm_rsq.targets.generic.winograd_tile import WinogradTile
 
-Choice: TypeAlias = Tile | WinogradTile | DepthwiseTile
+Choice: TypeAlias = Tile | WinogradTile | DepthwiseTile | GemmTile
 
-_ALGORITHMS: Mapping[str, type] = {"direct": Tile, "winograd": WinogradTile, "depthwise": DepthwiseTile}
+_ALGORITHMS: Mapping[str, type] = {"direct": Tile, "winograd": WinogradTile, "depthwise": DepthwiseTile, "gemm": GemmTile}
 
 
 def to_knobs(choice: Choice) -> dict[str, int | str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tvm.tirx import PrimFunc
+
 from tvm_rsq.targets.aarch64.library import aarch64_library
 from tvm_rsq.targets.carrier import Carrier
 from tvm_rsq.targets.choice import Choice
@@ -27,11 +29,15 @@ from tvm_rsq.targets.x86_64.library import x86_library
 
 class KernelLibrary(Protocol):
     """Makes kernels for activations that are stored as `carrier`. The order of a kernel's arguments is part of this protocol; the lowering
-    relies on it and on nothing else."""
+    relies on it and on nothing else.
+
+    graph  whether kernels are to be started together, as one graph
+    """
 
     form: RequantizeForm
     levers: Levers
     carrier: Carrier
+    graph: bool
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
         """Convolution, depthwise and grouped convolution, and dense, made as `choice` says; None is the untuned choice.
@@ -47,6 +53,10 @@ class KernelLibrary(Protocol):
 
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
         """Every choice worth measuring for `w`, the untuned one first. All of them compute the same integers."""
+        ...
+
+    def schedule(self, prim_func: PrimFunc) -> PrimFunc:
+        """A function of unknown origin, such as an operator that stays in float, with loops as the device wants them."""
         ...
 
     def expand(self, w: ExpandWorkload) -> Kernel:

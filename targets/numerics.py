@@ -11,6 +11,7 @@ Whether a compiler contracts a multiplication and an addition into an fma would 
 Every product that is followed by a sum is one of ours, in the `form` that the target's CPUs have (`TargetSpec.form`):
 
 "fma"   `llvm.fma`: one instruction, rounded once (x86 with FMA, every aarch64).
+"cuda"  `__fmaf_rn`, the same of a GPU.
 "f64"   the same value without such an instruction: the product of two float32 is exact in float64 (24 + 24 <= 53 bits).
         Rounded to an integer: the sum with 1.5 * 2^52 + c rounds once, straight to the integer, as the float32 fma with MAGIC + c does.
         Rounded to float32: the float64 sum is first rounded to odd (from the error term of the addition), which makes the second
@@ -24,7 +25,7 @@ from typing import Literal
 from tvm import tirx
 from tvm.ir import Expr
 
-RequantizeForm = Literal["fma", "f64"]
+RequantizeForm = Literal["fma", "f64", "cuda"]
 
 MAGIC = 12582912.0  # 1.5 * 2^23
 MAGIC_BITS = 0x4B400000  # its float32 bit pattern
@@ -35,6 +36,8 @@ def fma(a: Expr, b: Expr, c: Expr, *, form: RequantizeForm) -> Expr:
     """a * b + c in float32, rounded once. All float32; no overflow beyond float32."""
     if form == "fma":
         return tirx.call_llvm_pure_intrin("float32", "llvm.fma", a, b, c)
+    if form == "cuda":
+        return tirx.call_pure_extern("float32", "__fmaf_rn", a, b, c)
     return _sum_rounded_to_odd(a.astype("float64") * b.astype("float64"), c.astype("float64")).astype("float32")
 
 
@@ -123,12 +126,12 @@ def _magic_sum(x: Expr, scale: Expr, addend: Expr | int, form: RequantizeForm, l
     """x * scale + addend - less + MAGIC as float32, or with _MAGIC64 as float64: rounded to the integer in its low bits."""
     if not isinstance(addend, int) and str(tirx.convert(addend).ty) == "float32":
         return fma(x, scale, addend, form=form) + tirx.const(MAGIC - less, "float32")
-    if form == "fma":
+    if form != "f64":
         if isinstance(addend, int):
             shifted = tirx.const(MAGIC + addend, "float32")
         else:
             shifted = tirx.reinterpret("float32", addend + tirx.const(MAGIC_BITS, "int32"))
-        return tirx.call_llvm_pure_intrin("float32", "llvm.fma", x, scale, shifted)
+        return fma(x, scale, shifted, form=form)
     shifted = tirx.const(_MAGIC64, "float64") + (float(addend) if isinstance(addend, int) else addend.astype("float64"))
     return x.astype("float64") * scale.astype("float64") + shifted
 

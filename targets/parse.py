@@ -15,6 +15,7 @@ from tvm.target import Target, codegen, list_tags
 from tvm_rsq.errors import TargetError
 from tvm_rsq.targets.aarch64.compiler_spelling import target_options
 from tvm_rsq.targets.attributes import check_consistent, check_words
+from tvm_rsq.targets.cuda.parse import cuda_spec
 from tvm_rsq.targets.host import INSTRUCTION_SETS, host_arch, host_target, host_triple
 from tvm_rsq.targets.kernel_library import kernel_library
 from tvm_rsq.targets.presets import ALIASES, PRESETS, find_preset
@@ -26,12 +27,13 @@ _OPTIONS = ("mtriple", "mcpu", "mattr", "num-cores", "keys", "device")
 # What TVM derives or adds by itself when a Target is exported; a model is a word for people, which some of its tags have.
 _DERIVED = ("tag", "host", "model")
 _NATIVE = "native"  # as a CPU: this machine's
-_HOW = "use a preset, 'llvm' with -mtriple= -mcpu= -mattr= -num-cores= -keys= -device=, or a dict of those"
+_HOW = "use a preset, 'cuda' with -arch=, 'llvm' with -mtriple= -mcpu= -mattr= -num-cores= -keys= -device=, or a dict of those"
 
 
 def parse_target(target: str | Mapping[str, object] | Target | TargetSpec = "llvm") -> TargetSpec:
     """The TargetSpec of a preset name, an `llvm -option=...` string, a dict (or JSON of it), a TVM tag, a TVM Target, or a TargetSpec.
 
+    "cuda" takes -arch=sm_..., and in a dict a `host`, the target of the CPU.
     "llvm" without -mtriple and -mcpu, and -mcpu=native, is this machine's CPU as detected.
     TargetError: anything unknown, named with what is known.
     """
@@ -70,6 +72,8 @@ def _from_string(text: str) -> dict[str, object]:
 
 def _make_spec(name: str, options: dict[str, object]) -> TargetSpec:
     kind = options.pop("kind", None)
+    if kind == "cuda":
+        return cuda_spec(name, options, lambda host: _make_spec(name, dict(host)))
     if kind != "llvm":
         raise TargetError(f"target: got {kind or name!r}, which is not supported; expected one of {_names_like(name)}")
     options = {k: v for k, v in options.items() if k not in _DERIVED and not k.startswith("feature.")}

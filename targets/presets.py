@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tvm_rsq.targets.aarch64 import presets as aarch64
+from tvm_rsq.targets.cuda import gpus
 from tvm_rsq.targets.x86_64 import presets as x86_64
 
 # As they are listed: title -> name -> TVM target dict.
@@ -10,11 +11,12 @@ GROUPS: dict[str, dict[str, dict[str, object]]] = {
     "x86-64": x86_64.CPUS,
     "aarch64": aarch64.CPUS,
     "aarch64 boards": aarch64.BOARDS,
+    "NVIDIA GPUs": gpus.CARDS,
 }
 
 PRESETS: dict[str, dict[str, object]] = {name: target for group in GROUPS.values() for name, target in group.items()}
 
-ALIASES: dict[str, str] = aarch64.ALIASES
+ALIASES: dict[str, str] = {**aarch64.ALIASES, **gpus.ALIASES}
 
 
 def find_preset(name: str) -> dict[str, object] | None:
@@ -30,5 +32,5 @@ def aliases_of(name: str) -> list[str]:
 
 def features_that_matter(arch: str, features: frozenset[str]) -> list[str]:
     """Those, in LLVM's names, that decide which kernels a CPU gets and how fast they are, the oldest first."""
-    known = {"x86_64": x86_64.THAT_MATTER, "aarch64": aarch64.THAT_MATTER}[arch]
+    known = [*{"x86_64": x86_64.THAT_MATTER, "aarch64": aarch64.THAT_MATTER}[arch], *gpus.PROCESSORS]
     return [feature for feature in known if feature in features]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tvm.target import Target
 
+from tvm_rsq.targets.cuda.gpus import local_features
 from tvm_rsq.targets.host import host_arch, host_features
 from tvm_rsq.targets.kernel_library import KernelLibrary
 from tvm_rsq.targets.numerics import RequantizeForm
@@ -24,6 +26,7 @@ class TargetSpec:
     num_cores  threads to plan for
     form       how multiply-add is made exact here, see targets/numerics.py
     library    the kernels
+    device     what they run on, by TVM's name; arch, triple and num_cores are those of the CPU that starts them
     """
 
     name: str
@@ -34,6 +37,7 @@ class TargetSpec:
     num_cores: int
     form: RequantizeForm
     library: KernelLibrary = field(hash=False, compare=False, repr=False)
+    device: Literal["cpu", "cuda"] = "cpu"
 
     def tvm_target(self) -> Target:
         return Target(dict(self.tvm))
@@ -48,4 +52,4 @@ def host_supports(spec: TargetSpec) -> list[str]:
     """What `spec` needs and this machine lacks, sorted: instruction sets, or the whole architecture. Empty: it runs here."""
     if spec.is_cross:
         return [f"{spec.arch} CPU"]
-    return sorted(spec.features - host_features())
+    return sorted(spec.features - host_features() - local_features())

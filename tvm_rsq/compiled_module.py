@@ -22,6 +22,7 @@ from tvm_rsq.model import InputSpec
 from tvm_rsq.passes.lower_islands import EXPAND, KernelCall
 from tvm_rsq.plan import QuantPlan
 from tvm_rsq.report.data import LayerTime, ReportData
+from tvm_rsq.targets.cuda.gpus import local_features
 from tvm_rsq.targets.host import host_arch, host_features
 from tvm_rsq.threads import use_threads
 
@@ -88,7 +89,7 @@ class CompiledModule:
         arrays = check_inputs(self.inputs, inputs)
         with self._lock:
             if self._tensors is None:  # kept: fresh memory costs as much as the copy
-                self._tensors = [tvm.runtime.empty(array.shape, str(array.dtype)) for array in arrays]
+                self._tensors = [tvm.runtime.empty(array.shape, str(array.dtype), self._device()) for array in arrays]
             for tensor, array in zip(self._tensors, arrays, strict=True):
                 tensor.copyfrom(array)
             result = self._vm().run(*self._tensors)
@@ -99,21 +100,25 @@ class CompiledModule:
 
     def time_us(self, *inputs: np.ndarray, repeat: int = 10, number: int = 1) -> tuple[float, ...]:
         """Microseconds of one inference, `repeat` times the average of `number` calls, without the copies in and out of numpy."""
-        tensors = [tvm.runtime.tensor(array) for array in check_inputs(self.inputs, inputs)]
+        device = self._device()
+        tensors = [tvm.runtime.tensor(array, device) for array in check_inputs(self.inputs, inputs)]
         with self._lock:
             main = self._vm().run
             main(*tensors)
             times = []
             for _ in range(repeat):
+                device.sync()
                 start = time.perf_counter_ns()
                 for _ in range(number):
                     main(*tensors)
+                device.sync()
                 times.append((time.perf_counter_ns() - start) / number / 1000)
         return tuple(times)
 
     def profile(self, *inputs: np.ndarray, repeat: int = 20) -> tuple[LayerTime, ...]:
         """Time of every kernel call inside a whole inference, median of `repeat`, in execution order (operators of float islands too)."""
-        tensors = [tvm.runtime.tensor(array) for array in check_inputs(self.inputs, inputs)]
+        device = self._device()
+        tensors = [tvm.runtime.tensor(array, device) for array in check_inputs(self.inputs, inputs)]
         with self._lock:
             machine = _load(self.contents)
             seen: list[tuple[str, int]] = []
@@ -121,6 +126,7 @@ class CompiledModule:
 
             def instrument(_function: Any, symbol: str, before: bool, _result: Any, *_args: Any) -> int:
                 nonlocal started
+                device.sync()
                 if before:
                     started = time.perf_counter_ns()
                 else:
@@ -156,6 +162,9 @@ class CompiledModule:
 
         save(self.contents, Path(path))
 
+    def _device(self) -> tvm.runtime.Device:
+        return device_of(self.contents)
+
     def _vm(self) -> _Machine:
         if self._machine is None:
             self._machine = _load(self.contents)
@@ -166,14 +175,19 @@ def missing_features(contents: Contents) -> list[str]:
     """What the library needs and this machine lacks."""
     if contents.arch != host_arch():
         return [f"a CPU of kind {contents.arch}"]
-    return sorted(set(contents.features) - host_features())
+    return sorted(set(contents.features) - host_features() - local_features())
+
+
+def device_of(contents: Contents) -> tvm.runtime.Device:
+    """Where it runs."""
+    return tvm.runtime.device(contents.target.get("kind") if contents.target.get("kind") != "llvm" else "cpu")
 
 
 class _Machine:
     """A loaded library with the weights that were made of their codes."""
 
-    def __init__(self, module: tvm.runtime.Module) -> None:
-        self.vm = relax.VirtualMachine(module, tvm.cpu())
+    def __init__(self, module: tvm.runtime.Module, device: tvm.runtime.Device) -> None:
+        self.vm = relax.VirtualMachine(module, device)
         self._main = self.vm["main"]
         self._weights = tuple(self.vm[EXPAND]()) if self.vm.module.implements_function(EXPAND) else ()
 
@@ -193,4 +207,4 @@ def _load(contents: Contents) -> _Machine:
         path = Path(folder) / "lib.so"
         path.write_bytes(contents.library)
         module = tvm.runtime.load_module(str(path))
-        return _Machine(module)
+        return _Machine(module, device_of(contents))

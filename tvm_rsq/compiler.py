@@ -24,6 +24,7 @@ from tvm_rsq.plan_target import note_of_another_target
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.report.collect import collect_report
+from tvm_rsq.targets.device_code import device_code
 from tvm_rsq.targets.linker import link_function
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.spec import TargetSpec
@@ -93,19 +94,21 @@ def build(model: Model, spec: TargetSpec, *, progress: ProgressCallback = silent
     mod, calls = pipeline.lower(model, spec.library, evaluate_elementwise)
     progress(Progress(stage="lower", done=1, total=1, detail=f"{len(calls)} kernel calls"))
     progress(Progress(stage="build", done=0, total=1))
-    executable = _build(mod, spec)
-    with tempfile.TemporaryDirectory(prefix="tvm-rsq-") as folder:
-        path = Path(folder) / "lib.so"
-        executable.export_library(str(path), fcompile=link_function(spec))
-        library = path.read_bytes()
+    with device_code(spec) as finish:
+        executable = _build(mod, spec)
+        with tempfile.TemporaryDirectory(prefix="tvm-rsq-") as folder:
+            path = Path(folder) / "lib.so"
+            executable.export_library(str(path), fcompile=link_function(spec))
+            library = finish(path.read_bytes())
     progress(Progress(stage="build", done=1, total=1, detail=f"{len(library) / 1e6:.1f} MB"))
     return library, calls
 
 
 def _build(mod: IRModule, spec: TargetSpec) -> tvm.runtime.Executable:
     target = spec.tvm_target()
-    with target, tvm.transform.PassContext(opt_level=3):
-        passes = pipeline.build_passes([var.name_hint for var in mod.get_global_vars() if var.name_hint in ("main", EXPAND)])
+    config = {"relax.backend.use_cuda_graph": spec.library.graph}
+    with target, tvm.transform.PassContext(opt_level=3, config=config):
+        passes = pipeline.build_passes([var.name_hint for var in mod.get_global_vars() if var.name_hint in ("main", EXPAND)], spec.library)
         return relax.build(tvm.transform.Sequential(passes)(mod), target, relax_pipeline=None)
 
 

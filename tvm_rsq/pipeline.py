@@ -45,7 +45,7 @@ def lower(model: Model, library: KernelLibrary, evaluate: Evaluate) -> tuple[IRM
     return lower_islands(concat_in_place(fold_islands(model.module)), model.params, library, evaluate)
 
 
-def build_passes(entries: Sequence[str]) -> list[Pass]:
+def build_passes(entries: Sequence[str], library: KernelLibrary) -> list[Pass]:
     """entries: functions that are called from outside.
 
     Kernels and leftover relax operators -> what the virtual machine runs. No constant folding: it would rebuild compressed weights.
@@ -58,12 +58,14 @@ def build_passes(entries: Sequence[str]) -> list[Pass]:
         relax.transform.FuseTIR(),
         relax.transform.DeadCodeElimination(list(entries)),
         # After fusion: what is scheduled is what runs.
-        schedule_leftovers(),
+        schedule_leftovers(library.schedule),
         relax.transform.RewriteDataflowReshape(),
         relax.transform.ToNonDataflow(),
         relax.transform.RemovePurityChecking(),
         relax.transform.CallTIRRewrite(),
         relax.transform.StaticPlanBlockMemory(),
+        # Of memory that is planned: a graph holds addresses.
+        *([relax.transform.RewriteCUDAGraph()] if library.graph else []),
         relax.transform.LowerAllocTensor(),
         relax.transform.KillAfterLastUse(),
         relax.transform.LowerRuntimeBuiltin(),

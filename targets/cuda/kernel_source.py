@@ -12,6 +12,7 @@ from tvm.target import Target
 from tvm.tirx import For, PrimFunc
 
 _DEFINITION = re.compile(r'^extern "C" __global__ [^;{]*? (?P<symbol>\w+)\((?P<parameters>[^;{()]*)\) \{.*?^\}', re.M | re.S)
+_FUNCTION = re.compile(r"^__device__ __forceinline__ \w.*?^\}", re.M | re.S)
 Extents = tuple[int, int, int]  # x, y, z
 
 
@@ -25,13 +26,17 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class CudaKernel:
-    """symbol  its C name; text  its definition alone, without what it includes"""
+    """symbol     its C name
+    text       its definition alone, without what it includes
+    functions  those of device code that it may call
+    """
 
     symbol: str
     grid: Extents
     block: Extents
     parameters: tuple[Parameter, ...]
     text: str
+    functions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +60,11 @@ def cuda_source(prim_funcs: Mapping[str, PrimFunc], arch: str = "sm_80") -> Cuda
     found = {each["symbol"]: each for each in _DEFINITION.finditer(text)}
     if found.keys() != {f"{name}_kernel" for name in prim_funcs}:
         raise ValueError(f"kernels {sorted(found)}, expected one of each of {sorted(prim_funcs)}")
-    return CudaSource(text, {name: _kernel(found[f"{name}_kernel"], f) for name, f in prim_funcs.items()})
+    functions = tuple(_FUNCTION.findall(text))
+    return CudaSource(text, {name: _kernel(found[f"{name}_kernel"], functions, f) for name, f in prim_funcs.items()})
 
 
-def _kernel(defined: re.Match[str], prim_func: PrimFunc) -> CudaKernel:
+def _kernel(defined: re.Match[str], functions: tuple[str, ...], prim_func: PrimFunc) -> CudaKernel:
     extents = _extents(prim_func)
     return CudaKernel(
         symbol=defined["symbol"],
@@ -66,19 +72,18 @@ def _kernel(defined: re.Match[str], prim_func: PrimFunc) -> CudaKernel:
         block=tuple(extents.get(f"threadIdx.{axis}", 1) for axis in "xyz"),
         parameters=_parameters(defined["parameters"], prim_func),
         text=defined[0],
+        functions=functions,
     )
 
 
 def _parameters(declared: str, prim_func: PrimFunc) -> tuple[Parameter, ...]:
     """In the kernel's order, which is not the function's."""
     kinds, names = zip(*(one.rsplit(" ", 1) for one in declared.replace("__restrict__ ", "").split(", ")), strict=True)
-    ours = [f"{parameter.name}_ptr" for parameter in prim_func.params]
-    # A flat view of a parameter has a name of its own: it is the parameter that no other name is of.
-    other = [i for i, name in enumerate(ours) if name not in names]
-    unknown = [name for name in names if name not in ours]
-    if not all(kind.endswith("*") for kind in kinds) or len(unknown) > min(len(other), 1):
+    ours = [parameter.name for parameter in prim_func.params]
+    names = [name.removesuffix("_ptr").removesuffix("_flat") for name in names]
+    if not all(kind.endswith("*") for kind in kinds) or not set(names) <= set(ours) or len(set(names)) < len(names):
         raise ValueError(f"a kernel of ({declared}), expected pointers to {', '.join(ours)}")
-    return tuple(Parameter(kind, ours.index(name) if name in ours else other[0]) for kind, name in zip(kinds, names, strict=True))
+    return tuple(Parameter(kind, ours.index(name)) for kind, name in zip(kinds, names, strict=True))
 
 
 def _extents(prim_func: PrimFunc) -> dict[str, int]:

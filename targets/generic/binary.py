@@ -11,14 +11,17 @@ from tvm.ir import Expr
 from tvm_rsq.targets import numerics
 from tvm_rsq.targets.carried import level
 from tvm_rsq.targets.generic.channel_product import ChannelProduct
-from tvm_rsq.targets.generic.flat_kernel import Argument, element_of, flat_kernel
+from tvm_rsq.targets.generic.flat_kernel import Argument, element_of
+from tvm_rsq.targets.generic.kernel_builder import CPU, KernelBuilder
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
-from tvm_rsq.targets.generic.te_kernel import clip_float, injective_kernel
+from tvm_rsq.targets.generic.te_kernel import clip_float
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_elementwise import AddWorkload, MultiplyWorkload
 
 
-def make_add(workload: AddWorkload, *, form: numerics.RequantizeForm, narrow: Narrow = CLIP) -> Kernel:
+def make_add(
+    workload: AddWorkload, *, form: numerics.RequantizeForm, narrow: Narrow = CLIP, build: KernelBuilder = CPU
+) -> Kernel:
     """prim_func(left carrier, right carrier, affine float32 (3,), output); affine from `add_affine`, which also makes it a difference."""
 
     def element(left: Expr, right: Expr, affine: Expr) -> Expr:
@@ -28,12 +31,14 @@ def make_add(workload: AddWorkload, *, form: numerics.RequantizeForm, narrow: Na
             return clip_float(numerics.fma(a, affine[0], addend, form=form), workload.low, workload.high)
         return numerics.clip_rounded(a, affine[0], addend, workload.qmin, workload.qmax, form=form)
 
-    return _binary_kernel("add", workload, Argument("affine", (3,), "float32"), element, narrow)
+    return _binary_kernel("add", workload, Argument("affine", (3,), "float32"), element, narrow, build)
 
 
-def make_multiply(workload: MultiplyWorkload, *, form: numerics.RequantizeForm, narrow: Narrow = CLIP) -> Kernel:
+def make_multiply(
+    workload: MultiplyWorkload, *, form: numerics.RequantizeForm, narrow: Narrow = CLIP, build: KernelBuilder = CPU
+) -> Kernel:
     """prim_func(left carrier, right carrier, multiplier float32 (1,), output)."""
-    if product := ChannelProduct.of(workload):
+    if build.own_loops and (product := ChannelProduct.of(workload)):
         return product.kernel(form, narrow)
 
     def element(left: Expr, right: Expr, multiplier: Expr) -> Expr:
@@ -44,7 +49,7 @@ def make_multiply(workload: MultiplyWorkload, *, form: numerics.RequantizeForm, 
         x = (a * b).astype("float32")
         return numerics.clip_rounded(x, multiplier[0], workload.zero_point, workload.qmin, workload.qmax, form=form)
 
-    return _binary_kernel("multiply", workload, Argument("multiplier", (1,), "float32"), element, narrow)
+    return _binary_kernel("multiply", workload, Argument("multiplier", (1,), "float32"), element, narrow, build)
 
 
 def add_affine(
@@ -73,15 +78,16 @@ def broadcast_index(index: Sequence[Expr], shape: Sequence[int]) -> tuple[Expr, 
 
 
 def _binary_kernel(
-    name: str, workload: AddWorkload | MultiplyWorkload, parameter: Argument, element: Callable[..., Expr], narrow: Narrow
-) -> Kernel:
+    name: str, workload: AddWorkload | MultiplyWorkload, parameter: Argument, element: Callable[..., Expr], narrow: Narrow,
+    build: KernelBuilder,
+) -> Kernel:  # fmt: skip
     """prim_func(left, right, parameter, output), output = element(left, right, parameter) of the broadcast operands: of the output's type,
     or int32 within its range."""
     shapes = {"left": workload.left_shape, "right": workload.right_shape}
     shape = np.broadcast_shapes(*shapes.values())
     operands = [Argument(key, value, workload.dtype) for key, value in shapes.items()]
     if workload.left_shape == workload.right_shape:
-        return flat_kernel(name, operands, [parameter], Argument("output", shape, workload.out), element, narrow=narrow)
+        return build.flat(name, operands, [parameter], Argument("output", shape, workload.out), element, narrow=narrow)
     left, right, extra = (te.placeholder(a.shape, a.dtype, name=a.name) for a in (*operands, parameter))
     output = te.compute(
         shape,
@@ -90,4 +96,4 @@ def _binary_kernel(
         ),
         name="output",
     )
-    return injective_kernel(name, [left, right, extra], output)
+    return build.injective(name, [left, right, extra], output)

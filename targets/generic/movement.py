@@ -8,13 +8,13 @@ from tvm import te, tirx
 from tvm.ir import Expr
 
 from tvm_rsq.targets.carrier import offset
+from tvm_rsq.targets.generic.kernel_builder import CPU, KernelBuilder
 from tvm_rsq.targets.generic.quantize import permuted
-from tvm_rsq.targets.generic.te_kernel import injective_kernel
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_movement import PadWorkload, PermuteWorkload, StridedSliceWorkload
 
 
-def make_permute(workload: PermuteWorkload) -> Kernel:
+def make_permute(workload: PermuteWorkload, *, build: KernelBuilder = CPU) -> Kernel:
     """prim_func(x shape, output permuted shape)."""
     x = te.placeholder(workload.shape, workload.dtype, name="x")
     rank = len(workload.shape)
@@ -23,10 +23,10 @@ def make_permute(workload: PermuteWorkload) -> Kernel:
         return x[tuple(index[workload.permutation.index(axis)] for axis in range(rank))]
 
     output = te.compute(permuted(workload.shape, workload.permutation), element, name="output")
-    return injective_kernel("permute", [x], output)
+    return build.injective("permute", [x], output)
 
 
-def make_pad(workload: PadWorkload) -> Kernel:
+def make_pad(workload: PadWorkload, *, build: KernelBuilder = CPU) -> Kernel:
     """prim_func(x shape, output out_shape)."""
     x = te.placeholder(workload.shape, workload.dtype, name="x")
     padding = tirx.const(workload.value - offset(workload.dtype), workload.dtype)
@@ -40,10 +40,10 @@ def make_pad(workload: PadWorkload) -> Kernel:
         return tirx.if_then_else(tirx.all(*inside), value, padding) if inside else value
 
     output = te.compute(workload.out_shape, element, name="output")
-    return injective_kernel("pad", [x], output)
+    return build.injective("pad", [x], output)
 
 
-def make_strided_slice(workload: StridedSliceWorkload) -> Kernel:
+def make_strided_slice(workload: StridedSliceWorkload, *, build: KernelBuilder = CPU) -> Kernel:
     """prim_func(x shape, output out_shape); a split is one of these per part."""
     x = te.placeholder(workload.shape, workload.dtype, name="x")
     output = te.compute(
@@ -51,7 +51,7 @@ def make_strided_slice(workload: StridedSliceWorkload) -> Kernel:
         lambda *index: x[tuple(b + i * s for b, i, s in zip(workload.begin, index, workload.strides, strict=True))],
         name="output",
     )
-    return injective_kernel("strided_slice", [x], output)
+    return build.injective("strided_slice", [x], output)
 
 
 def unravel(offset: Expr, shape: Sequence[int]) -> tuple[Expr, ...]:

@@ -12,10 +12,11 @@ from tvm.script.ir_builder import tirx as T
 
 from tvm_rsq.targets import numerics
 from tvm_rsq.targets.carried import level, stored
+from tvm_rsq.targets.generic.kernel_builder import CPU, KernelBuilder
 from tvm_rsq.targets.generic.schedule import PARALLEL_WORK
 from tvm_rsq.targets.generic.staging import flat
 from tvm_rsq.targets.generic.steps import vector
-from tvm_rsq.targets.generic.te_kernel import clip_float, reduction_kernel
+from tvm_rsq.targets.generic.te_kernel import clip_float
 from tvm_rsq.targets.generic.tiles import lanes_for, vectors
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_elementwise import AvgPoolWorkload, MaxPoolWorkload
@@ -26,10 +27,10 @@ _MAX_LANES = 64
 _UNROLLED_TAPS = 49
 
 
-def make_max_pool2d(workload: MaxPoolWorkload) -> Kernel:
+def make_max_pool2d(workload: MaxPoolWorkload, *, build: KernelBuilder = CPU) -> Kernel:
     """prim_func(x NHWC carrier, output (N, OH, OW, C) carrier)."""
     clampable = all(_clampable(workload, axis) for axis in (0, 1))
-    if clampable and math.prod(workload.kernel) <= _UNROLLED_TAPS:
+    if build.own_loops and clampable and math.prod(workload.kernel) <= _UNROLLED_TAPS:
         return _clamped_max_pool2d(workload)
     x = te.placeholder(workload.shape, workload.dtype, name="x")
     kh, kw = te.reduce_axis((0, workload.kernel[0]), name="kh"), te.reduce_axis((0, workload.kernel[1]), name="kw")
@@ -41,7 +42,7 @@ def make_max_pool2d(workload: MaxPoolWorkload) -> Kernel:
         return tirx.if_then_else(_inside(workload, row, column), x[n, row, column, c], te.min_value(workload.dtype))
 
     output = te.compute(workload.out_shape, lambda *index: te.max(tap(*index), axis=[kh, kw]), name="output")
-    return reduction_kernel("max_pool2d", [x], output, output)
+    return build.reduction("max_pool2d", [x], output, output)
 
 
 def _clamped_max_pool2d(w: MaxPoolWorkload) -> Kernel:
@@ -69,7 +70,7 @@ def _clamped_max_pool2d(w: MaxPoolWorkload) -> Kernel:
     return Kernel(name="max_pool2d", prim_func=builder.get())
 
 
-def make_avg_pool2d(workload: AvgPoolWorkload, *, form: numerics.RequantizeForm) -> Kernel:
+def make_avg_pool2d(workload: AvgPoolWorkload, *, form: numerics.RequantizeForm, build: KernelBuilder = CPU) -> Kernel:
     """prim_func(x NHWC carrier, multiplier float32 (1,), output (N, OH, OW, C)); the formula is AvgPoolWorkload's."""
     x = te.placeholder(workload.shape, workload.dtype, name="x")
     multiplier = te.placeholder((1,), "float32", name="multiplier")
@@ -88,7 +89,7 @@ def make_avg_pool2d(workload: AvgPoolWorkload, *, form: numerics.RequantizeForm)
         return averaged(total[n, h, w, c], multiplier[0] / count.astype("float32"), workload, form)
 
     output = te.compute(workload.out_shape, element, name="output")
-    return reduction_kernel("avg_pool2d", [x, multiplier], total, output)
+    return build.reduction("avg_pool2d", [x, multiplier], total, output)
 
 
 def averaged(acc: Expr, ratio: Expr, workload, form: numerics.RequantizeForm) -> Expr:  # noqa: ANN001  (AvgPool- or ReduceWorkload)

@@ -13,41 +13,45 @@ from tvm.ir import Expr
 
 from tvm_rsq.targets import numerics
 from tvm_rsq.targets.carried import level
-from tvm_rsq.targets.generic.flat_kernel import Argument, element_of, flat_kernel
+from tvm_rsq.targets.generic.flat_kernel import Argument, element_of
+from tvm_rsq.targets.generic.kernel_builder import CPU, KernelBuilder
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
-from tvm_rsq.targets.generic.te_kernel import injective_kernel
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_elementwise import DequantizeWorkload, QuantizeWorkload, RequantizeWorkload
 
 
-def make_quantize(workload: QuantizeWorkload, *, form: numerics.RequantizeForm, narrow: Narrow = CLIP) -> Kernel:
+def make_quantize(
+    workload: QuantizeWorkload, *, form: numerics.RequantizeForm, narrow: Narrow = CLIP, build: KernelBuilder = CPU
+) -> Kernel:
     """prim_func(x float32 shape, inv_scale float32 (1,), output carrier permuted shape); inv_scale = float32(1 / scale)."""
 
     def element(x: Expr, inv_scale: Expr) -> Expr:
         return numerics.clip_rounded(x, inv_scale[0], workload.zero_point, workload.qmin, workload.qmax, form=form)
 
     x, inv_scale = Argument("x", workload.shape, "float32"), Argument("inv_scale", (1,), "float32")
-    return _permuted_kernel("quantize", x, inv_scale, workload.permutation, workload.dtype, element, narrow)
+    return _permuted_kernel("quantize", x, inv_scale, workload.permutation, workload.dtype, element, narrow, build)
 
 
-def make_dequantize(workload: DequantizeWorkload) -> Kernel:
+def make_dequantize(workload: DequantizeWorkload, *, build: KernelBuilder = CPU) -> Kernel:
     """prim_func(q carrier shape, scale float32 (1,), output float32 permuted shape)."""
 
     def element(q: Expr, scale: Expr) -> Expr:
         return numerics.dequantize(level(q), scale[0], workload.zero_point)
 
     q, scale = Argument("q", workload.shape, workload.dtype), Argument("scale", (1,), "float32")
-    return _permuted_kernel("dequantize", q, scale, workload.permutation, "float32", element, CLIP)
+    return _permuted_kernel("dequantize", q, scale, workload.permutation, "float32", element, CLIP, build)
 
 
-def make_requantize(workload: RequantizeWorkload, *, form: numerics.RequantizeForm, narrow: Narrow = CLIP) -> Kernel:
+def make_requantize(
+    workload: RequantizeWorkload, *, form: numerics.RequantizeForm, narrow: Narrow = CLIP, build: KernelBuilder = CPU
+) -> Kernel:
     """prim_func(q carrier shape, affine float32 (2,), output carrier shape); affine from `requantize_affine`."""
 
     def element(q: Expr, affine: Expr) -> Expr:
         return numerics.clip_rounded(level(q).astype("float32"), affine[0], affine[1], workload.qmin, workload.qmax, form=form)
 
     q, affine = Argument("q", workload.shape, workload.dtype), Argument("affine", (2,), "float32")
-    return _permuted_kernel("requantize", q, affine, None, workload.dtype, element, narrow)
+    return _permuted_kernel("requantize", q, affine, None, workload.dtype, element, narrow, build)
 
 
 def requantize_affine(scale_in: float, zero_point_in: int, scale_out: float, zero_point_out: int) -> np.ndarray:
@@ -69,12 +73,13 @@ def _permuted_kernel(
     dtype: str,
     element: Callable[[Expr, Expr], Expr],
     narrow: Narrow,
+    build: KernelBuilder,
 ) -> Kernel:
     """prim_func(x, parameter, output), output[i] = element(numpy.transpose(x, permutation)[i], parameter), of `dtype` or int32 in its
     range."""
     shape = permuted(x.shape, permutation)
     if permutation is None or permutation == tuple(range(len(shape))):
-        return flat_kernel(name, [x], [parameter], Argument("output", shape, dtype), element, narrow=narrow)
+        return build.flat(name, [x], [parameter], Argument("output", shape, dtype), element, narrow=narrow)
     source, extra = (te.placeholder(a.shape, a.dtype, name=a.name) for a in (x, parameter))
     order = [permutation.index(axis) for axis in range(len(shape))]
 
@@ -82,4 +87,4 @@ def _permuted_kernel(
         return element_of(element(source[tuple(index[axis] for axis in order)], extra), dtype)
 
     output = te.compute(shape, value, name="output")
-    return injective_kernel(name, [source, extra], output)
+    return build.injective(name, [source, extra], output)

@@ -9,13 +9,13 @@ from tvm.ir import Expr
 
 from tvm_rsq.targets import numerics
 from tvm_rsq.targets.carried import level
+from tvm_rsq.targets.generic.kernel_builder import CPU, KernelBuilder
 from tvm_rsq.targets.generic.pool import averaged
-from tvm_rsq.targets.generic.te_kernel import reduction_kernel
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_elementwise import ReduceWorkload
 
 
-def make_reduce(workload: ReduceWorkload, *, form: numerics.RequantizeForm) -> Kernel:
+def make_reduce(workload: ReduceWorkload, *, form: numerics.RequantizeForm, build: KernelBuilder = CPU) -> Kernel:
     """kind "sum" or "mean": prim_func(x carrier, multiplier float32 (1,), output out_shape); kind "max": prim_func(x, output)."""
     x = te.placeholder(workload.shape, workload.dtype, name="x")
     reduced = {axis: te.reduce_axis((0, workload.shape[axis]), name=f"r{axis}") for axis in workload.axes}
@@ -27,7 +27,7 @@ def make_reduce(workload: ReduceWorkload, *, form: numerics.RequantizeForm) -> K
     over = list(reduced.values())
     if workload.kind == "max":
         output = te.compute(workload.out_shape, lambda *index: te.max(source(index), axis=over), name="output")
-        return reduction_kernel("reduce_max", [x], output, output)
+        return build.reduction("reduce_max", [x], output, output)
 
     multiplier = te.placeholder((1,), "float32", name="multiplier")
     zero_point = tirx.const(workload.input_zero_point, "int32")
@@ -38,4 +38,4 @@ def make_reduce(workload: ReduceWorkload, *, form: numerics.RequantizeForm) -> K
     total = te.compute(workload.out_shape, summed, name="total")
     ratio = multiplier[0] / tirx.const(float(workload.count), "float32") if workload.kind == "mean" else multiplier[0]
     output = te.compute(workload.out_shape, lambda *index: averaged(total[index], ratio, workload, form), name="output")
-    return reduction_kernel(f"reduce_{workload.kind}", [x, multiplier], total, output)
+    return build.reduction(f"reduce_{workload.kind}", [x, multiplier], total, output)

@@ -15,7 +15,7 @@ from tvm import te, tirx
 from tvm.ir import Expr
 
 from tvm_rsq.errors import UnsupportedError
-from tvm_rsq.targets.generic.te_kernel import injective_kernel
+from tvm_rsq.targets.generic.kernel_builder import CPU, KernelBuilder
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workloads_movement import ResizeNearestWorkload
 
@@ -23,7 +23,7 @@ COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"
 ROUNDINGS = ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil", "round")
 
 
-def make_resize_nearest(workload: ResizeNearestWorkload) -> Kernel:
+def make_resize_nearest(workload: ResizeNearestWorkload, *, build: KernelBuilder = CPU) -> Kernel:
     """prim_func(x NHWC, output (N, *out_size, C)). UnsupportedError: unknown coordinates or rounding."""
     x = te.placeholder(workload.shape, workload.dtype, name="x")
     batch, height, width, channels = workload.shape
@@ -33,7 +33,7 @@ def make_resize_nearest(workload: ResizeNearestWorkload) -> Kernel:
         return x[n, _source(h, height, out_height, workload), _source(w, width, out_width, workload), c]
 
     output = te.compute((batch, out_height, out_width, channels), element, name="output")
-    return injective_kernel("resize_nearest", [x], output)
+    return build.injective("resize_nearest", [x], output)
 
 
 def _source(i: Expr, size: int, out: int, workload: ResizeNearestWorkload) -> Expr:

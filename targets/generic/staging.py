@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tvm import tirx
 from tvm.ir import Expr
+from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tvm_rsq.targets.carrier import offset
@@ -20,8 +21,8 @@ _TASK_VALUES = 4096
 
 
 def flat(buffer: Expr, size: int, dtype: str) -> Expr:
-    """A buffer of `size` values over the memory of `buffer`, whatever its shape."""
-    return T.decl_buffer((size,), dtype, data=buffer.data)
+    """A buffer of `size` values over the memory of `buffer`, whatever its shape; named after it, for a GPU's kernels."""
+    return IRBuilder.name(f"{buffer.name}_flat", T.decl_buffer((size,), dtype, data=buffer.data))
 
 
 def stage_input(data: Expr, w: Conv2DWorkload, g: ConvGeometry, *, dtype: str, depth: int) -> Expr:
@@ -68,10 +69,9 @@ def gather_pixels(source: Expr, g: ConvGeometry, first: Expr, count: int) -> Exp
     staged = T.alloc_buffer((count * g.col_step,), str(source.dtype))
     with T.serial(count) as pixel:
         at = T.bind(before.offset(0, first + pixel))
-        for tap in range(before.taps_h * before.taps_w):
-            from_ = at + tap // before.taps_w * before.tap_h_step + tap % before.taps_w * before.tap_w_step
+        for tap in range(before.taps_h):  # a run is a row of taps
             with T.serial(before.run) as i:
-                T.buffer_store(staged, source[from_ + i], [pixel * g.col_step + tap * before.run + i])
+                T.buffer_store(staged, source[at + tap * before.tap_h_step + i], [pixel * g.col_step + tap * before.run + i])
     return staged
 
 

@@ -54,24 +54,36 @@ def run_here(prim_func: PrimFunc, *arrays: np.ndarray) -> np.ndarray:
 def run_source_here(prim_func: PrimFunc, folder: Path, *arrays: np.ndarray) -> np.ndarray:
     """As `run_here`, of the source that TVM makes, compiled as C++."""
     kernel = cuda_source({"main": prim_func}).kernels["main"]
-    launch = ctypes.CDLL(str(compile_here([kernel], folder)))[f"{kernel.symbol}_launch"]
-    pointers = [ctypes.c_void_p(arrays[parameter.buffer].ctypes.data) for parameter in kernel.parameters]
-    launch((ctypes.c_void_p * len(pointers))(*map(ctypes.addressof, pointers)), _extents(kernel.grid), _extents(kernel.block))
+    launch(ctypes.CDLL(str(compile_here([kernel], folder))), kernel, [array.ctypes.data for array in arrays])
     return arrays[-1]
+
+
+def launch(library: ctypes.CDLL, kernel: CudaKernel, addresses: Sequence[int]) -> None:
+    """Run one of `compile_here`'s, on the buffers of its function at these addresses."""
+    pointers = [ctypes.c_void_p(addresses[parameter.buffer]) for parameter in kernel.parameters]
+    arguments = (ctypes.c_void_p * len(pointers))(*map(ctypes.addressof, pointers))
+    library[f"{kernel.symbol}_launch"](arguments, _extents(kernel.grid), _extents(kernel.block))
+
+
+def is_of_threads(prim_func: PrimFunc) -> bool:
+    """Whether it is made for a GPU."""
+    return "threadIdx.x" in str(prim_func.body)
 
 
 def compile_here(kernels: Iterable[CudaKernel], folder: Path) -> Path:
     """A library with, for each kernel, SYMBOL_launch(void* parameters[], uint grid[3], uint block[3]), as cuLaunchKernel has them, and
     int SYMBOL_parameters(), how many there are.
 
-    Each block runs twice, one thread after another: the second time, all that they exchange is in shared memory from the start.
+    A block's threads take turns, each as far as it comes without the others.
     Skips the test where there is no compiler.
     """
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("needs g++ or clang++, to run CUDA source on the CPU")
     source, library = folder / "kernels.cc", folder / "kernels.so"
-    source.write_text(_CUDA + "".join(kernel.text + "\n" + _launcher(kernel) for kernel in kernels))
+    kernels = list(kernels)
+    functions = dict.fromkeys(function for kernel in kernels for function in kernel.functions)
+    source.write_text(_CUDA + "\n".join([*functions, *(kernel.text + "\n" + _launcher(kernel) for kernel in kernels)]))
     options = ["-shared", "-fPIC", "-std=c++17", "-O1", "-w", "-fno-strict-aliasing"]
     subprocess.run([compiler, *options, "-o", library, source], check=True)
     return library
@@ -80,7 +92,7 @@ def compile_here(kernels: Iterable[CudaKernel], folder: Path) -> Path:
 def _launcher(kernel: CudaKernel) -> str:
     arguments = (f"*({parameter.kind}*)parameters[{i}]" for i, parameter in enumerate(kernel.parameters))
     counted = f'extern "C" int {kernel.symbol}_parameters() {{ return {len(kernel.parameters)}; }}\n'
-    return counted + _LAUNCH % (kernel.symbol, f"{kernel.symbol}({', '.join(arguments)})")
+    return counted + _LAUNCH % {"symbol": kernel.symbol, "call": f"{kernel.symbol}({', '.join(arguments)})"}
 
 
 def _extents(extents: tuple[int, int, int]) -> ctypes.Array:
@@ -99,19 +111,100 @@ def _permute(low: Expr, high: Expr, selector: Expr) -> Expr:
     return tirx.reinterpret("uint32", found >> ((nibbles >> each((3,) * 4)) * each((7,) * 4)).astype("int8x4"))
 
 
-_CUDA = """
+_CUDA = r"""
+#include <ucontext.h>
+#include <vector>
+#include <cmath>
+#include <cstring>
+#include <algorithm>
 typedef unsigned char uchar; typedef unsigned int uint; typedef unsigned short ushort;
+using std::min; using std::max;
+struct char4 { signed char x, y, z, w; }; struct char2 { signed char x, y; };
 struct short4 { short x, y, z, w; }; struct short2 { short x, y; };
 struct alignas(8) int2 { int x, y; }; struct alignas(8) uint2 { uint x, y; };
 struct alignas(16) int4 { int x, y, z, w; }; struct alignas(16) uint4 { uint x, y, z, w; };
+struct alignas(8) float2 { float x, y; }; struct alignas(16) float4 { float x, y, z, w; };
 static uint2 make_uint2(uint x, uint y) { return {x, y}; }
 static uint4 make_uint4(uint x, uint y, uint z, uint w) { return {x, y, z, w}; }
-static struct { uint x, y, z; } blockIdx, threadIdx;
+static float2 make_float2(float x, float y) { return {x, y}; }
+static float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+struct Place { uint x, y, z; };
+static Place blockIdx, threadIdx;
+#define RSQ_EMULATED
 #define alignas(bytes)
 #define __global__
+#define __device__
+#define __forceinline__ inline
 #define __launch_bounds__(threads)
 #define __shared__ static
-static void __syncthreads() {}
+
+// A block's threads take turns, each until it waits for others.
+struct Barrier { uint arrived = 0, times = 0; };
+struct Thread { ucontext_t context; std::vector<char> stack; Place place; bool ended = false; };
+static std::vector<Thread> threads;
+static ucontext_t scheduler;
+static uint running, unended;
+static Barrier of_block;
+static void yield() { swapcontext(&threads[running].context, &scheduler); }
+static void wait(Barrier& barrier, uint count) {
+    uint times = barrier.times;
+    if (++barrier.arrived == count) { barrier.arrived = 0; ++barrier.times; }
+    while (barrier.times == times) yield();
+}
+static void __syncthreads() { wait(of_block, unended); }
+static void (*body)();
+static void enter() { body(); threads[running].ended = true; --unended; }
+static void run_block(Place block) {
+    threads.clear();
+    threads.resize(block.x * block.y * block.z);
+    unended = threads.size();
+    of_block = Barrier();
+    for (uint i = 0; i < threads.size(); ++i) {
+        Thread& t = threads[i];
+        t.place = {i % block.x, i / block.x % block.y, i / block.x / block.y};
+        t.stack.resize(1 << 16);
+        getcontext(&t.context);
+        t.context.uc_stack.ss_sp = t.stack.data();
+        t.context.uc_stack.ss_size = t.stack.size();
+        t.context.uc_link = &scheduler;
+        makecontext(&t.context, enter, 0);
+    }
+    while (unended)
+        for (running = 0; running < threads.size(); ++running)
+            if (!threads[running].ended) { threadIdx = threads[running].place; swapcontext(&scheduler, &threads[running].context); }
+}
+
+// mma.m16n8k32 of signed bytes, as the PTX ISA lays its operands out: the last lane to come computes for all 32.
+struct Operands { int* c; const uint *upper, *lower, *b; };
+static Operands lanes[32][32];
+static Barrier of_warp[32];
+static void rsq_mma_emulated(int* c, const uint* upper, const uint* lower, const uint* b) {
+    uint warp = running / 32;
+    lanes[warp][running % 32] = {c, upper, lower, b};
+    if (of_warp[warp].arrived == 31) {
+        signed char A[16][32], B[32][8];
+        for (uint lane = 0; lane < 32; ++lane) {
+            Operands& o = lanes[warp][lane];
+            for (uint half = 0; half < 2; ++half) {
+                memcpy(&A[lane / 4][16 * half + lane % 4 * 4], o.upper + half, 4);
+                memcpy(&A[lane / 4 + 8][16 * half + lane % 4 * 4], o.lower + half, 4);
+                for (uint i = 0; i < 4; ++i) B[16 * half + lane % 4 * 4 + i][lane / 4] = (signed char)(o.b[half] >> 8 * i);
+            }
+        }
+        for (uint lane = 0; lane < 32; ++lane)
+            for (uint i = 0; i < 4; ++i) {
+                uint sum = lanes[warp][lane].c[i], row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+                for (uint k = 0; k < 32; ++k) sum += (int)A[row][k] * (int)B[k][column];
+                lanes[warp][lane].c[i] = (int)sum;
+            }
+    }
+    wait(of_warp[warp], 32);
+}
+static float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+static int __dp4a(int a, int b, int c) {
+    for (int i = 0; i < 4; ++i) c += (int)(signed char)(a >> 8 * i) * (int)(signed char)(b >> 8 * i);
+    return c;
+}
 static uint __byte_perm(uint x, uint y, uint s) {
     uchar input[8]; uint r = 0;
     for (int i = 0; i < 4; ++i) { input[i] = x >> 8 * i; input[4 + i] = y >> 8 * i; }
@@ -120,13 +213,13 @@ static uint __byte_perm(uint x, uint y, uint s) {
 }
 """
 _LAUNCH = """
-extern "C" void %s_launch(void** parameters, const uint* grid, const uint* block) {
+static void** %(symbol)s_arguments;
+static void %(symbol)s_body() { void** parameters = %(symbol)s_arguments; %(call)s; }
+extern "C" void %(symbol)s_launch(void** parameters, const uint* grid, const uint* block) {
+    body = %(symbol)s_body;
+    %(symbol)s_arguments = parameters;
     for (blockIdx.z = 0; blockIdx.z < grid[2]; ++blockIdx.z)
     for (blockIdx.y = 0; blockIdx.y < grid[1]; ++blockIdx.y)
-    for (blockIdx.x = 0; blockIdx.x < grid[0]; ++blockIdx.x)
-        for (int time = 0; time < 2; ++time)
-            for (threadIdx.z = 0; threadIdx.z < block[2]; ++threadIdx.z)
-            for (threadIdx.y = 0; threadIdx.y < block[1]; ++threadIdx.y)
-            for (threadIdx.x = 0; threadIdx.x < block[0]; ++threadIdx.x) %s;
+    for (blockIdx.x = 0; blockIdx.x < grid[0]; ++blockIdx.x) run_block({block[0], block[1], block[2]});
 }
 """

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import tvm
 import tvm_ffi
+from emulated_cuda import compile_here, is_of_threads, launch
 from emulated_x86 import emulated
 from qemu_aarch64 import QemuLibrary
 from tvm import relax
@@ -20,6 +21,7 @@ from tvm.tirx import PrimFunc
 
 from tvm_rsq import pipeline
 from tvm_rsq.passes.lower_islands import EXPAND
+from tvm_rsq.targets.cuda.kernel_source import cuda_source
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.spec import TargetSpec
 
@@ -58,11 +60,31 @@ def build_under_qemu(target: str, folder: Path, cpu: str | None = None) -> Build
     return build
 
 
+def build_on_emulated_gpu(folder: Path) -> Build:
+    """The same, of a GPU's kernels, as compile_here of emulated_cuda runs their source."""
+
+    def build(mod: IRModule, here: TargetSpec) -> tvm.runtime.Executable:
+        def forward_all(kernels: dict[str, PrimFunc]) -> dict[str, PrimFunc]:
+            own = {name: function for name, function in kernels.items() if is_of_threads(function)}
+            sources = cuda_source(own).kernels
+            library = ctypes.CDLL(str(compile_here(sources.values(), folder)))
+
+            def call(name: str, *addresses: ctypes.c_void_p) -> None:
+                launch(library, sources[name], [at.value for at in addresses])
+
+            tvm_ffi.register_global_func(_FORWARD, call, override=True)
+            return {name: _forwarding(name, function) for name, function in own.items()}
+
+        return _build(mod, here, forward_all)
+
+    return build
+
+
 def _build(mod: IRModule, here: TargetSpec, change: Callable[[dict[str, PrimFunc]], dict[str, PrimFunc]]) -> tvm.runtime.Executable:
     target = here.tvm_target()
     with target, tvm.transform.PassContext(opt_level=3):
         entries = [var.name_hint for var in mod.get_global_vars() if var.name_hint in ("main", EXPAND)]
-        mod = tvm.transform.Sequential(pipeline.build_passes(entries))(mod)
+        mod = tvm.transform.Sequential(pipeline.build_passes(entries, parse_target("llvm").library))(mod)
         kernels = {var.name_hint: function for var, function in mod.functions.items() if isinstance(function, PrimFunc)}
         changed = change(kernels)
         mod = mod.clone()

@@ -51,5 +51,5 @@ def test_numbers_are_no_parameters():
             out = T.arg("out", T.buffer((n,), "int32"))
             with T.thread_binding(32, thread="threadIdx.x") as x, T.If(x < n), T.Then():
                 T.buffer_store(out, tirx.const(1, "int32"), [x])
-    with pytest.raises(ValueError, match="expected pointers to out_ptr"):
+    with pytest.raises(ValueError, match="expected pointers to out"):
         cuda_source({"main": builder.get()})

@@ -8,6 +8,7 @@ from tvm.target import Target
 
 from tvm_rsq.errors import TargetError
 from tvm_rsq.targets import parse
+from tvm_rsq.targets.cuda.gpus import local_arch
 from tvm_rsq.targets.host import host_arch, host_cores, host_features
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.presets import ALIASES, PRESETS
@@ -17,7 +18,8 @@ from tvm_rsq.targets.presets import ALIASES, PRESETS
 def test_every_preset_parses_and_is_a_tvm_target(preset):
     spec = parse_target(preset)
     assert spec.name == preset
-    assert str(spec.tvm_target().attrs["mtriple"]) == spec.triple == f"{spec.arch}-linux-gnu"
+    host = spec.tvm_target() if spec.device == "cpu" else spec.tvm_target().host
+    assert str(host.attrs["mtriple"]) == spec.triple == f"{spec.arch}-linux-gnu"
 
 
 def test_llvm_is_this_machine():
@@ -98,6 +100,25 @@ def test_requantization_form_follows_fma():
     assert parse_target("llvm -mcpu=haswell -mattr=-fma").form == "f64"
 
 
+@pytest.mark.parametrize(
+    ("target", "arch", "cpu"),
+    [
+        ("cuda -arch=sm_87", "sm_87", host_arch()), ("nvidia-h200", "sm_90", host_arch()), ("nvidia/nvidia-h100", "sm_90", host_arch()),
+        ("jetson-orin", "sm_87", "aarch64"), ("nvidia/jetson-agx-orin-32gb", "sm_87", "aarch64"),
+        ({"kind": "cuda", "arch": "sm_75", "host": {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}}, "sm_75", "aarch64"),
+    ],
+)  # fmt: skip
+def test_a_gpu_and_the_cpu_that_starts_it(target, arch, cpu):
+    spec = parse_target(target)
+    assert (spec.device, spec.tvm["arch"], spec.arch, spec.library.carrier) == ("cuda", arch, cpu, "int8")
+    assert parse_target(dict(spec.tvm)).features == spec.features >= {arch}
+    assert parse_target(spec.tvm_target()).tvm["arch"] == arch
+
+
+def test_a_gpu_without_an_arch_is_this_machines_or_a_portable_one():
+    assert parse_target("cuda").tvm["arch"] == (local_arch() or "sm_80")
+
+
 @pytest.mark.parametrize("tag", ["raspberry-pi/4b-aarch64", "arm/rasp4b64"])
 def test_a_tag_of_tvm(tag):
     assert parse_target(tag).tvm["mcpu"] == "cortex-a72"
@@ -106,8 +127,10 @@ def test_a_tag_of_tvm(tag):
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("cuda", "cuda"),
-        ({"kind": "cuda", "arch": "sm_90"}, "cuda"),
+        ("rocm", "rocm"),
+        ("cuda -arch=sm_61", "got -arch=sm_61, expected one of sm_75, sm_80"),
+        ("cuda -fast=1", "unknown option -fast of cuda"),
+        ({"kind": "cuda", "arch": "sm_90", "host": {"mtriple": "riscv64-linux-gnu"}}, "riscv64"),
         ("pentium9", "pentium9"),
         ("", "expected one of llvm"),
         ("llvm -mcpu=haswel", "haswell"),
@@ -120,7 +143,7 @@ def test_a_tag_of_tvm(tag):
         ("llvm -mtriple=riscv64-linux-gnu", "riscv64"),
         ("llvm -num-cores=0", "num-cores"),
         ("raspberry-pi-6", "expected one of llvm, raspberry-pi-5, .*`tvm-rsq targets` lists them all"),
-        ("nvidia/jetson-nano", "got 'cuda', .*jetson-nano"),
+        ("nvidia/jetson-nano", "got -arch=sm_53, expected one of sm_75"),
         ("arm/rasp3b", "32-bit ARM"),
         ("arm/mate10", "Android"),
         ("llvm -mtriple=aarch64_be-linux-gnu", "big-endian"),

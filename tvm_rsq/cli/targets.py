@@ -70,7 +70,8 @@ def _record(group: str, name: str, spec: TargetSpec) -> dict[str, object]:
 
 def _row(record: dict[str, object]) -> tuple[str, ...]:
     here = [word for word, is_so in (("links", record["linker"]), ("runs", record["runs_here"])) if is_so]
+    processor = record["target"].get("mcpu") or record["target"].get("arch", "")  # type: ignore[attr-defined]
     return (
         str(record["name"]), " ".join(record["aliases"]), str(record["num_cores"] or formats.MISSING),  # type: ignore[arg-type]
-        str(record["target"].get("mcpu", "")), " ".join(record["features_that_matter"]), ", ".join(here) or "no linker",  # type: ignore
+        str(processor), " ".join(record["features_that_matter"]), ", ".join(here) or "no linker",  # type: ignore[arg-type]
     )  # fmt: skip

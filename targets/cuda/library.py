@@ -1,0 +1,75 @@
+"""The kernels of an NVIDIA GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from tvm.tirx import PrimFunc
+
+from tvm_rsq.targets.carrier import Carrier
+from tvm_rsq.targets.choice import Choice
+from tvm_rsq.targets.cuda.code_lookup import PermuteLookup
+from tvm_rsq.targets.cuda.concat import make_concat
+from tvm_rsq.targets.cuda.conv2d import conv2d
+from tvm_rsq.targets.cuda.depthwise import depthwise, depthwise_space
+from tvm_rsq.targets.cuda.expand_codes import make_expand
+from tvm_rsq.targets.cuda.expand_slots import make_expand_slots
+from tvm_rsq.targets.cuda.float_conv import float_conv, float_tile
+from tvm_rsq.targets.cuda.gemm_space import gemm_space
+from tvm_rsq.targets.cuda.gemm_tile import GemmTile
+from tvm_rsq.targets.cuda.lane_epilogue import FORM
+from tvm_rsq.targets.cuda.leftovers import schedule_on_threads
+from tvm_rsq.targets.cuda.thread_kernels import ThreadBuilder
+from tvm_rsq.targets.generic.depthwise import DepthwiseTile
+from tvm_rsq.targets.generic.elementwise_library import ElementwiseKernels
+from tvm_rsq.targets.generic.kernel_builder import KernelBuilder
+from tvm_rsq.targets.generic.narrow import CLIP, Narrow
+from tvm_rsq.targets.kernel import Kernel
+from tvm_rsq.targets.levers import Levers
+from tvm_rsq.targets.numerics import RequantizeForm
+from tvm_rsq.targets.workload import Conv2DWorkload, ExpandWorkload
+from tvm_rsq.targets.workloads_movement import ConcatWorkload
+
+
+@dataclass(frozen=True, slots=True)
+class CudaLibrary(ElementwiseKernels):
+    """A `KernelLibrary`. Activations are signed bytes, which is what tensor cores multiply.
+
+    processors  multiprocessors, among which untuned tiles share the work
+    """
+
+    build: ClassVar[KernelBuilder] = ThreadBuilder()
+    graph: ClassVar[bool] = True
+    processors: int
+    form: RequantizeForm = FORM
+    narrow: Narrow = CLIP
+    levers: Levers = Levers()
+    carrier: Carrier = "int8"
+
+    def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
+        if w.in_dtype not in (self.carrier, "float32"):
+            raise ValueError(f"in_dtype is {w.in_dtype}, expected {self.carrier} or float32: what this library's kernels multiply")
+        if w.code_bits:
+            return replace(self.conv2d(replace(w, code_bits=0), choice), expanded=w.code_bits)
+        choice = choice or self.conv2d_space(w)[0]
+        kind = GemmTile if w.in_dtype == "int8" and not w.is_depthwise else DepthwiseTile
+        if not isinstance(choice, kind):
+            raise ValueError(f"choice {choice} does not fit {w}, expected a {kind.__name__}; take one of conv2d_space")
+        if w.in_dtype == "float32":
+            return float_conv(w, choice)
+        return depthwise(w, choice) if w.is_depthwise else conv2d(w, choice)
+
+    def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
+        if w.in_dtype == "float32":
+            return (float_tile(w),)
+        return depthwise_space(w) if w.is_depthwise else gemm_space(w, self.processors)
+
+    def expand(self, w: ExpandWorkload) -> Kernel:
+        return make_expand_slots(w) if w.books > 1 or w.dtype == "float32" else make_expand(w, PermuteLookup())
+
+    def schedule(self, prim_func: PrimFunc) -> PrimFunc:
+        return schedule_on_threads(prim_func)
+
+    def concat(self, w: ConcatWorkload) -> Kernel:
+        return make_concat(w)

@@ -1,0 +1,24 @@
+"""What a device other than the CPU needs besides what TVM makes: machine code in the library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tvm_rsq.targets.cuda import embed, nvcc
+from tvm_rsq.targets.spec import TargetSpec
+
+
+@contextmanager
+def device_code(spec: TargetSpec) -> Iterator[Callable[[bytes], bytes]]:
+    """A context in which TVM builds and exports for `spec`; what the exported library has to go through then.
+
+    TargetError: no compiler for the device, before anything is built; or it fails.
+    """
+    if spec.device == "cpu":
+        yield lambda library: library
+        return
+    nvcc.find_nvcc()
+    arch = str(spec.tvm["arch"])
+    with embed.machine_code(lambda source: nvcc.fatbin(source, arch)) as made:
+        yield lambda library: embed.declare(library, made)

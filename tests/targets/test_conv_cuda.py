@@ -1,0 +1,151 @@
+"""CUDA's convolutions: the source that TVM makes of them, run thread by thread, against an independent numpy reference, bit for bit."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conv_reference import POISON, Arguments, as_stored, carried, draw_arguments, expected
+from emulated_cuda import run_source_here
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_conv2d import workloads
+
+from tvm_rsq.targets.carried import level_array
+from tvm_rsq.targets.cuda import nvcc
+from tvm_rsq.targets.cuda.gemm_chunks import GemmChunks
+from tvm_rsq.targets.cuda.gemm_tile import GemmTile
+from tvm_rsq.targets.cuda.kernel_source import cuda_source
+from tvm_rsq.targets.generic.depthwise import DepthwiseTile
+from tvm_rsq.targets.kernel import Kernel
+from tvm_rsq.targets.parse import parse_target
+from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
+
+LIBRARY = parse_target("cuda -arch=sm_90").library
+LAYER = Conv2DWorkload(
+    batch=1, height=9, width=9, in_channels=64, out_channels=64, kernel=(3, 3), padding=(1, 1, 1, 1), input_zero_point=7,
+    epilogue=Epilogue(per_channel=True, bounded=True, zero_point=3),
+)  # fmt: skip
+DEPTHWISE = replace(LAYER, in_channels=24, out_channels=24, groups=24)
+RESIDUAL = replace(LAYER.epilogue, residual=True)
+CASES = {
+    "parts of a sum, several rows": (LAYER, GemmTile(rows=2, cols=4, split=4)),
+    "warps side by side": (replace(LAYER, kernel=(1, 1), padding=(0, 0, 0, 0)), GemmTile(rows=1, cols=2, warps_m=2, warps_n=2)),
+    "more warps than channels": (replace(LAYER, out_channels=40), GemmTile(rows=1, cols=2, warps_n=2, split=2)),
+    "8 bytes at a time": (replace(LAYER, in_channels=24, out_channels=40), GemmTile(rows=1, cols=2, split=2)),
+    "rows of three channels": (replace(LAYER, in_channels=3, out_channels=32, stride=(2, 2)), GemmTile(rows=2, cols=4)),
+    "7x7": (
+        replace(LAYER, in_channels=3, out_channels=20, kernel=(7, 7), padding=(3, 3, 3, 3), stride=(2, 2), height=11, width=13),
+        GemmTile(rows=1, cols=4, split=2),
+    ),
+    "groups": (replace(LAYER, in_channels=36, out_channels=12, groups=3), GemmTile(rows=1, cols=1)),
+    "bytes of apart taps": (replace(LAYER, in_channels=10, out_channels=10, kernel=(3, 2), dilation=(1, 2)), GemmTile(rows=1, cols=2)),
+    "dense, float": (
+        replace(
+            LAYER, batch=3, height=1, width=1, in_channels=100, out_channels=10, kernel=(1, 1), padding=(0, 0, 0, 0),
+            epilogue=Epilogue(out="float32", per_channel=True),
+        ),
+        GemmTile(rows=1, cols=2, split=2),
+    ),
+    "residual": (replace(LAYER, epilogue=RESIDUAL), GemmTile(rows=1, cols=8)),
+    "shared residual": (replace(LAYER, epilogue=replace(RESIDUAL, shared_residual=True, residual_zero_point=5)), GemmTile(rows=1, cols=4)),
+    "part of a concatenation": (replace(LAYER, out_pitch=96, out_offset=16), GemmTile(rows=2, cols=4)),
+    "shift": (replace(LAYER, epilogue=replace(LAYER.epilogue, requantize="shift", bounded=False)), GemmTile(rows=1, cols=4)),
+    "fixed point": (replace(LAYER, epilogue=replace(LAYER.epilogue, requantize="fixed_point", bounded=False)), GemmTile(rows=1, cols=4)),
+    "depthwise": (DEPTHWISE, DepthwiseTile(lanes=4, cols=4)),
+    "depthwise, stride 2": (replace(DEPTHWISE, stride=(2, 2), epilogue=RESIDUAL), DepthwiseTile(lanes=4, cols=2)),
+    "depthwise, odd": (
+        replace(DEPTHWISE, in_channels=7, out_channels=7, groups=7, stride=(2, 1), kernel=(5, 3), dilation=(1, 2)),
+        DepthwiseTile(lanes=1, cols=3),
+    ),
+}  # fmt: skip
+
+
+def run(w: Conv2DWorkload, a: Arguments, kernel: Kernel, folder) -> np.ndarray:
+    """w: of int8, or float32"""
+    s = as_stored(w, a)
+    given = [s.data, kernel.pack_weight(s.weight), s.bias, s.multiplier, s.residual, s.affine]
+    output = np.full(w.out_shape, POISON, w.epilogue.out)
+    found = run_source_here(kernel.prim_func, folder, *[np.ascontiguousarray(each) for each in given if each is not None], output)
+    return level_array(found)
+
+
+def check(w: Conv2DWorkload, kernel: Kernel, made: Conv2DWorkload, folder, *, extreme: bool = False) -> None:
+    a = draw_arguments(w, np.random.default_rng(0), extreme=extreme)
+    found = run(made, a, kernel, folder)
+    own = slice(w.out_offset, w.out_offset + w.out_channels)
+    np.testing.assert_array_equal(found[..., own], expected(w, a))
+    rest = np.delete(found, np.arange(w.out_pitch or w.out_channels)[own], axis=-1)
+    assert np.all(rest == (POISON if made.epilogue.out != "int8" else np.uint8(POISON ^ 128)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_tile(case, tmp_path):
+    w, tile = CASES[case]
+    made = carried(w, "int8")
+    check(w, LIBRARY.conv2d(made, tile), made, tmp_path, extreme=case == "7x7")
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(w=workloads(), data=st.data())
+def test_any_workload(w, data, tmp_path_factory):
+    made = carried(w, "int8")
+    tile = data.draw(st.sampled_from(LIBRARY.conv2d_space(made)))
+    check(w, LIBRARY.conv2d(made, tile), made, tmp_path_factory.mktemp("kernel"), extreme=data.draw(st.booleans()))
+
+
+GROUPS = {"in_channels": 10, "out_channels": 6, "groups": 2, "stride": (2, 2)}
+
+
+@pytest.mark.parametrize("change", [{}, {"in_channels": 24, "out_channels": 24, "groups": 24}, GROUPS])
+def test_float(change, tmp_path):
+    w = replace(LAYER, **change, in_dtype="float32", epilogue=Epilogue(out="float32", low=0.0, residual=bool(change)))
+    a = draw_arguments(w, np.random.default_rng(0), extreme=False)
+    np.testing.assert_allclose(run(w, a, LIBRARY.conv2d(w), tmp_path), expected(w, a), rtol=0, atol=1e-4)
+
+
+def test_untuned_tiles_share_the_work():
+    big = carried(replace(LAYER, batch=32, height=56, width=56), "int8")
+    small = carried(replace(LAYER, height=7, width=7, in_channels=512, out_channels=512), "int8")
+    assert LIBRARY.conv2d_space(big)[0].split == 1 and LIBRARY.conv2d_space(small)[0].split > 1
+    for w in (big, small):
+        space = LIBRARY.conv2d_space(w)
+        assert len(space) == len(set(space)) > 10 and all(tile.split <= GemmChunks(w).steps for tile in space)
+
+
+@pytest.mark.parametrize("choice", [DepthwiseTile(lanes=4, cols=1), "another"])
+def test_choices_of_another_kind_are_refused(choice):
+    with pytest.raises(ValueError, match="expected a GemmTile; take one of conv2d_space"):
+        LIBRARY.conv2d(carried(LAYER, "int8"), choice)
+    with pytest.raises(ValueError, match="in_dtype is uint8, expected int8 or float32"):
+        LIBRARY.conv2d(LAYER)
+
+
+OF_EACH_KIND = ("parts of a sum, several rows", "7x7", "8 bytes at a time", "residual", "depthwise")
+ARCHS = ["sm_75", "sm_80", "sm_87", "sm_90"]
+
+
+@pytest.fixture
+def compiler():
+    try:
+        return nvcc.find_nvcc()
+    except Exception as error:  # noqa: BLE001  (whatever it says is why the test cannot run)
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_every_kernel_compiles_for_every_chip_without_spills(arch, compiler):
+    kernels = {
+        "of_" + re.sub(r"\W", "_", name): LIBRARY.conv2d(carried(w, "int8"), tile).prim_func
+        for name, (w, tile) in CASES.items() if name in OF_EACH_KIND
+    }  # fmt: skip
+    source = cuda_source(kernels, arch).text
+    _, report = nvcc.cubin(source, arch, report=True)
+    assert report.count("0 bytes spill stores, 0 bytes spill loads") == report.count("spill stores") == len(kernels)
+    assembly = nvcc.ptx(source, arch)
+    product = "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32" if arch != "sm_75" else "mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32"
+    bodies = dict(re.findall(r"\.entry (\w+)_kernel\((.*?)\n}", assembly, re.S))
+    assert {name for name, body in bodies.items() if product in body} == set(kernels) - {"of_depthwise"}
+    assert "fma.rn.f32" in assembly and not re.search(r"\bmad\.(rn|rz)\.f32|fma\.rn\.f64", assembly)
