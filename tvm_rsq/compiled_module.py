@@ -180,7 +180,13 @@ def missing_features(contents: Contents) -> list[str]:
 
 def device_of(contents: Contents) -> tvm.runtime.Device:
     """Where it runs."""
-    return tvm.runtime.device(contents.target.get("kind") if contents.target.get("kind") != "llvm" else "cpu")
+    return tvm.runtime.device(kind_of(contents))
+
+
+def kind_of(contents: Contents) -> str:
+    """Of device, by TVM's name."""
+    kind = str(contents.target["kind"])
+    return "cpu" if kind == "llvm" else kind
 
 
 class _Machine:

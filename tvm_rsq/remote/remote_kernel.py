@@ -21,16 +21,21 @@ _KEPT_BYTES = 128e6  # on a board, of kernels that may be asked for again
 
 
 class RemoteKernel:
-    """A library that holds `kernel` as main, loaded in `session`.   DeviceError, RuntimeError: as BoardSession.load, in its `do`."""
+    """A library that holds `kernel` as main, loaded in `session`, for a device of this kind ("cpu", "cuda").
 
-    def __init__(self, session: BoardSession, library: bytes, kernel: Kernel, workload: Conv2DWorkload, *, copies: bool) -> None:
+    DeviceError, RuntimeError: as BoardSession.load, in its `do`.
+    """
+
+    def __init__(
+        self, session: BoardSession, library: bytes, kernel: Kernel, workload: Conv2DWorkload, *, copies: bool, kind: str = "cpu"
+    ) -> None:
         self._session, self._there = session, session.room()
         data, weight, *rest = kernel_arguments(workload, kernel)
         weights = max(1, min(_CALLS, round(_COLD_BYTES / weight.numpy().nbytes))) if copies else 1
         self.bytes = sum(each.numpy().nbytes for each in (data, *rest)) + weights * weight.numpy().nbytes
 
         def load(rpc: tvm.rpc.RPCSession) -> None:
-            device = rpc.cpu()
+            device = rpc.device(kind)
             module = session.load(library)
             there: list[Any] = [tvm.runtime.tensor(each.numpy(), device) for each in (data, *rest)]
             turns = [(there[0], tvm.runtime.tensor(weight.numpy(), device), *there[1:]) for _ in range(weights)]
@@ -61,11 +66,11 @@ class RemoteKernel:
 
 
 def kept_kernel(
-    session: BoardSession, name: Hashable, library: bytes, kernel: Kernel, workload: Conv2DWorkload, *, copies: bool
+    session: BoardSession, name: Hashable, library: bytes, kernel: Kernel, workload: Conv2DWorkload, *, copies: bool, kind: str = "cpu"
 ) -> RemoteKernel:
     """The kernel of that name, loaded in this session once: the untuned one takes part in all of a task's trials."""
     kept = session.kept
-    kept[name] = kept.pop(name, None) or RemoteKernel(session, library, kernel, workload, copies=copies)
+    kept[name] = kept.pop(name, None) or RemoteKernel(session, library, kernel, workload, copies=copies, kind=kind)
     while len(kept) > 1 and sum(each.bytes for each in kept.values()) > _KEPT_BYTES:
         kept.pop(next(iter(kept))).release()
     return kept[name]

@@ -6,7 +6,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_rsq.compiled_module import Contents
+from tvm_rsq.compiled_module import Contents, kind_of
 from tvm_rsq.inputs import check_inputs
 from tvm_rsq.passes.lower_islands import EXPAND
 from tvm_rsq.remote.board_session import BoardSession
@@ -23,7 +23,7 @@ class RemoteNetwork:
         self._session, self._inputs, self._there = session, contents.inputs, session.room()
 
         def load(rpc: tvm.rpc.RPCSession) -> None:
-            device = rpc.cpu()
+            device = rpc.device(kind_of(contents))
             machine = relax.VirtualMachine(session.load(contents.library), device)
             self._there |= {"machine": machine, "device": device, "weights": _weights(machine, contents)}
             self._there["time"] = machine.module.time_evaluator("invoke_stateful", device, number=1, repeat=1)

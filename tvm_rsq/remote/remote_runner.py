@@ -30,6 +30,7 @@ from tvm_rsq.remote.device import RemoteDevice
 from tvm_rsq.remote.measures import Measuring, measuring
 from tvm_rsq.remote.remote_kernel import RemoteKernel, kept_kernel
 from tvm_rsq.targets.choice import Choice
+from tvm_rsq.targets.device_code import device_code
 from tvm_rsq.targets.host import host_cores
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.linker import link_function
@@ -93,7 +94,7 @@ class RemoteRunner:
         def measure(session: BoardSession) -> list[list[float]]:
             session.use_threads(task.threads)
             kernels = [
-                kept_kernel(session, (task, choice), *library, task.workload, copies=True)
+                kept_kernel(session, (task, choice), *library, task.workload, copies=True, kind=self.spec.device)
                 for choice, library in zip(choices, made, strict=True)
             ]
             found: list[list[float]] = [[] for _ in kernels]
@@ -155,12 +156,16 @@ class RemoteRunner:
     def _compile(self, kernel: Kernel) -> bytes:
         module = IRModule({"main": kernel.prim_func.with_attr("global_symbol", "main")})
         target = self.spec.tvm_target()
-        with target, tvm.transform.PassContext(opt_level=3):
-            built = tvm.compile(module, target=target).mod
+        with device_code(self.spec) as finish:
+            with target, tvm.transform.PassContext(opt_level=3):
+                built = tvm.compile(module, target=target).mod
+            return self._exported(built, finish)
+
+    def _exported(self, built: tvm.runtime.Module, finish: Callable[[bytes], bytes]) -> bytes:
         with tempfile.TemporaryDirectory(prefix="tvm-rsq-") as folder:
             path = Path(folder) / "kernel.so"
             built.export_library(str(path), fcompile=self._link)
-            return path.read_bytes()
+            return finish(path.read_bytes())
 
     def _try(self, key: Key) -> None:
         try:

@@ -101,7 +101,8 @@ class LocalRunner:
 
     def _build(self, task: TuningTask, choice: Choice) -> _LoadedKernel:
         kernel = self.spec.library.conv2d(task.workload, choice)
-        return _LoadedKernel(_compile(kernel, self.spec), kernel_arguments(task.workload, kernel))
+        device = tvm.runtime.device(self.spec.device)
+        return _LoadedKernel(_compile(kernel, self.spec), kernel_arguments(task.workload, kernel), device)
 
     def _keep(self, pair: tuple[TuningTask, Choice], found: _LoadedKernel) -> None:
         self._loaded[pair] = found
@@ -120,12 +121,13 @@ class _LoadedKernel:
     second-level cache between two calls, so that weights which are still there would flatter what reads many (Winograd's transformed ones).
     """
 
-    def __init__(self, module: tvm.runtime.Module, arguments: list[tvm.runtime.Tensor]) -> None:
-        data, weight, *rest = arguments
-        size = weight.numpy().nbytes
-        copies = max(1, min(_MOST_COPIES, round(_COLD_BYTES / size)))
-        weights = [weight, *(tvm.runtime.tensor(weight.numpy()) for _ in range(copies - 1))]
-        self.bytes = sum(array.numpy().nbytes for array in arguments) + size * (copies - 1)
+    def __init__(self, module: tvm.runtime.Module, arguments: list[tvm.runtime.Tensor], device: tvm.runtime.Device) -> None:
+        data, weight, *rest = (array.numpy() for array in arguments)
+        copies = max(1, min(_MOST_COPIES, round(_COLD_BYTES / weight.nbytes)))
+        self.bytes = sum(array.nbytes for array in (data, *rest)) + weight.nbytes * copies
+        self._device = device
+        data, *rest = (tvm.runtime.tensor(array, device) for array in (data, *rest))
+        weights = [tvm.runtime.tensor(weight, device) for _ in range(copies)]
         self._function = module["main"]
         self._turns = itertools.cycle([(data, each, *rest) for each in weights])
         self._number = 0  # of calls in a sample, not yet known
@@ -145,6 +147,7 @@ class _LoadedKernel:
         begun = time.perf_counter_ns()
         for arguments in itertools.islice(self._turns, self._number):
             self._function(*arguments)
+        self._device.sync()
         return (time.perf_counter_ns() - begun) / 1e9 / self._number
 
 
