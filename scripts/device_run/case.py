@@ -83,12 +83,14 @@ class Manifest:
     """cubins  architecture, sm_90, to the file in the bundle that holds every kernel for it
     facts   about how it was packed: versions
     resources   architecture to symbol to what ptxas says that the kernel takes: registers of a thread and so on
+    networks    what makes a NetworkCase each
     """
 
     cubins: dict[str, str]
     cases: tuple[Case, ...]
     facts: dict[str, Any]
     resources: dict[str, dict[str, dict[str, int]]]
+    networks: tuple[dict[str, Any], ...] = ()
 
     def text(self) -> str:
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n"
@@ -111,7 +113,8 @@ def read_manifest(bundle: Path) -> Manifest:
         if values["schema"] != SCHEMA:
             raise BundleError(f"{path} has schema {values['schema']}, expected {SCHEMA}; pack the bundle again")
         return Manifest(
-            cubins=values["cubins"], cases=tuple(map(_case, values["cases"])), facts=values["facts"], resources=values["resources"]
+            cubins=values["cubins"], cases=tuple(map(_case, values["cases"])), facts=values["facts"], resources=values["resources"],
+            networks=tuple(values["networks"]),
         )  # fmt: skip
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}; expected a folder that scripts/device_bench pack made") from error

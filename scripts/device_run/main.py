@@ -15,6 +15,9 @@ from typing import Any
 from scripts.device_run.case import BundleError, read_manifest
 from scripts.device_run.driver import LIBRARY, CudaError, Driver
 from scripts.device_run.measure import measure
+from scripts.device_run.network_case import NetworkCase
+from scripts.device_run.networks import measure_networks
+from scripts.device_run.runtime import load_runtime
 
 
 def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> int:
@@ -28,6 +31,8 @@ def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> 
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there")
     parser.add_argument("--only", default="", metavar="REGEX", help="cases whose names it is found in")
     parser.add_argument("--repeat", type=int, default=30, metavar="N", help="graphs of launches timed of each; 0: only check (%(default)s)")
+    parser.add_argument("--inferences", type=int, default=200, metavar="N", help="timed of each network; 0: only check (%(default)s)")
+    parser.add_argument("--no-torch", action="store_true", help="do not compare networks with PyTorch, where that is installed")
     parser.add_argument("--driver", default=LIBRARY, metavar="LIBRARY", help="%(default)s")
     options = parser.parse_args(arguments)
     bundle = bundle or options.bundle
@@ -36,18 +41,25 @@ def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> 
     try:
         manifest = read_manifest(bundle)
         cases = [case for case in manifest.cases if re.search(options.only, case.name)]
-        if not cases:
-            parser.error(f"--only {options.only}: no such case; there are {', '.join(case.name for case in manifest.cases)}")
+        networks = [case for case in map(_network_case, manifest.networks) if re.search(options.only, case.name)]
+        if not cases and not networks:
+            names = [case["network"] for case in manifest.networks] + [case.name for case in manifest.cases]
+            parser.error(f"--only {options.only}: no such case; there are {', '.join(names)}")
         found = measure(bundle, manifest, cases, Driver(options.driver), repeat=options.repeat, note=_show)
+        if networks:
+            found["networks"] = measure_networks(
+                bundle, load_runtime(bundle), networks, repeat=options.inferences, torch=not options.no_torch, note=_show_network
+            )  # fmt: skip
         if options.json is not None:
             _write(options.json, found)
     except (BundleError, CudaError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     wrong = [each["name"] for each in found["rows"] if not each["exact"]]
+    wrong += [_name(each) for each in found.get("networks", ()) if each["error"] and each["exact"] is not None]
     device = found["device"]
     told = f"{len(wrong)} wrong: {', '.join(wrong)}" if wrong else "all right"
-    print(f"{device['name']}, driver {device['driver']}: {len(cases)} kernels, {told}")
+    print(f"{device['name']}, driver {device['driver']}: {len(cases)} kernels, {len(networks)} networks, {told}")
     return 1 if wrong else 0
 
 
@@ -62,6 +74,21 @@ def _show(row: dict[str, Any]) -> None:
             f"{row['time_over_copy']:.2f} of the time of copying what it writes",
             flush=True,
         )
+
+
+def _network_case(values: dict[str, Any]) -> NetworkCase:
+    model = values["model"]
+    return NetworkCase(**{**values, "shape": tuple(values["shape"]), "model": None if model is None else tuple(model)})
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['network']} batch {row['batch']} {row['build']}"
+
+
+def _show_network(row: dict[str, Any]) -> None:
+    said = "" if row["exact"] is None else "equal, " if row["exact"] else f"differs by {row['largest_difference']:.3g}, "
+    time = "not timed" if row["median_us"] is None else f"{row['median_us']:.1f} us"
+    print(f"{_name(row)}: {said}{row['error'] or time}", flush=True)
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:

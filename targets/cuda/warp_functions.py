@@ -53,18 +53,23 @@ __device__ __forceinline__ void rsq_load_4(unsigned* out, const signed char* fro
   for (int i = 0; i < 4; ++i) out[i] = valid > 4 * i ? *(const unsigned*)(from + 4 * i) : pad;
 }
 """,
+    # Whole words, put together of two neighbours each; only those that hold a byte that is there are read.
     1: r"""
 __device__ __forceinline__ void rsq_load_1(unsigned* out, const signed char* from, int first, int valid, unsigned pad) {
+  int ahead = (int)((size_t)from & 3);
+  const unsigned* words = (const unsigned*)(from - ahead);
+  unsigned w[5];
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    unsigned word = 0;
+  for (int i = 0; i < 5; ++i) w[i] = 4 * i - ahead + 3 >= first && 4 * i - ahead < valid ? words[i] : 0;
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      int at = 4 * i + j;
-      unsigned value = at >= first && at < valid ? (unsigned char)from[at] : pad & 255;
-      word |= value << 8 * j;
+  for (int i = 0; i < 4; ++i) out[i] = __funnelshift_r(w[i], w[i + 1], 8 * ahead);
+  if (first > 0 || valid < 16) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      int low = min(max(first - 4 * i, 0), 4), high = min(max(valid - 4 * i, low), 4);
+      unsigned mask = (unsigned)((1ull << 8 * high) - (1ull << 8 * low));
+      out[i] = (out[i] & mask) | (pad & ~mask);
     }
-    out[i] = word;
   }
 }
 """,

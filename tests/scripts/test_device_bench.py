@@ -125,7 +125,7 @@ def test_a_bundle_runs_without_the_project(bundle: Path, driver: str) -> None:
     command = [sys.executable, "-I", "-c", program, str(bundle / "run"), "--driver", driver, "--repeat", "1", "--only", "copy"]
     done = subprocess.run(command, cwd=bundle.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "a CPU, driver None: 1 kernels, all right" in done.stdout
+    assert "a CPU, driver None: 1 kernels, 0 networks, all right" in done.stdout
 
 
 def test_what_is_missing_is_told(bundle: Path, driver: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -205,6 +205,7 @@ static int __dp4a(int a, int b, int c) {
     for (int i = 0; i < 4; ++i) c += (int)(signed char)(a >> 8 * i) * (int)(signed char)(b >> 8 * i);
     return c;
 }
+static uint __funnelshift_r(uint low, uint high, uint shift) { return ((unsigned long long)high << 32 | low) >> (shift & 31); }
 static uint __byte_perm(uint x, uint y, uint s) {
     uchar input[8]; uint r = 0;
     for (int i = 0; i < 4; ++i) { input[i] = x >> 8 * i; input[4 + i] = y >> 8 * i; }

@@ -51,7 +51,10 @@ def bench_devices(
             builds, devices, file, calibration=lambda: getattr(builds, "calibration", None), repeat=repeat, warmup=warmup, seed=config.seed,
             progress=progress.event,
         )  # fmt: skip
-    if report is not None and (data_of_page := getattr(builds, "report", None)) is not None:
+    data_of_page = getattr(builds, "report", None)  # there is none of artifacts, nor before a board was reached
+    if not found.rows or data_of_page is None:
+        report = None
+    if report is not None:
         from tvm_rsq.report import page
 
         page.write(replace(data_of_page, devices=found.rows, facts={**data_of_page.facts, "command": command_line()}), report)

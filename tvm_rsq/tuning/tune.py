@@ -96,8 +96,7 @@ def _explore(
             tried = [submit(trial, search.task, search.untuned, choice, runner) for search, choice in proposed]
             for number, ((search, _), result) in enumerate(zip(proposed, tried, strict=True), done + 1):
                 costs = at_speed_of(result(), search.untuned, search.measured.get(search.untuned))
-                for measured, cost in costs.items():
-                    folder.record(search.task, measured, cost)
+                costs = {choice: folder.record(search.task, choice, cost) for choice, cost in costs.items()}
                 search.measured.update(costs)
                 teach(model, search, costs)
                 progress(Progress(stage="tune", done=number, total=total, detail=_detail(search)))
@@ -127,8 +126,8 @@ def _settle(
         decision = decisions.get(search.task)
         if decision is None or decision.measured != len(search.measured):
             if search.untuned not in search.measured:
-                search.measured[search.untuned] = untuned_us(search.task, search.untuned, runner)
-                folder.record(search.task, search.untuned, search.measured[search.untuned])
+                untuned = untuned_us(search.task, search.untuned, runner)
+                search.measured[search.untuned] = folder.record(search.task, search.untuned, untuned)
             decision = decide(search.task, search.untuned, search.measured, runner)
             folder.decide(search.task, decision)
         results.append(TaskResult(task=task, decision=decision, space=len(search.space), untuned=search.untuned))

@@ -55,7 +55,7 @@ def tuned_spec(
     if config.trials:
         tune(tasks, spec, config, runner=runner, at_once=machine.at_once, progress=progress)
     decisions = read_decisions(config.work_dir)
-    elsewhere = bool(host_supports(spec)) and machine == this_machine()
+    elsewhere = bool(host_supports(spec)) or machine != this_machine()
     found = {task.task.workload: decisions.get(task.task, elsewhere=elsewhere) for task in tasks}
     choices = {workload: decision.choice for workload, decision in found.items() if decision}
     if tasks and not choices:

@@ -69,11 +69,14 @@ class WorkDir:
         with self._named():
             for record in self._records.get(task.identity, []):
                 choice = choice_of(record.trace)
-                found[choice] = max(_cost(record), found.get(choice, 0.0))
+                found[choice] = max(_cost(float(record.run_secs[0])), found.get(choice, 0.0))
         return found
 
-    def record(self, task: TuningTask, choice: Choice, cost: float) -> None:
-        """Write one measurement; infinity says that the choice could not be built. A unit of another measure is put down as microsecond."""
+    def record(self, task: TuningTask, choice: Choice, cost: float) -> float:
+        """Write one measurement, and return it as whoever goes on from the records will read it, to the last bit.
+
+        cost  infinity says that the choice could not be built. A unit of another measure is put down as microsecond
+        """
         module = specification(task)
         workload = self._database.commit_workload(module)
         seconds = cost * 1e-6 if math.isfinite(cost) else _FAILED_S
@@ -81,6 +84,7 @@ class WorkDir:
         self._database.commit_tuning_record(
             TuningRecord(trace, workload, [seconds], self._target, ArgInfo.from_prim_func(module["main"]))
         )
+        return _cost(seconds)
 
     def decide(self, task: TuningTask, decision: Decision) -> None:
         """Write a decision."""
@@ -182,8 +186,7 @@ def _unwritable(path: Path, error: OSError) -> ConfigError:
     return ConfigError(f"cannot tune in {path} ({error.strerror or error}); give a folder that can be written")
 
 
-def _cost(record: TuningRecord) -> float:
-    seconds = float(record.run_secs[0])
+def _cost(seconds: float) -> float:
     return math.inf if seconds >= _FAILED_S else seconds * 1e6
 
 
