@@ -163,6 +163,8 @@ class CompiledModule:
         save(self.contents, Path(path))
 
     def _device(self) -> tvm.runtime.Device:
+        """ArtifactError: the library is for another machine, which may have such a device."""
+        _check_runs_here(self.contents)
         return device_of(self.contents)
 
     def _vm(self) -> _Machine:
@@ -202,12 +204,16 @@ class _Machine:
         return self._main(*inputs, *self._weights)
 
 
-def _load(contents: Contents) -> _Machine:
+def _check_runs_here(contents: Contents) -> None:
     if missing := missing_features(contents):
         raise ArtifactError(
             f"{contents.name} was compiled for {contents.target_name} and needs {', '.join(missing[:4])}, which this machine "
             f"({host_arch()}) lacks; compile it for this machine, or run it on its own"
         )
+
+
+def _load(contents: Contents) -> _Machine:
+    _check_runs_here(contents)
     use_threads()
     with tempfile.TemporaryDirectory(prefix="tvm-rsq-") as folder:
         path = Path(folder) / "lib.so"

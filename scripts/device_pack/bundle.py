@@ -5,7 +5,7 @@ manifest.json         scripts/device_run/case.py, Manifest
 kernels_sm_90.cubin   every kernel, one file for each architecture
 data/                 what kernels read and should write, .npy
 networks/             compiled networks, xz, and their answers
-runtime/              of TVM, for these
+runtime.tar.xz        of TVM, for these
 scripts/device_run/   the program
 scripts/models/       architectures, for PyTorch to be compared with
 """
@@ -30,7 +30,7 @@ from scripts.device_pack.made_case import MadeCase
 from scripts.device_pack.networks import NetworkBuilds
 from scripts.device_pack.runtime import HERE, pack_runtime
 from scripts.device_run.case import MANIFEST, Array, Case, Manifest
-from scripts.device_run.runtime import FOLDER
+from scripts.device_run.runtime import ARCHIVE
 from tvm_rsq.targets.cuda.kernel_source import CudaKernel, cuda_source
 
 _RUN = '''#!/usr/bin/env python3
@@ -70,7 +70,7 @@ def pack(
             used[arch] = {symbol: asdict(each) for symbol, each in found.items()}
         compiled = [asdict(case) for builds in networks for case in builds.pack(made, note)]
         if networks:
-            pack_runtime(made / FOLDER, python)
+            pack_runtime(made / ARCHIVE, python)
         manifest = Manifest(
             cubins=cubins,
             cases=tuple(_write_case(made, number, case, source.kernels[case.function]) for number, case in enumerate(cases)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from importlib.metadata import version
@@ -20,8 +21,17 @@ _LEFT_OUT = ("3rdparty", "src", "include", "web", "lib64", "cmake", "libtvm_comp
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64", "manylinux2014_x86_64")
 
 
-def pack_runtime(folder: Path, python: str) -> None:
-    """Into `folder`, for that version of Python on x86-64.   PackError: it cannot be fetched"""
+def pack_runtime(archive: Path, python: str) -> None:
+    """As a .tar.xz, for that version of Python on x86-64.   PackError: it cannot be fetched"""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "runtime"
+        _collect(folder, python)
+        with tarfile.open(archive, "w:xz") as made:
+            for part in sorted(folder.iterdir()):
+                made.add(part, part.name)
+
+
+def _collect(folder: Path, python: str) -> None:
     shutil.copytree(Path(tvm.__file__).parent, folder / "tvm", ignore=shutil.ignore_patterns(*_LEFT_OUT))
     if python == HERE:
         shutil.copytree(Path(tvm_ffi.__file__).parent, folder / "tvm_ffi", ignore=shutil.ignore_patterns("__pycache__", "include", "src"))

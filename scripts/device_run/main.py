@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -47,9 +48,11 @@ def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> 
             parser.error(f"--only {options.only}: no such case; there are {', '.join(names)}")
         found = measure(bundle, manifest, cases, Driver(options.driver), repeat=options.repeat, note=_show)
         if networks:
-            found["networks"] = measure_networks(
-                bundle, load_runtime(bundle), networks, repeat=options.inferences, torch=not options.no_torch, note=_show_network
-            )  # fmt: skip
+            with tempfile.TemporaryDirectory() as folder:
+                found["networks"] = measure_networks(
+                    bundle, load_runtime(bundle, Path(folder)), networks, repeat=options.inferences, torch=not options.no_torch,
+                    note=_show_network,
+                )  # fmt: skip
         if options.json is not None:
             _write(options.json, found)
     except (BundleError, CudaError, OSError) as error:

@@ -6,22 +6,31 @@ import ctypes
 import glob
 import os
 import sys
+import tarfile
 from pathlib import Path
 from types import ModuleType
 
 from scripts.device_run.case import BundleError
 
-FOLDER = "runtime"
+ARCHIVE = "runtime.tar.xz"
 _CUDART = (
     "libcudart.so.13", "/usr/local/cuda/lib64/libcudart.so.13", "/usr/local/cuda/targets/*/lib/libcudart.so.13",
     f"{sys.prefix}/lib/python3.*/site-packages/nvidia/*/lib/libcudart.so.13",
 )  # fmt: skip
 
 
-def load_runtime(bundle: Path) -> ModuleType:
-    """The module tvm, which knows the GPU.   BundleError: the runtime, CUDA's or the GPU is missing, or of another Python"""
+def load_runtime(bundle: Path, folder: Path) -> ModuleType:
+    """The module tvm, unpacked into `folder`, which knows the GPU.
+
+    BundleError: the runtime, CUDA's or the GPU is missing, or of another Python.
+    """
     os.environ["TVM_USE_RUNTIME_LIB"] = "1"
-    sys.path.insert(0, str(bundle / FOLDER))
+    try:
+        with tarfile.open(bundle / ARCHIVE) as archive:
+            archive.extractall(folder, filter="data")
+    except (OSError, tarfile.TarError) as error:
+        raise BundleError(f"{bundle / ARCHIVE}: {error}; pack the bundle again") from error
+    sys.path.insert(0, str(folder))
     _load_first(_CUDART)
     try:
         import tvm

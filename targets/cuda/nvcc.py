@@ -12,15 +12,18 @@ from tempfile import TemporaryDirectory
 from tvm_rsq.errors import TargetError
 
 # No product and sum are made an fma but ours: results are the same on every target.
+_USUAL = "/usr/local/cuda/bin"
 _OPTIONS = ("-O3", "--fmad=false", "-w")
+
+
+def is_installed() -> bool:
+    return _nvcc() is not None
 
 
 def find_nvcc() -> str:
     """The command.   TargetError: it is not installed"""
-    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    for place in (None, *(f"{home}/bin" for home in homes), "/usr/local/cuda/bin"):
-        if found := shutil.which("nvcc", path=place):
-            return found
+    if found := _nvcc():
+        return found
     raise TargetError("compiling for CUDA takes nvcc, which is neither on the PATH nor in $CUDA_HOME/bin; install NVIDIA's CUDA toolkit")
 
 
@@ -40,6 +43,12 @@ def cubin(source: str, arch: str, *, report: bool = False) -> tuple[bytes, str]:
 
 def ptx(source: str, arch: str) -> str:
     return _compiled(source, ["-ptx", f"-arch={arch.replace('sm_', 'compute_')}"], "ptx").decode()
+
+
+def _nvcc() -> str | None:
+    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    places = (None, *(f"{home}/bin" for home in homes), _USUAL)
+    return next(filter(None, (shutil.which("nvcc", path=place) for place in places)), None)
 
 
 def _compiled(source: str, options: Sequence[str], suffix: str, said: list[str] | None = None) -> bytes:
