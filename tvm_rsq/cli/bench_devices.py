@@ -67,4 +67,7 @@ def bench_devices(
     )
     wrong = {f"{row.device} {row.build}": row.error for row in found.rows if row.error is not None and row.device not in found.failed}
     if problems := {**found.failed, **wrong}:
-        session.fail("; ".join(f"{what}: {why}" for what, why in problems.items()))
+        by_reason: dict[str, list[str]] = {}
+        for what, why in problems.items():
+            by_reason.setdefault(why, []).append(what)
+        session.fail("; ".join(f"{', '.join(what)}: {why}" for why, what in by_reason.items()))

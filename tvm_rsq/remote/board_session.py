@@ -31,6 +31,7 @@ T = TypeVar("T")
 _GREETING_S = 20.0  # a board that was just handed out answers at once
 _GRACE_S = 15.0  # for a board to end a session itself, and say why
 _MOST = 300  # characters of a board's error
+_UNLOADABLE = "Failed to load dynamic shared library"
 _ATTEMPTS = 3  # boards that were handed out and do not answer
 
 
@@ -187,4 +188,7 @@ def open_session(device: RemoteDevice, waiting: Waiting) -> BoardSession:
 def last_line(error: BaseException) -> str:
     """What an error of TVM's says, which is its last line, without the traces above it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if _UNLOADABLE in lines[-1]:
+        why = lines[-1].rpartition(": ")[2][-_MOST:]
+        return f"the board cannot load the library ({why}); is it of the target that was named?"
     return "it closed the connection" if "kShutdown" in lines[-1] else lines[-1][-_MOST:]

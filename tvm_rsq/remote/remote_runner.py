@@ -24,7 +24,7 @@ from tvm.ir import IRModule
 from tvm_rsq.progress import Progress, ProgressCallback
 from tvm_rsq.remote import counts, modelled_cycles, remote_kernel
 from tvm_rsq.remote.board_pool import BoardPool
-from tvm_rsq.remote.board_session import BoardSession, SessionLost
+from tvm_rsq.remote.board_session import BoardSession, SessionLost, last_line
 from tvm_rsq.remote.counts import InstructionCounts
 from tvm_rsq.remote.device import RemoteDevice
 from tvm_rsq.remote.measures import Measuring, measuring
@@ -125,7 +125,7 @@ class RemoteRunner:
         try:
             return self._pool.run(work)
         except (SessionLost, RuntimeError) as error:
-            raise FailedOnBoard(str(error)) from error
+            raise FailedOnBoard(last_line(error)) from error
 
     def _count(self, task: TuningTask, choice: Choice) -> float:
         key = (task, choice)
