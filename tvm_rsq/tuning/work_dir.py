@@ -187,7 +187,8 @@ def _unwritable(path: Path, error: OSError) -> ConfigError:
 
 
 def _cost(seconds: float) -> float:
-    return math.inf if seconds >= _FAILED_S else seconds * 1e6
+    # Rounded, so that counts are whole again.
+    return math.inf if seconds >= _FAILED_S else round(seconds * 1e6, 6)
 
 
 def _elsewhere(key: dict[str, Any]) -> str:
