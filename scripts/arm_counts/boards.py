@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +19,17 @@ SESSION_S = 3600.0  # float32 of a large network takes minutes
 def emulated_boards(keys: Sequence[str]) -> Iterator[tuple[str, int]]:
     """Host and port of a tracker with a counting board for each key, stopped at the end.   EmulatorError: they do not start, and why."""
     command = [sys.executable, str(_SCRIPT), "--port", "0", "--keys", ",".join(keys)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # What it complains of goes to a file: a pipe that nobody reads would stop it once it is full.
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as process,
+    ):
         try:
             line = process.stdout.readline()
             if not line.startswith("ready: "):
-                last = (process.stderr.read().strip().splitlines() or ["no message"])[-1]
+                process.wait()
+                said.seek(0)
+                last = (said.read().strip().splitlines() or ["no message"])[-1]
                 raise EmulatorError(last.removeprefix("error: "))
             yield "127.0.0.1", int(line.split(",")[0].rpartition(":")[2])
         finally:

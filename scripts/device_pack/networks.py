@@ -39,7 +39,6 @@ class NetworkBuilds:
         network = load(self.name)
         (folder / "networks").mkdir(exist_ok=True)
         plans: dict[tuple[str, int], QuantizedModel] = {}
-        answers: dict[str, np.ndarray] = {}
 
         def planned(build: str, batch: int) -> QuantizedModel:
             key = HYBRID if build == HYBRID else PER_CHANNEL, batch
@@ -54,9 +53,8 @@ class NetworkBuilds:
                 library = f"networks/{self.name}_{batch}_{build}.so.xz"
                 (folder / library).write_bytes(lzma.compress(made.contents.library, preset=1))
                 path = f"networks/{self.name}_{batch}_{build}.npy"
-                if build not in answers or len(answers[build]) < min(batch, SAMPLES):
-                    answers[build] = _answers(_compiled(planned(build, 1), build, "llvm"), samples(shape, _SEED))
-                np.save(folder / path, answers[build][:batch])
+                here = _compiled(planned(build, batch), build, "llvm")
+                np.save(folder / path, _answers(here, np.resize(samples(shape, _SEED), shape))[:SAMPLES])
                 yield NetworkCase(
                     network=self.name, batch=batch, build=build, library=library, arch=self.arch, shape=shape, seed=_SEED, answers=path,
                     exact=build != FLOAT, model=_torch_class(self.name, network),
@@ -77,8 +75,8 @@ def _compiled(plan: QuantizedModel, build: str, target: str) -> CompiledModule:
 
 
 def _answers(module: CompiledModule, inputs: np.ndarray) -> np.ndarray:
-    found = [module.run(inputs[i : i + 1]) for i in range(len(inputs))]
-    return np.concatenate([each if isinstance(each, np.ndarray) else each[0] for each in found])
+    found = module.run(inputs)
+    return found if isinstance(found, np.ndarray) else found[0]
 
 
 def _torch_class(name: str, network: Network) -> tuple[str, str] | None:

@@ -106,5 +106,7 @@ def _write(path: Path, found: dict[str, Any]) -> None:
 
 def _text(found: dict[str, Any]) -> str:
     """JSON, a row a line."""
-    rows = ",\n".join(json.dumps(row) for row in found["rows"])
-    return json.dumps({**found, "rows": []}, indent=1)[:-4] + f"[\n{rows}\n]}}\n"
+    lists = {name: rows for name, rows in found.items() if name in ("rows", "networks")}
+    head = json.dumps({name: value for name, value in found.items() if name not in lists}, indent=1)[:-2]
+    parts = [f' "{name}": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]" for name, rows in lists.items()]
+    return ",\n".join([head, *parts]) + "\n}\n"

@@ -19,15 +19,15 @@ def measure(
 ) -> dict[str, Any]:
     """The document: {"schema", "device", "rows"}.
 
-    cases   of the manifest
+    cases   of the manifest; none where it has networks alone
     repeat  graphs timed of each; 0: kernels are only checked
     note    called with every row as it is found
 
     BundleError: the bundle has no code for the GPU, or lacks a file. CudaError: the driver refused.
     """
     major, minor = driver.capability
-    arch_file = manifest.cubin(major, minor)
-    module = driver.load((bundle / arch_file).read_bytes())
+    arch_file = manifest.cubin(major, minor) if cases else None
+    module = None if arch_file is None else driver.load((bundle / arch_file).read_bytes())
     speed = copy_speed(driver, repeat) if repeat else None
     device = {
         "name": driver.name, "capability": f"{major}.{minor}", "cuda": driver.cuda_version, "multiprocessors": driver.multiprocessors,

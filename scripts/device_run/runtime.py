@@ -34,6 +34,7 @@ def load_runtime(bundle: Path, folder: Path) -> ModuleType:
     _load_first(_CUDART)
     try:
         import tvm
+        import tvm.runtime.vm  # noqa: F401  (which tvm does not import by itself)
     except ImportError as error:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise BundleError(f"TVM's runtime cannot be loaded ({error}); pack the bundle with --python {version}") from error

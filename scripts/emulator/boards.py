@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +37,14 @@ class Board:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emulator:
-    """What all boards run on: the session server, and the folder of an aarch64 C library."""
+    """What all boards run on: the session server, and the folder of an aarch64 C library.
+
+    quiet  whether what QEMU and TVM print in a session, a line for every upload, goes nowhere: nobody may be reading it
+    """
 
     server: Path
     sysroot: Path
+    quiet: bool = True
 
     def serve_session(self, board: Board, descriptor: int, folder: Path) -> None:
         """Become a session of `board` on the socket `descriptor`; returns only by OSError.
@@ -55,6 +60,10 @@ class Emulator:
             command += board.plugin.options([f"{files}/"], counts)
             command += [word for name, value in board.plugin.environment(counts).items() for word in ("-E", f"{name}={value}")]
         command += [str(self.server), str(descriptor), str(files)]
+        if self.quiet:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.dup2(nowhere, sys.stderr.fileno())
         os.execvp(command[0], command)
 
 

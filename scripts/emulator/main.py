@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plugin = None if options.no_counts else count_plugin(options.cache)
         boards = chosen_boards(options.keys.split(","), options.boards, plugin)
         check_cpus(board.cpu for board in boards)
-        emulator = Emulator(server=session_server(options.cache), sysroot=sysroot())
+        emulator = Emulator(server=session_server(options.cache), sysroot=sysroot(), quiet=not options.verbose)
         if options.prepare:
             ensure_llvm(install=not options.no_install)
         else:

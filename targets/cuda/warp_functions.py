@@ -60,7 +60,10 @@ __device__ __forceinline__ void rsq_load_1(unsigned* out, const signed char* fro
   const unsigned* words = (const unsigned*)(from - ahead);
   unsigned w[5];
 #pragma unroll
-  for (int i = 0; i < 5; ++i) w[i] = 4 * i - ahead + 3 >= first && 4 * i - ahead < valid ? words[i] : 0;
+  for (int i = 0; i < 5; ++i) {
+    int start = 4 * i - ahead;
+    w[i] = max(first, start) < min(valid, start + 4) ? words[i] : 0;
+  }
 #pragma unroll
   for (int i = 0; i < 4; ++i) out[i] = __funnelshift_r(w[i], w[i + 1], 8 * ahead);
   if (first > 0 || valid < 16) {

@@ -111,6 +111,13 @@ def test_an_upload_comes_back_as_it_was(tracker):
         session.download("data")
 
 
+def test_what_nobody_reads_stops_no_session(tracker):
+    """TVM says a line for every upload; the pipe that it goes into holds 64 KB."""
+    session = tracker.request("cortex-a76", session_timeout=60)
+    for _ in range(1200):
+        session.upload(bytearray(b"x"), "again.so")
+
+
 def test_a_full_disk(tmp_path):
     def full_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL, SMALL))
