@@ -22,6 +22,7 @@ from tvm.ir import Call, Expr
 from tvm.target import Target
 from tvm.tirx import For, ForKind, PrimFunc
 
+from tests.targets.guarded_memory import Guarded
 from tvm_rsq.targets.cuda.kernel_source import CudaKernel, cuda_source
 
 
@@ -52,10 +53,18 @@ def run_here(prim_func: PrimFunc, *arrays: np.ndarray) -> np.ndarray:
 
 
 def run_source_here(prim_func: PrimFunc, folder: Path, *arrays: np.ndarray) -> np.ndarray:
-    """As `run_here`, of the source that TVM makes, compiled as C++."""
+    """As `run_here`, of the source that TVM makes, compiled as C++. What reads or writes beyond an array ends the process."""
     kernel = cuda_source({"main": prim_func}).kernels["main"]
-    launch(ctypes.CDLL(str(compile_here([kernel], folder))), kernel, [array.ctypes.data for array in arrays])
-    return arrays[-1]
+    library = ctypes.CDLL(str(compile_here([kernel], folder)))
+    found = []
+    for place in ("begins", "ends"):
+        held = [Guarded(array, place) for array in arrays]
+        launch(library, kernel, [each.address for each in held])
+        found.append(held[-1].value())
+        for each in held:
+            each.free()
+    np.testing.assert_array_equal(*found)
+    return found[0]
 
 
 def launch(library: ctypes.CDLL, kernel: CudaKernel, addresses: Sequence[int]) -> None:
