@@ -11,6 +11,7 @@ what warps of a block have in common, the first cache holds.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -19,6 +20,8 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from tvm_rsq.targets.carrier import offset
+from tvm_rsq.targets.code_rows import CodeRows
+from tvm_rsq.targets.cuda.code_lookup import PermuteLookup, as_words
 from tvm_rsq.targets.cuda.gemm_chunks import CHUNK, STEP, GemmChunks
 from tvm_rsq.targets.cuda.gemm_tile import CHANNELS, ROWS, WARP, GemmTile
 from tvm_rsq.targets.cuda.lane_epilogue import LaneEpilogue
@@ -28,18 +31,25 @@ from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.workload import Conv2DWorkload
 
 _WORDS = 4  # of a chunk
+LOOKED_UP = 4  # bits of codes that kernels look up themselves
+_CODES = CodeRows(LOOKED_UP)
 
 
 def conv2d(w: Conv2DWorkload, tile: GemmTile) -> Kernel:
-    """The kernel of `w`, whose activations and weights are int8."""
+    """The kernel of `w`, whose activations and weights are int8.   ValueError: codes to be looked up that are none of 4 bits"""
+    if tile.codes == "kernel" and w.code_bits != _CODES.bits:
+        raise ValueError(f"choice {tile} looks up codes of 4 bits, and {w} has {w.code_bits or 'none'}; take one of conv2d_space")
     chunks = GemmChunks(w)
     kind = "dense" if w.height == w.width == 1 and w.kernel == (1, 1) else "conv2d"
     name = f"{kind}_mma_{tile.pixels}x{tile.channels}_{tile.warps_m}x{tile.warps_n}x{tile.split}"
-    products, steps, channels, values = chunks.packed_shape(tile)
+    prim_func = _ConvKernel(w, tile, chunks).prim_func()
+    if tile.codes == "kernel":
+        return Kernel(
+            name=f"{name}_codes4", prim_func=prim_func, pack_weight=lambda weight: chunks.pack_for_codes(weight, tile), codes=_CODES
+        )
     return Kernel(
-        name=name, prim_func=_ConvKernel(w, tile, chunks).prim_func(), pack_weight=lambda weight: chunks.pack(weight, tile),
-        spread=(products, steps, channels, values),
-    )  # fmt: skip
+        name=name, prim_func=prim_func, pack_weight=lambda weight: chunks.pack(weight, tile), spread=chunks.packed_shape(tile)
+    )
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,9 @@ class _ConvKernel:
                 T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "global_symbol": "main"})
                 image = (w.batch, w.height, w.width, w.in_channels)
                 data = T.arg("data", T.buffer(image, w.in_dtype))
-                weight = T.arg("weight", T.buffer((math.prod(chunks.packed_shape(tile)),), "int8"))
+                count_of_weights, coded = math.prod(chunks.packed_shape(tile)), tile.codes == "kernel"
+                weight = T.arg("weight", T.buffer((count_of_weights // (2 if coded else 1),), "uint8" if coded else "int8"))
+                table = T.arg("table", T.buffer((_CODES.entries,), "int8")) if coded else None
                 finish = LaneEpilogue(w, tile.lane_channels, w.groups)
                 data = flat(data, math.prod(image), w.in_dtype)
                 finish.flatten()
@@ -91,7 +103,8 @@ class _ConvKernel:
                     sums = T.alloc_buffer((tile.rows * tile.cols * 4,), "int32", scope="local")
                     with T.unroll(tile.rows * tile.cols * 4) as i:
                         T.buffer_store(sums, 0, [i])
-                    self._sum(sums, data, weight, pixels, group * n_blocks + n_block, lane, part)
+                    load_weights = self._weight_loader(weight, table, group * n_blocks + n_block, lane)
+                    self._sum(sums, data, load_weights, pixels, lane, part)
                     channel = T.bind(n_block * tile.channels + tirx.floormod(lane, STEP) * tile.lane_channels)
                     exact = count % (tile.pixels * tile.warps_m) == 0
                     outputs = [(pixel.m, None if exact else pixel.m < count) for pixel in pixels]
@@ -120,7 +133,30 @@ class _ConvKernel:
         channel = group * (w.in_channels // w.groups)
         return _Pixel(m, row, col, T.bind(((image * w.height + row) * w.width + col) * w.in_channels + channel))
 
-    def _sum(self, sums: Expr, data: Expr, weight: Expr, pixels: list[_Pixel], n_block: Expr, lane: Expr, part: Expr) -> None:
+    def _weight_loader(self, weight: Expr, table: Expr | None, n_block: Expr, lane: Expr) -> Callable[[Expr, Expr], None]:
+        """Emits the load of the lane's weights of a step into words: (words, step)."""
+        tile, steps = self.tile, self.chunks.steps
+        lookup = PermuteLookup()
+        registers = None if table is None else lookup.registers(table)
+
+        def load(into: Expr, step: Expr) -> None:
+            first = T.bind(n_block * tile.cols * steps + step)  # of products that are stored together
+            with T.unroll(tile.cols) as j:
+                place = (first + j * steps) * WARP + lane
+                if registers is None:
+                    source = address(weight, place * CHUNK)
+                    T.evaluate(load_bytes(address(into, j * _WORDS), source, 0, tirx.const(CHUNK, "int32"), 0, CHUNK))
+                    return
+                codes = as_words(weight.vload([place * (CHUNK // 2)], f"uint8x{CHUNK // 2}"), CHUNK // 2)
+                for i, word in enumerate(T.bind(code) for code in codes):
+                    for k, found in enumerate(lookup.nibbles(registers, word)):
+                        T.buffer_store(into, found, [j * _WORDS + 2 * i + k])
+
+        return load
+
+    def _sum(
+        self, sums: Expr, data: Expr, load_weights: Callable[[Expr, Expr], None], pixels: list[_Pixel], lane: Expr, part: Expr
+    ) -> None:
         tile, steps = self.tile, self.chunks.steps
         share = -(-steps // tile.split)
         begin = T.bind(part * share)
@@ -132,10 +168,7 @@ class _ConvKernel:
             a, b = held[into]
             step = T.bind(tirx.min(begin + step, last))
             self._load_pixels(a, data, pixels, step, lane)
-            start = T.bind((n_block * tile.cols * steps + step) * (WARP * CHUNK) + lane * CHUNK)
-            with T.unroll(tile.cols) as j:
-                source = address(weight, start + j * (steps * WARP * CHUNK))
-                T.evaluate(load_bytes(address(b, j * _WORDS), source, 0, tirx.const(CHUNK, "int32"), 0, CHUNK))
+            load_weights(b, step)
 
         def multiply(held_in: int) -> None:
             a, b = held[held_in]

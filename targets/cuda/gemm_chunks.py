@@ -85,3 +85,12 @@ class GemmChunks:
         steps[..., : values.shape[-1]] = values
         placed = steps.reshape(groups * blocks, CHANNELS // 2, tile.cols, 2, self.steps, STEP * CHUNK)
         return np.ascontiguousarray(placed.transpose(0, 2, 4, 1, 3, 5)).reshape(-1)
+
+    def pack_for_codes(self, weight: np.ndarray, tile: GemmTile) -> np.ndarray:
+        """The same weights as (products of 8 channels and 64 values, 2, 256): what becomes the lower and the upper half of each byte.
+
+        What is found for a word of codes is the weights of both halves in turns.
+        """
+        products, steps, _, _ = self.packed_shape(tile)
+        pairs = self.pack(weight, tile).reshape(products * steps, -1, 2)
+        return np.ascontiguousarray(pairs.transpose(0, 2, 1))

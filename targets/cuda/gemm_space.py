@@ -27,6 +27,7 @@ _FAR = 50  # bytes from the second cache
 _WAIT = 650.0  # for a step's loads
 _EPILOGUE, _JOIN = 11.0, 34.0  # of a product; of a sum that changes hands
 _TOGETHER = 1.66  # how being busy and waiting add up: 1 would be one after the other, infinity side by side
+_CACHED = 32 << 20  # bytes
 _KEPT = 48  # of the space, the best by this measure
 
 
@@ -40,6 +41,12 @@ def gemm_space(w: Conv2DWorkload, processors: int) -> tuple[GemmTile, ...]:
     fitting = [tile for tile in made if _fits(w, chunks, tile)]
     # Of equals, the one with fewer warps in a block.
     return tuple(sorted(fitting, key=lambda tile: (_cycles(w, chunks, tile, processors), tile.threads, -tile.rows, -tile.cols))[:_KEPT])
+
+
+def reads_from_memory(w: Conv2DWorkload) -> bool:
+    """Whether every weight is read once, and there are more than the second cache holds: fewer bytes are less time then."""
+    weights = w.out_channels * w.kernel[0] * w.kernel[1] * w.in_channels // w.groups
+    return w.batch * w.out_height * w.out_width <= ROWS and weights > _CACHED
 
 
 def _fits(w: Conv2DWorkload, chunks: GemmChunks, tile: GemmTile) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 WARP = 32  # threads
 ROWS, CHANNELS = 16, 8  # output pixels and channels of one product of a tensor core
@@ -13,6 +14,7 @@ class GemmTile:
     """rows x cols products for each warp, of 16 output pixels x 8 channels each; warps_m x warps_n of them side by side in a block.
 
     split  warps that share the sum of one such tile: each takes a part of the products, and the sums are added at the end
+    codes  "kernel": weights are codes of 4 bits, which a lane looks up in its registers; "load": they are weights by then
     """
 
     rows: int
@@ -20,6 +22,7 @@ class GemmTile:
     warps_m: int = 1
     warps_n: int = 1
     split: int = 1
+    codes: Literal["load", "kernel"] = "load"
 
     @property
     def threads(self) -> int:

@@ -11,12 +11,12 @@ from tvm_rsq.targets.carrier import Carrier
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.cuda.code_lookup import PermuteLookup
 from tvm_rsq.targets.cuda.concat import make_concat
-from tvm_rsq.targets.cuda.conv2d import conv2d
+from tvm_rsq.targets.cuda.conv2d import LOOKED_UP, conv2d
 from tvm_rsq.targets.cuda.depthwise import depthwise, depthwise_space
 from tvm_rsq.targets.cuda.expand_codes import make_expand
 from tvm_rsq.targets.cuda.expand_slots import make_expand_slots
 from tvm_rsq.targets.cuda.float_conv import float_conv, float_tile
-from tvm_rsq.targets.cuda.gemm_space import gemm_space
+from tvm_rsq.targets.cuda.gemm_space import gemm_space, reads_from_memory
 from tvm_rsq.targets.cuda.gemm_tile import GemmTile
 from tvm_rsq.targets.cuda.lane_epilogue import FORM
 from tvm_rsq.targets.cuda.leftovers import schedule_on_threads
@@ -50,9 +50,9 @@ class CudaLibrary(ElementwiseKernels):
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
         if w.in_dtype not in (self.carrier, "float32"):
             raise ValueError(f"in_dtype is {w.in_dtype}, expected {self.carrier} or float32: what this library's kernels multiply")
-        if w.code_bits:
-            return replace(self.conv2d(replace(w, code_bits=0), choice), expanded=w.code_bits)
         choice = choice or self.conv2d_space(w)[0]
+        if w.code_bits and getattr(choice, "codes", "load") == "load":
+            return replace(self.conv2d(replace(w, code_bits=0), choice), expanded=w.code_bits)
         kind = GemmTile if w.in_dtype == "int8" and not w.is_depthwise else DepthwiseTile
         if not isinstance(choice, kind):
             raise ValueError(f"choice {choice} does not fit {w}, expected a {kind.__name__}; take one of conv2d_space")
@@ -63,7 +63,13 @@ class CudaLibrary(ElementwiseKernels):
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
         if w.in_dtype == "float32":
             return (float_tile(w),)
-        return depthwise_space(w) if w.is_depthwise else gemm_space(w, self.processors)
+        if w.is_depthwise:
+            return depthwise_space(w)
+        plain = gemm_space(w, self.processors)
+        if w.code_bits != LOOKED_UP:
+            return plain
+        coded = tuple(replace(tile, codes="kernel") for tile in plain)
+        return (*coded, *plain) if reads_from_memory(w) else (*plain, *coded)
 
     def expand(self, w: ExpandWorkload) -> Kernel:
         return make_expand_slots(w) if w.books > 1 or w.dtype == "float32" else make_expand(w, PermuteLookup())

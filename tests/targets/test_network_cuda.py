@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from network_elsewhere import build_on_emulated_gpu, here_with_kernels_of
 
 import tvm_rsq
-from scripts.models.fetch import is_cached
-from scripts.models.registry import load
+from scripts.board_check.subject import LIGHT, Subject
+from scripts.models.fetch import FetchError
+from scripts.models.registry import NETWORKS
 from tests import small_network
 from tests.integer_case import check, noise, quantized
 from tests.integer_networks import every_network, varied
@@ -18,16 +22,19 @@ from tvm_rsq.errors import ArtifactError, TargetError
 from tvm_rsq.targets.cuda import embed, nvcc
 from tvm_rsq.targets.cuda.gpus import local_arch
 from tvm_rsq.targets.elf import is_shared_library
+from tvm_rsq.tuning.placed_codes import PlacedCodes
 
 TARGET = "cuda -arch=sm_90"
 EVERY = every_network()
-# One for each kind of kernel that is no convolution; all of them were run by hand.
-SOME = (
-    "operator: max pool with ceil", "operator: average pool with ceil", "operator: squeeze and excite", "operator: shuffle",
-    "operator: resize nearest down", "operator: padding with another value", "operator: mean over height", "operator: difference",
-    "concat of unequal scales", "concat with the input", "residual from a table", "half of a split leaves", "batch of two with a residual",
-    "operator: clamp", "flattened into dense",
+# With this variable set, every network is run, which takes some twenty minutes.
+ALL = bool(os.environ.get("TVM_RSQ_EVERY_NETWORK"))
+# One for each kind of kernel that is no convolution.
+SOME = EVERY if ALL else (
+    "operator: max pool with ceil", "operator: average pool with ceil", "operator: squeeze and excite", "operator: resize nearest down",
+    "operator: padding with another value", "operator: mean over height", "concat of unequal scales", "residual from a table",
+    "half of a split leaves", "batch of two with a residual",
 )  # fmt: skip
+REAL = [*NETWORKS, *LIGHT] if ALL else ["mobilenetv2"]
 
 
 @pytest.fixture
@@ -42,10 +49,20 @@ def test_a_network(gpu, name):
     check(quantized(*EVERY[name]), gpu)
 
 
-@pytest.mark.parametrize("bits", [3, 4, 6, 8])
+@pytest.mark.parametrize("bits", [3, 6])
 def test_weights_that_are_expanded(gpu, bits):
-    codebook = {"nonuniform": True, "overrides": {"*": "grid=codebook"}, "eight_bit_share": 0.0} if bits < 8 else {}
-    check(quantized(varied(), [(1, 3, 12, 12)], tvm_rsq.QuantConfig(scheme="per_channel", weight_bits=bits, **codebook)), gpu)
+    config = tvm_rsq.QuantConfig(
+        scheme="per_channel", weight_bits=bits, nonuniform=True, overrides={"*": "grid=codebook"}, eight_bit_share=0.0
+    )
+    check(quantized(varied(), [(1, 3, 12, 12)], config), gpu)
+
+
+@pytest.mark.parametrize("place", ["load", "kernel"])
+def test_weights_of_four_bits(gpu, place):
+    config = tvm_rsq.QuantConfig(
+        scheme="per_channel", weight_bits=4, nonuniform=True, overrides={"*": "grid=codebook"}, eight_bit_share=0.0
+    )
+    check(quantized(varied(), [(1, 3, 12, 12)], config), replace(gpu, library=PlacedCodes(gpu.library, place)))
 
 
 def test_books_of_channels(gpu):
@@ -55,12 +72,13 @@ def test_books_of_channels(gpu):
     check(quantized(varied(), [(1, 3, 12, 12)], config), gpu)
 
 
-@pytest.mark.skipif(not is_cached("mobilenetv2"), reason="mobilenetv2 is not in the cache; run: scripts/fetch_models mobilenetv2")
-def test_a_real_network_answers_as_on_this_cpu(monkeypatch, tmp_path):
-    network = load("mobilenetv2")
-    config = tvm_rsq.QuantConfig(scheme="per_channel", levers="none")
-    found = tvm_rsq.quantize(network.model, config, example_inputs=network.example_inputs, calibration=noise(2, 3, 224, 224))
-    image = noise(1, 3, 224, 224, seed=3)
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_network_answers_as_on_this_cpu(monkeypatch, tmp_path, name):
+    try:
+        found = Subject.parse(name).quantize()
+    except FetchError as error:
+        pytest.skip(str(error))
+    image = noise(*found.model.inputs[0].shape, seed=3)
     here = found.compile("llvm").run(image)
     monkeypatch.setattr(compiler, "_build", build_on_emulated_gpu(tmp_path))
     np.testing.assert_array_equal(compile_quantized(found, here_with_kernels_of(TARGET)).run(image), here)

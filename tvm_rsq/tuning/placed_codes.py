@@ -6,7 +6,6 @@ from typing import Any, Literal, get_args
 
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.targets.choice import Choice
-from tvm_rsq.targets.generic.tiles import Tile
 from tvm_rsq.targets.generic.winograd_tile import WinogradTile
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.kernel_library import KernelLibrary
@@ -46,4 +45,4 @@ class PlacedCodes:
 def _place(choice: Choice) -> str:
     if isinstance(choice, WinogradTile):
         return "nowhere"
-    return "kernel" if isinstance(choice, Tile) and choice.codes != "load" else "load"
+    return "load" if getattr(choice, "codes", "load") == "load" else "kernel"
