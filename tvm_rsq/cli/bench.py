@@ -125,8 +125,12 @@ def bench(
     from tvm_rsq.benchmark import is_unstable, random_inputs
     from tvm_rsq.benchmark import measure as measure_builds
     from tvm_rsq.report.data import LatencyRow
+    from tvm_rsq.targets.parse import parse_target
     from tvm_rsq.threads import thread_count
+    from tvm_rsq.tuning.runner import check_runs_here
 
+    if any(sources.values()):
+        check_runs_here(parse_target(target or "llvm"))  # before the long work
     with session.progress() as progress:
         modules = {name: tvm_rsq.load(Path(name)) for name, source in sources.items() if source is None}
         for name, source in sources.items():
