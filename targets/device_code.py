@@ -20,5 +20,5 @@ def device_code(spec: TargetSpec) -> Iterator[Callable[[bytes], bytes]]:
         return
     nvcc.find_nvcc()
     arch = str(spec.tvm["arch"])
-    with embed.machine_code(lambda source: nvcc.fatbin(source, arch)) as made:
-        yield lambda library: embed.declare(library, made)
+    with embed.machine_code(lambda source: nvcc.fatbin(source, arch)) as build:
+        yield lambda library: embed.declare(library, build.made)

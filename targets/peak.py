@@ -65,12 +65,14 @@ class _Form:
 def measure_peaks(spec: TargetSpec) -> tuple[Peak, ...]:
     """The peak of every integer step of the target's library, the fastest first. Takes a few seconds of one core.
 
-    TargetError: this machine cannot run the target's code.
+    TargetError: this machine cannot run the target's code, or it is no CPU's.
     """
     if lacking := host_supports(spec):
         raise TargetError(
             f"{spec.name} needs {', '.join(lacking[:4])}, which this machine lacks; measure its peak on a machine that has it"
         )
+    if spec.device != "cpu":
+        raise TargetError(f"the peak of {spec.name} is not measured here: that is done for CPUs; use the maker's figure")
     short = tuple(getattr(spec.library, "short_steps", ()))
     exact = tuple(spec.library.integer_steps)
     forms = [form for step in (*exact, *short) for form in _forms(step)]

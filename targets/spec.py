@@ -8,7 +8,7 @@ from typing import Literal
 
 from tvm.target import Target
 
-from tvm_rsq.targets.cuda.gpus import local_features
+from tvm_rsq.targets.cuda.gpus import described, local_features
 from tvm_rsq.targets.host import host_arch, host_features
 from tvm_rsq.targets.kernel_library import KernelLibrary
 from tvm_rsq.targets.numerics import RequantizeForm
@@ -52,4 +52,4 @@ def host_supports(spec: TargetSpec) -> list[str]:
     """What `spec` needs and this machine lacks, sorted: instruction sets, or the whole architecture. Empty: it runs here."""
     if spec.is_cross:
         return [f"{spec.arch} CPU"]
-    return sorted(spec.features - host_features() - local_features())
+    return [described(feature) for feature in sorted(spec.features - host_features() - local_features())]

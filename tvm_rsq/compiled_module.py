@@ -22,7 +22,7 @@ from tvm_rsq.model import InputSpec
 from tvm_rsq.passes.lower_islands import EXPAND, KernelCall
 from tvm_rsq.plan import QuantPlan
 from tvm_rsq.report.data import LayerTime, ReportData
-from tvm_rsq.targets.cuda.gpus import local_features
+from tvm_rsq.targets.cuda.gpus import described, local_features
 from tvm_rsq.targets.host import host_arch, host_features
 from tvm_rsq.threads import use_threads
 
@@ -116,7 +116,13 @@ class CompiledModule:
         return tuple(times)
 
     def profile(self, *inputs: np.ndarray, repeat: int = 20) -> tuple[LayerTime, ...]:
-        """Time of every kernel call inside a whole inference, median of `repeat`, in execution order (operators of float islands too)."""
+        """Time of every kernel call inside a whole inference, median of `repeat`, in execution order (operators of float islands too).
+
+        ArtifactError: kernels are started together, as one graph, which has no times of its own inside.
+        """
+        if self.contents.target["kind"] != "llvm":
+            name = self.contents.name
+            raise ArtifactError(f"{name} starts its kernels as one graph, which cannot be profiled; use the GPU's own profiler")
         device = self._device()
         tensors = [tvm.runtime.tensor(array, device) for array in check_inputs(self.inputs, inputs)]
         with self._lock:
@@ -177,7 +183,7 @@ def missing_features(contents: Contents) -> list[str]:
     """What the library needs and this machine lacks."""
     if contents.arch != host_arch():
         return [f"a CPU of kind {contents.arch}"]
-    return sorted(set(contents.features) - host_features() - local_features())
+    return [described(feature) for feature in sorted(set(contents.features) - host_features() - local_features())]
 
 
 def device_of(contents: Contents) -> tvm.runtime.Device:

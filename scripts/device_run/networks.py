@@ -15,6 +15,7 @@ import numpy as np
 from scripts.device_run.network_case import NetworkCase
 from scripts.device_run.torch_builds import torch_builds
 
+_EXPAND = "expand_weights"  # what makes weights of codes; passes/lower_islands.py has the name
 _WARMUP = 10
 _TOLERANCE = 1e-3  # of FP32, in parts of the largest answer
 
@@ -58,16 +59,17 @@ def measure_networks(
 def _checked(bundle: Path, tvm: Any, case: NetworkCase, folder: Path) -> tuple[dict[str, Any], Run | None]:
     """The row without times; what to time, None where the answer is wrong."""
     device = tvm.cuda(0)
-    main = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(case.unpacked(bundle, folder))), device)["main"]
-    data = tvm.runtime.tensor(case.inputs(), device)
+    machine = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(case.unpacked(bundle, folder))), device)
+    main, data = machine["main"], tvm.runtime.tensor(case.inputs(), device)
+    weights = tuple(machine[_EXPAND]()) if machine.module.implements_function(_EXPAND) else ()
 
     def run() -> None:
-        main(data)
+        main(data, *weights)
         device.sync()
 
     wanted = case.expected(bundle)
     for _ in range(3):  # the first by kernels, later ones as a graph
-        found = main(data)
+        found = main(data, *weights)
     answer = (found if hasattr(found, "numpy") else found[0]).numpy()
     difference = float(np.abs(answer - wanted).max())
     wrong = int((answer != wanted).sum())

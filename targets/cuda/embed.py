@@ -1,8 +1,9 @@
-"""Machine code in the library that TVM exports, on a machine without a GPU.
+"""Machine code in the library that TVM exports, whether or not this machine has a GPU.
 
-There TVM has no CUDA runtime, and keeps the source of its kernels in the library, which whoever loads it would have to compile. It lets a
-function look at that source first, and keeps what that returns: here, machine code. The library still says that it is source, in four
-letters, which are changed at the end: a runtime loads whatever it does not know as source.
+With a CUDA runtime, TVM asks a function for the machine code of its source as soon as there is any. Without one, it keeps the source in the
+library, which whoever loads it would have to compile; but it lets another function look at that source first, and keeps what that returns:
+here, machine code. Such a library still says that it is source, in four letters, which are changed at the end: a runtime loads whatever it
+does not know as source.
 """
 
 from __future__ import annotations
@@ -11,31 +12,52 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
+import tvm
 import tvm_ffi
 
 from tvm_rsq.errors import TargetError
 
-_HOOK = "tvm_callback_cuda_postproc"
+_POSTPROC, _COMPILE = "tvm_callback_cuda_postproc", "tvm_callback_cuda_compile"
 _SOURCE, _MACHINE_CODE = (struct.pack("<Q", 4) + word for word in (b"cuda", b"fatb"))
-_lock = threading.Lock()  # the hook is the whole process's
+
+
+@dataclass
+class Build:
+    """made: the machine code of every module of kernels that has to be declared; failed: why there is none"""
+
+    compile_source: Callable[[str], bytes]
+    made: list[bytes] = field(default_factory=list)
+    failed: Exception | None = None
+
+    def compiled(self, source: str) -> bytes:
+        try:
+            return self.compile_source(source)
+        except Exception as error:  # TVM would make a RuntimeError of it
+            self.failed = error
+            raise
+
+
+_builds: dict[int, Build] = {}  # by thread: the functions are the whole process's, which may have builds that are not ours
+_before: dict[str, Callable[..., Any] | None] = {}
+_registering = threading.Lock()
 
 
 @contextmanager
-def machine_code(compile_source: Callable[[str], bytes]) -> Iterator[list[bytes]]:
-    """A context in which TVM builds; a list that gets the machine code of every module of kernels."""
-    made: list[bytes] = []
-
-    def compiled(source: str, _target: object) -> bytes:
-        made.append(compile_source(source))
-        return made[-1]
-
-    with _lock:
-        tvm_ffi.register_global_func(_HOOK, compiled, override=True)
-        try:
-            yield made
-        finally:
-            tvm_ffi.registry.remove_global_func(_HOOK)
+def machine_code(compile_source: Callable[[str], bytes]) -> Iterator[Build]:
+    """A context in which this thread's builds of TVM get machine code by `compile_source`, whose errors are raised as they are."""
+    _register()
+    build = _builds[threading.get_ident()] = Build(compile_source)
+    try:
+        yield build
+    except RuntimeError as error:
+        if build.failed is not None:
+            raise build.failed from error
+        raise
+    finally:
+        del _builds[threading.get_ident()]
 
 
 def declare(library: bytes, made: list[bytes]) -> bytes:
@@ -47,3 +69,31 @@ def declare(library: bytes, made: list[bytes]) -> bytes:
             raise TargetError("TVM exported its CUDA kernels in an unknown form; use the version of TVM that constraints.txt names")
         library = library[:start] + _MACHINE_CODE + library[start + len(_SOURCE) :]
     return library
+
+
+def _register() -> None:
+    with _registering:
+        if _before:
+            return
+        for name, function in ((_POSTPROC, _postprocessed), (_COMPILE, _compiled)):
+            _before[name] = tvm_ffi.get_global_func(name, allow_missing=True)
+            tvm_ffi.register_global_func(name, function, override=True)
+
+
+def _postprocessed(source: str, *rest: Any) -> str | bytes:
+    build = _builds.get(threading.get_ident())
+    if build is None:
+        return source if _before[_POSTPROC] is None else _before[_POSTPROC](source, *rest)
+    if tvm.runtime.enabled("cuda"):  # which asks for machine code by itself
+        return source
+    build.made.append(build.compiled(source))
+    return build.made[-1]
+
+
+def _compiled(source: str, *rest: Any) -> Any:
+    build = _builds.get(threading.get_ident())
+    if build is not None:
+        return bytearray(build.compiled(source))
+    if _before[_COMPILE] is None:
+        raise RuntimeError(f"TVM has no {_COMPILE}; import tvm.support.nvcc")
+    return _before[_COMPILE](source, *rest)

@@ -17,7 +17,8 @@ from tvm_rsq.targets.workload import Conv2DWorkload
 _ROWS, _COLS = (1, 2, 4), (1, 2, 4, 8)
 _WARPS = ((1, 1), (2, 1), (1, 2), (2, 2), (4, 1), (1, 4), (4, 2))
 _SPLITS = (1, 2, 4, 8, 16)
-_MOST_SUMS = 16  # products of a warp: 64 registers, as many again for what is loaded
+_REGISTERS, _MOST_REGISTERS = 65536, 255  # of a multiprocessor, of a lane
+_OTHERS, _UNALIGNED = 48, 8  # registers, as the assembler needed them to spill none
 _MOST_WARPS = 16  # of a block
 _MOST_SHARED = 48 * 1024  # bytes that every chip gives to a block
 # Of a warp's step: of a row of products, of a column and of a product of 16 x 8 x 32; where a window is more than one pixel, the address
@@ -55,8 +56,15 @@ def _fits(w: Conv2DWorkload, chunks: GemmChunks, tile: GemmTile) -> bool:
         pixels > tile.pixels * (tile.warps_m - 1) + tile.pixels // 2 * (tile.rows > 1)
         and channels > tile.channels * (tile.warps_n - 1) + tile.channels // 2 * (tile.cols > 1)
     )
-    whole = tile.rows * tile.cols <= _MOST_SUMS and tile.threads <= WARP * _MOST_WARPS and tile.shared_bytes <= _MOST_SHARED
+    enough = tile.threads * _registers(chunks, tile) <= _REGISTERS and _registers(chunks, tile) <= _MOST_REGISTERS
+    whole = enough and tile.threads <= WARP * _MOST_WARPS and tile.shared_bytes <= _MOST_SHARED
     return whole and chunks.steps >= tile.split and (used or tile == GemmTile(rows=1, cols=1))
+
+
+def _registers(chunks: GemmChunks, tile: GemmTile) -> int:
+    """Of a lane: sums, two steps of pixels and weights, and what addresses take, of rows that are not aligned more."""
+    held = 4 * tile.rows * tile.cols + 16 * tile.rows + 8 * tile.cols
+    return held + _OTHERS + (_UNALIGNED * tile.rows if chunks.grain == 1 else 0)
 
 
 def _cycles(w: Conv2DWorkload, chunks: GemmChunks, tile: GemmTile, processors: int) -> float:

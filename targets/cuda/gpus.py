@@ -37,14 +37,24 @@ def local_arch() -> str | None:
     """Of this machine's first GPU; None without one that TVM can use."""
     if not tvm.runtime.enabled("cuda") or not tvm.cuda(0).exist:
         return None
-    major, minor = str(tvm.cuda(0).compute_version).split(".")
-    return f"sm_{major}{minor}"
+    return _newest(str(tvm.cuda(0).compute_version))
 
 
 def local_features() -> frozenset[str]:
     """The architectures whose code runs here: that of this GPU, and what is older, by the PTX that comes with it."""
     here = local_arch()
     return frozenset() if here is None else frozenset(arch for arch in PROCESSORS if _number(arch) <= _number(here))
+
+
+def described(feature: str) -> str:
+    """A feature that is missing, for people."""
+    return f"{feature} (an NVIDIA GPU that TVM's CUDA runtime finds)" if feature in PROCESSORS else feature
+
+
+def _newest(capability: str) -> str | None:
+    """The newest that a GPU of this compute capability ("9.0") runs; None where it is older than all."""
+    major, minor = map(int, capability.split("."))
+    return max((arch for arch in PROCESSORS if _number(arch) <= 10 * major + minor), key=_number, default=None)
 
 
 def _number(arch: str) -> int:

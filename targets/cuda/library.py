@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from tvm_rsq.targets.cuda.expand_codes import make_expand
 from tvm_rsq.targets.cuda.expand_slots import make_expand_slots
 from tvm_rsq.targets.cuda.float_conv import float_conv, float_tile
 from tvm_rsq.targets.cuda.gemm_space import gemm_space, reads_from_memory
-from tvm_rsq.targets.cuda.gemm_tile import GemmTile
+from tvm_rsq.targets.cuda.gemm_tile import CHANNELS, GemmTile
 from tvm_rsq.targets.cuda.lane_epilogue import FORM
 from tvm_rsq.targets.cuda.leftovers import schedule_on_threads
 from tvm_rsq.targets.cuda.thread_kernels import ThreadBuilder
@@ -30,6 +31,8 @@ from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload, ExpandWorkload
 from tvm_rsq.targets.workloads_movement import ConcatWorkload
+
+_MOST_BLOCKS = 65535  # of a grid, in y and in z
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class CudaLibrary(ElementwiseKernels):
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
         if w.in_dtype not in (self.carrier, "float32"):
             raise ValueError(f"in_dtype is {w.in_dtype}, expected {self.carrier} or float32: what this library's kernels multiply")
+        _check_size(w)
         choice = choice or self.conv2d_space(w)[0]
         if w.code_bits and getattr(choice, "codes", "load") == "load":
             return replace(self.conv2d(replace(w, code_bits=0), choice), expanded=w.code_bits)
@@ -79,3 +83,11 @@ class CudaLibrary(ElementwiseKernels):
 
     def concat(self, w: ConcatWorkload) -> Kernel:
         return make_concat(w)
+
+
+def _check_size(w: Conv2DWorkload) -> None:
+    """ValueError: more than indices of 32 bits count, or than a grid of blocks holds."""
+    weights = w.out_channels * math.prod(w.kernel) * w.in_channels // w.groups
+    largest = max(math.prod(w.out_shape), w.batch * w.height * w.width * w.in_channels, weights)
+    if largest >= 1 << 31 or w.groups > _MOST_BLOCKS or w.out_channels // w.groups > CHANNELS * _MOST_BLOCKS:
+        raise ValueError(f"{w} is larger than a kernel counts, expected tensors of less than 2^31 values; make the batch smaller")

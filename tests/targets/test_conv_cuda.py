@@ -168,6 +168,26 @@ def test_every_kernel_compiles_for_every_chip_without_spills(arch):
     assert "fma.rn.f32" in assembly and not re.search(r"\bmad\.(rn|rz)\.f32|fma\.rn\.f64", assembly)
 
 
+WIDE = {
+    "residual": replace(LAYER, in_channels=256, out_channels=512, epilogue=RESIDUAL),
+    "stem": replace(LAYER, in_channels=3, kernel=(7, 7), padding=(3, 3, 3, 3), stride=(2, 2), height=224, width=224),
+    "odd": replace(LAYER, height=28, width=28, in_channels=250, out_channels=250, epilogue=RESIDUAL),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not nvcc.is_installed(), reason="needs nvcc, which no GPU is needed for")
+@pytest.mark.parametrize("arch", ["sm_75", "sm_90"])
+def test_the_largest_tiles_of_a_space_do_not_spill(arch):
+    kernels = {}
+    for name, w in WIDE.items():
+        made = carried(w, "int8")
+        by_size = sorted(LIBRARY.conv2d_space(made), key=lambda tile: (tile.threads * tile.rows * tile.cols, tile.rows * tile.cols))
+        for i, tile in enumerate(dict.fromkeys([by_size[-1], max(by_size, key=lambda tile: tile.rows * tile.cols)])):
+            kernels[f"{name}{i}"] = LIBRARY.conv2d(made, tile).prim_func
+    _, report = nvcc.cubin(cuda_source(kernels, "sm_80").text, arch, report=True)
+    assert report.count("0 bytes spill stores, 0 bytes spill loads") == len(kernels), report
+
+
 @cache
 def source_of_each_kind() -> str:
     """Whatever the chip, TVM makes the same of them."""

@@ -151,7 +151,8 @@ def bench(
             )  # fmt: skip
         calls = {name: partial(module.run, *random_inputs(module.inputs, seed)) for name, module in modules.items()}
         times = measure_builds(calls, repeat=repeat, warmup=warmup, progress=progress.event)
-        profiled = sources[networks[0]] is not None if layers is None else layers
+        of_kernels = first.contents.target["kind"] == "llvm"  # elsewhere they are started together
+        profiled = (sources[networks[0]] is not None and of_kernels) if layers is None else layers
         profile = first.profile(*random_inputs(first.inputs, seed), repeat=repeat) if profiled else ()
         peak = _peak(dict(first.contents.target)) if any(entry.macs for entry in profile) else None
     used = thread_count()

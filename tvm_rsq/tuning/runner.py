@@ -22,6 +22,7 @@ from tvm.ir import IRModule
 
 from tvm_rsq.errors import TargetError
 from tvm_rsq.targets.choice import Choice
+from tvm_rsq.targets.device_code import device_code
 from tvm_rsq.targets.host import host_cores
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.spec import TargetSpec, host_supports
@@ -154,7 +155,7 @@ class _LoadedKernel:
 def _compile(kernel: Kernel, spec: TargetSpec) -> tvm.runtime.Module:
     module = IRModule({"main": kernel.prim_func.with_attr("global_symbol", "main")})
     target = spec.tvm_target()
-    with target, tvm.transform.PassContext(opt_level=3):
+    with device_code(spec), target, tvm.transform.PassContext(opt_level=3):
         return tvm.compile(module, target=target).mod
 
 
