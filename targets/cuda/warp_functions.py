@@ -1,7 +1,7 @@
 """Functions of CUDA C++ that kernels call: products of bytes on tensor cores, and loads of rows that may end anywhere.
 
 Each is given with its source, so that whatever calls it compiles. RSQ_EMULATED is defined where the source is run by a CPU, which has
-`rsq_mma_emulated` instead of tensor cores.
+functions of its own instead of the instructions of tensor cores.
 """
 
 from __future__ import annotations
@@ -13,20 +13,30 @@ from tvm.ir import Expr
 # Of PTX's mma.m16n8k32: a lane holds, of A, bytes 4t ... 4t+3 and 16+4t ... of rows g and g + 8, of B the same bytes of column g, of C
 # columns 2t and 2t + 1 of rows g and g + 8; g = lane / 4, t = lane % 4. Chips before sm_80 have m8n8k16, of which four do the same.
 _MMA = r"""
-__device__ __forceinline__ void rsq_mma(int* c, const unsigned* upper, const unsigned* lower, const unsigned* b) {
+__device__ __forceinline__ void rsq_mma_m16n8k32(int* c, const unsigned* upper, const unsigned* lower, const unsigned* b) {
 #if defined(RSQ_EMULATED)
-  rsq_mma_emulated(c, upper, lower, b);
-#elif __CUDA_ARCH__ >= 800
+  rsq_emulated_m16n8k32(c, upper, lower, b);
+#else
   asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-               : "r"(upper[0]), "r"(lower[0]), "r"(upper[1]), "r"(lower[1]), "r"(b[0]), "r"(b[1]));
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(upper[0]), "r"(lower[0]), "r"(upper[1]), "r"(lower[1]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+__device__ __forceinline__ void rsq_mma_m8n8k16(int* c, unsigned a, unsigned b) {
+#if defined(RSQ_EMULATED)
+  rsq_emulated_m8n8k16(c, a, b);
+#else
+  asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};" : "+r"(c[0]), "+r"(c[1]) : "r"(a), "r"(b));
+#endif
+}
+__device__ __forceinline__ void rsq_mma(int* c, const unsigned* upper, const unsigned* lower, const unsigned* b) {
+#if __CUDA_ARCH__ >= 800
+  rsq_mma_m16n8k32(c, upper, lower, b);
 #else
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
-    asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
-                 : "+r"(c[0]), "+r"(c[1]) : "r"(upper[k]), "r"(b[k]));
-    asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
-                 : "+r"(c[2]), "+r"(c[3]) : "r"(lower[k]), "r"(b[k]));
+    rsq_mma_m8n8k16(c, upper[k], b[k]);
+    rsq_mma_m8n8k16(c + 2, lower[k], b[k]);
   }
 #endif
 }

@@ -52,10 +52,13 @@ def run_here(prim_func: PrimFunc, *arrays: np.ndarray) -> np.ndarray:
     return tensors[-1].numpy()
 
 
-def run_source_here(prim_func: PrimFunc, folder: Path, *arrays: np.ndarray) -> np.ndarray:
-    """As `run_here`, of the source that TVM makes, compiled as C++. What reads or writes beyond an array ends the process."""
+def run_source_here(prim_func: PrimFunc, folder: Path, *arrays: np.ndarray, arch: int = 900) -> np.ndarray:
+    """As `run_here`, of the source that TVM makes, compiled as C++. What reads or writes beyond an array ends the process.
+
+    arch  as in __CUDA_ARCH__
+    """
     kernel = cuda_source({"main": prim_func}).kernels["main"]
-    library = ctypes.CDLL(str(compile_here([kernel], folder)))
+    library = ctypes.CDLL(str(compile_here([kernel], folder, arch)))
     found = []
     for place in ("begins", "ends"):
         held = [Guarded(array, place) for array in arrays]
@@ -79,7 +82,7 @@ def is_of_threads(prim_func: PrimFunc) -> bool:
     return "threadIdx.x" in str(prim_func.body)
 
 
-def compile_here(kernels: Iterable[CudaKernel], folder: Path) -> Path:
+def compile_here(kernels: Iterable[CudaKernel], folder: Path, arch: int = 900) -> Path:
     """A library with, for each kernel, SYMBOL_launch(void* parameters[], uint grid[3], uint block[3]), as cuLaunchKernel has them, and
     int SYMBOL_parameters(), how many there are.
 
@@ -93,7 +96,7 @@ def compile_here(kernels: Iterable[CudaKernel], folder: Path) -> Path:
     kernels = list(kernels)
     functions = dict.fromkeys(function for kernel in kernels for function in kernel.functions)
     source.write_text(_CUDA + "\n".join([*functions, *(kernel.text + "\n" + _launcher(kernel) for kernel in kernels)]))
-    options = ["-shared", "-fPIC", "-std=c++17", "-O1", "-w", "-fno-strict-aliasing"]
+    options = [f"-D__CUDA_ARCH__={arch}", "-shared", "-fPIC", "-std=c++17", "-O1", "-w", "-fno-strict-aliasing"]
     subprocess.run([compiler, *options, "-o", library, source], check=True)
     return library
 
@@ -183,31 +186,48 @@ static void run_block(Place block) {
             if (!threads[running].ended) { threadIdx = threads[running].place; swapcontext(&scheduler, &threads[running].context); }
 }
 
-// mma.m16n8k32 of signed bytes, as the PTX ISA lays its operands out: the last lane to come computes for all 32.
+// mma.m16n8k32 and mma.m8n8k16 of signed bytes, as the PTX ISA lays their operands out: the last lane to come computes for all 32.
 struct Operands { int* c; const uint *upper, *lower, *b; };
 static Operands lanes[32][32];
 static Barrier of_warp[32];
-static void rsq_mma_emulated(int* c, const uint* upper, const uint* lower, const uint* b) {
+template <typename Multiply> static void together(Operands own, Multiply multiply) {
     uint warp = running / 32;
-    lanes[warp][running % 32] = {c, upper, lower, b};
-    if (of_warp[warp].arrived == 31) {
+    lanes[warp][running % 32] = own;
+    if (of_warp[warp].arrived == 31) multiply(lanes[warp]);
+    wait(of_warp[warp], 32);
+}
+static void rsq_emulated_m16n8k32(int* c, const uint* upper, const uint* lower, const uint* b) {
+    together({c, upper, lower, b}, [](Operands* of) {
         signed char A[16][32], B[32][8];
-        for (uint lane = 0; lane < 32; ++lane) {
-            Operands& o = lanes[warp][lane];
+        for (uint lane = 0; lane < 32; ++lane)
             for (uint half = 0; half < 2; ++half) {
-                memcpy(&A[lane / 4][16 * half + lane % 4 * 4], o.upper + half, 4);
-                memcpy(&A[lane / 4 + 8][16 * half + lane % 4 * 4], o.lower + half, 4);
-                for (uint i = 0; i < 4; ++i) B[16 * half + lane % 4 * 4 + i][lane / 4] = (signed char)(o.b[half] >> 8 * i);
+                memcpy(&A[lane / 4][16 * half + lane % 4 * 4], of[lane].upper + half, 4);
+                memcpy(&A[lane / 4 + 8][16 * half + lane % 4 * 4], of[lane].lower + half, 4);
+                for (uint i = 0; i < 4; ++i) B[16 * half + lane % 4 * 4 + i][lane / 4] = (signed char)(of[lane].b[half] >> 8 * i);
             }
-        }
         for (uint lane = 0; lane < 32; ++lane)
             for (uint i = 0; i < 4; ++i) {
-                uint sum = lanes[warp][lane].c[i], row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+                uint sum = of[lane].c[i], row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
                 for (uint k = 0; k < 32; ++k) sum += (int)A[row][k] * (int)B[k][column];
-                lanes[warp][lane].c[i] = (int)sum;
+                of[lane].c[i] = (int)sum;
             }
-    }
-    wait(of_warp[warp], 32);
+    });
+}
+static void rsq_emulated_m8n8k16(int* c, uint a, uint b) {
+    together({c, &a, nullptr, &b}, [](Operands* of) {
+        signed char A[8][16], B[16][8];
+        for (uint lane = 0; lane < 32; ++lane)
+            for (uint i = 0; i < 4; ++i) {
+                A[lane / 4][lane % 4 * 4 + i] = (signed char)(*of[lane].upper >> 8 * i);
+                B[lane % 4 * 4 + i][lane / 4] = (signed char)(*of[lane].b >> 8 * i);
+            }
+        for (uint lane = 0; lane < 32; ++lane)
+            for (uint i = 0; i < 2; ++i) {
+                uint sum = of[lane].c[i];
+                for (uint k = 0; k < 16; ++k) sum += (int)A[lane / 4][k] * (int)B[k][lane % 4 * 2 + i];
+                of[lane].c[i] = (int)sum;
+            }
+    });
 }
 static float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 static int __dp4a(int a, int b, int c) {

@@ -65,18 +65,18 @@ CASES = {
 }  # fmt: skip
 
 
-def run(w: Conv2DWorkload, a: Arguments, kernel: Kernel, folder) -> np.ndarray:
+def run(w: Conv2DWorkload, a: Arguments, kernel: Kernel, folder, arch: int = 900) -> np.ndarray:
     """w: of int8, or float32"""
     s = as_stored(w, a)
     given = [s.data, kernel.pack_weight(s.weight), s.bias, s.multiplier, s.residual, s.affine]
     output = np.full(w.out_shape, POISON, w.epilogue.out)
-    found = run_source_here(kernel.prim_func, folder, *[np.ascontiguousarray(each) for each in given if each is not None], output)
-    return level_array(found)
+    given = [np.ascontiguousarray(each) for each in given if each is not None]
+    return level_array(run_source_here(kernel.prim_func, folder, *given, output, arch=arch))
 
 
-def check(w: Conv2DWorkload, kernel: Kernel, made: Conv2DWorkload, folder, *, extreme: bool = False) -> None:
+def check(w: Conv2DWorkload, kernel: Kernel, made: Conv2DWorkload, folder, *, extreme: bool = False, arch: int = 900) -> None:
     a = draw_arguments(w, np.random.default_rng(0), extreme=extreme)
-    found = run(made, a, kernel, folder)
+    found = run(made, a, kernel, folder, arch)
     own = slice(w.out_offset, w.out_offset + w.out_channels)
     np.testing.assert_array_equal(found[..., own], expected(w, a))
     rest = np.delete(found, np.arange(w.out_pitch or w.out_channels)[own], axis=-1)
@@ -88,6 +88,13 @@ def test_a_tile(case, tmp_path):
     w, tile = CASES[case]
     made = carried(w, "int8")
     check(w, LIBRARY.conv2d(made, tile), made, tmp_path, extreme=case == "7x7")
+
+
+@pytest.mark.parametrize("case", ["parts of a sum, several rows", "8 bytes at a time"])
+def test_a_tile_on_a_chip_with_smaller_products(case, tmp_path):
+    w, tile = CASES[case]
+    made = carried(w, "int8")
+    check(w, LIBRARY.conv2d(made, tile), made, tmp_path, extreme=True, arch=750)
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
