@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,8 @@ from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.quantize_layers import code_float_layers, quantize_layers
 
 if TYPE_CHECKING:
+    import os
+
     from tvm_rsq.compiled_module import CompiledModule
     from tvm_rsq.tune_config import TuneConfig
     from tvm_rsq.tuning.placed_codes import Codes
@@ -74,6 +77,15 @@ class QuantizedModel:
         with torch.no_grad():
             outputs = executor.run([torch.from_numpy(array) for array in arrays], observe=reference)
         return [output.to(torch.float32).numpy() for output in outputs], reference
+
+    def export_onnx(self, path: str | os.PathLike[str], opset: int = 21) -> None:
+        """Write the plan as a standard QDQ network for other runtimes, opset 13 to 21; see tvm_rsq/onnx_export/export.py.
+
+        ConfigError: another opset, or a path that cannot be written. UnsupportedError: an operator that ONNX has no node for, by name.
+        """
+        from tvm_rsq.onnx_export.export import write_qdq
+
+        write_qdq(self.annotated, Path(path), opset)
 
     def compile(
         self, target: object = "llvm", *, tuning: TuneConfig | None = None, codes: Codes = "auto", progress: ProgressCallback = silent

@@ -19,7 +19,14 @@ from tvm_rsq.cli.show import frontier_table, layer_table, plan_summary
 def quantize(
     session: Session,
     model: options.ModelArgument,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="JSON", callback=writable, help="Write the plan.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", callback=writable,
+            help="Write the plan, as JSON; or, with a name that ends in .onnx, the network with quantize and dequantize nodes (QDQ).",
+        ),
+    ] = None,  # fmt: skip
+    opset: Annotated[int, typer.Option(min=13, max=21, help="Of the ONNX file. Weights of four bits are INT4 from 21 on.")] = 21,
     save_calibration: Annotated[
         Path | None,
         typer.Option(
@@ -58,7 +65,7 @@ def quantize(
 ) -> None:
     """Show what every layer of MODEL would become, and why.
 
-    Example:  tvm-rsq quantize net.onnx --override 'features.0.*=per_channel' -o plan.json
+    Example:  tvm-rsq quantize net.onnx --override 'features.0.*=per_channel' -o plan.json; tvm-rsq quantize net.onnx -o net.qdq.onnx
     """
     config = options.quant_config(
         weight_bits=weight_bits, activation_bits=activation_bits, scheme=scheme, budget=budget, range_method=range_method,
@@ -79,7 +86,9 @@ def quantize(
         )  # fmt: skip
     if save_calibration is not None:
         quantized.calibration.save(save_calibration)
-    if output is not None:
+    if output is not None and output.suffix.lower() == ".onnx":
+        quantized.export_onnx(output, opset)
+    elif output is not None:
         quantized.plan.save(output)
     for note in (*quantized.calibration.notes, *quantized.plan.notes):
         session.note(f"note: {note}")
