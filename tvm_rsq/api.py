@@ -26,6 +26,7 @@ from tvm_rsq.remote.device import RemoteDevice
 from tvm_rsq.remote.remote_runner import remote_runner
 from tvm_rsq.resolve_overrides import layer_names, resolve_overrides
 from tvm_rsq.synthesis import synthesize as synthesize_inputs
+from tvm_rsq.targets.device_code import check_compiler
 from tvm_rsq.targets.linker import find_linker
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.spec import TargetSpec
@@ -114,6 +115,7 @@ def compile(  # noqa: A001 (the name is the library's)
         check_codes(codes)
         spec = _spec(target, device)  # before the long work, as is the linker: neither should cost minutes
         find_linker(spec)
+        check_compiler(spec)
         if tuning is not None:
             check_tuning(tuning, spec, elsewhere=device is not None)
         quantized = quantize(

@@ -24,7 +24,10 @@ def find_nvcc() -> str:
     """The command.   TargetError: it is not installed"""
     if found := _nvcc():
         return found
-    raise TargetError("compiling for CUDA takes nvcc, which is neither on the PATH nor in $CUDA_HOME/bin; install NVIDIA's CUDA toolkit")
+    raise TargetError(
+        "compiling for CUDA takes nvcc, which is neither on the PATH, in $CUDA_HOME/bin nor in /usr/local/cuda/bin; "
+        "install NVIDIA's CUDA toolkit"
+    )
 
 
 def fatbin(source: str, arch: str) -> bytes:

@@ -26,11 +26,13 @@ def cuda_spec(name: str, options: Mapping[str, object], parse_host: Callable[[Ma
     for option in options:
         if option not in ("arch", "host", *_DERIVED):
             raise TargetError(f"target: got unknown option -{option} of cuda, expected -arch=")
-    arch = str(options.get("arch") or local_arch() or PORTABLE).rstrip("af")  # such as sm_90a: its own instructions are not used
+    said = str(options["arch"]) if "arch" in options else local_arch() or PORTABLE
+    arch = said.rstrip("af")  # such as sm_90a: its own instructions are not used
     if arch not in PROCESSORS:
-        raise TargetError(f"target: got -arch={options.get('arch')}, expected one of {', '.join(PROCESSORS)}")
+        raise TargetError(f"target: got -arch={said}, expected one of {', '.join(PROCESSORS)}")
     given = options.get("host") or {"kind": "llvm", "mtriple": host_triple()}
     host = parse_host({"kind": "llvm", **given} if isinstance(given, Mapping) else {"kind": str(given)})
+    name = f"cuda -arch={arch}" if name == "cuda" else name
     return TargetSpec(
         name=name, tvm={"kind": "cuda", "arch": arch, "host": dict(host.tvm)}, arch=host.arch, triple=host.triple,
         features=host.features | {arch}, num_cores=host.num_cores, form=FORM, library=CudaLibrary(PROCESSORS[arch]), device="cuda",

@@ -90,6 +90,9 @@ def test_weights_of_four_bits_and_codebooks():
     constants = {each.name: onnx.numpy_helper.to_array(each) for each in made.graph.initializer}
     gathers = [node for node in made.graph.node if node.op_type == "Gather"]
     assert gathers and all(constants[node.input[0]].shape == (16,) for node in gathers)
+    assert sum(constants[name].nbytes for name in constants if name.endswith("_codes")) == sum(
+        each.size for name, each in books.annotated.params.items() if name.endswith("weight")
+    )
     check(made, books)
 
 

@@ -128,6 +128,7 @@ def test_a_tag_of_tvm(tag):
     ("target", "said"),
     [
         ("rocm", "rocm"),
+        ("cuda -arch=", "got -arch=, expected one of sm_75"),
         ("cuda -arch=sm_61", "got -arch=sm_61, expected one of sm_75, sm_80"),
         ("cuda -fast=1", "unknown option -fast of cuda"),
         ({"kind": "cuda", "arch": "sm_90", "host": {"mtriple": "riscv64-linux-gnu"}}, "riscv64"),

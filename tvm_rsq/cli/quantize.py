@@ -14,6 +14,7 @@ from tvm_rsq.cli.model_argument import read_model
 from tvm_rsq.cli.paths import refuse_overwriting, writable
 from tvm_rsq.cli.session import Session
 from tvm_rsq.cli.show import frontier_table, layer_table, plan_summary
+from tvm_rsq.report import formats
 
 
 def quantize(
@@ -107,4 +108,5 @@ def quantize(
         Text(),
         plan_summary(quantized.plan),
         *frontier_table(quantized.plan),
+        *([Text(f"{output}: {formats.size(output.stat().st_size)}")] if output is not None else []),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from onnx import TensorProto
 
 from tvm_rsq.onnx_export.graph import GraphBuilder
 from tvm_rsq.onnx_export.value import Value
@@ -32,8 +33,9 @@ def weight(
     """
     if len(books) == 1 and np.any(np.diff(books[0]) > 1):  # else a uniform grid of few bits
         book = np.array(books[0], np.int8)
-        codes = np.searchsorted(book, array).astype(np.int32)
-        stored = graph.node("Gather", [graph.constant(f"{wish}_book", book), graph.constant(f"{wish}_codes", codes)], f"{wish}_levels")
+        codes = graph.constant(f"{wish}_codes", np.searchsorted(book, array).astype(np.uint8))  # a byte each; Gather takes no bytes
+        index = graph.node("Cast", [codes], f"{wish}_index", to=TensorProto.INT32)
+        stored = graph.node("Gather", [graph.constant(f"{wish}_book", book), index], f"{wish}_levels")
     elif array.dtype == np.int8 and graph.opset >= _INT4_OPSET and array.size and -8 <= array.min() and array.max() <= 7:
         stored = graph.four_bits(f"{wish}_int4", array)
     else:

@@ -114,7 +114,8 @@ class LocalRunner:
 def check_runs_here(spec: TargetSpec) -> None:
     """TargetError: this machine cannot run code for `spec`."""
     if lacking := host_supports(spec):
-        raise TargetError(f"cannot time kernels for {spec.name} here: this machine lacks {', '.join(lacking[:4])}; tune on one that has it")
+        names = ", ".join(lacking[:4])
+        raise TargetError(f"cannot time kernels for {spec.name} here: this machine lacks {names}; measure on one that has it")
 
 
 class _LoadedKernel:
