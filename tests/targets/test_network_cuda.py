@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from network_elsewhere import build_on_emulated_gpu, here_with_kernels_of
+from typer.testing import CliRunner
 
 import tvm_rsq
 from scripts.board_check.subject import LIGHT, Subject
@@ -17,6 +18,7 @@ from tests import small_network
 from tests.integer_case import check, noise, quantized
 from tests.integer_networks import every_network, varied
 from tvm_rsq import compiler
+from tvm_rsq.cli.app import app
 from tvm_rsq.compiler import compile_float, compile_quantized
 from tvm_rsq.errors import ArtifactError, TargetError
 from tvm_rsq.quantized_model import QuantizedModel
@@ -129,3 +131,9 @@ def test_a_library_of_another_form_is_refused():
     for library in (b"head" + source, b"head" + code):
         with pytest.raises(TargetError, match="in an unknown form"):
             embed.declare(library, [code])
+
+
+@pytest.mark.skipif(local_arch() is not None, reason="this machine has a GPU")
+def test_bench_on_this_machines_gpu_is_refused_without_one():
+    done = CliRunner().invoke(app, ["bench", "tests.remote.test_bench_devices:network", "--device", "cuda"])
+    assert done.exit_code == 1 and "cannot time kernels for cuda -arch=sm_80 here" in done.stderr and done.stderr.count("\n") == 1
