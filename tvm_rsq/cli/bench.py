@@ -93,8 +93,8 @@ def bench(
 ) -> None:
     """Measure latency, numpy in and numpy out, in turns; show median and spread, and what each kernel makes of the core's peak.
 
-    With --device cuda, on this machine's GPU. With --device and a tracker, on boards over RPC instead: every build is checked there before it is measured; --json FILE has each row at once, and the
-    same command goes on where it was.
+    With --device cuda, on this machine's GPU. With --device and a tracker, on boards over RPC instead: every build is checked there before
+    it is measured; --json FILE has each row at once, and the same command goes on where it was.
 
     Example:  tvm-rsq bench net.onnx --threads 1; tvm-rsq bench net.rsq --fp32 net.onnx --layers --report report.html
     """
