@@ -123,8 +123,7 @@ class CompiledModule:
         if self.contents.target["kind"] != "llvm":
             name = self.contents.name
             raise ArtifactError(f"{name} starts its kernels as one graph, which cannot be profiled; use the GPU's own profiler")
-        device = self._device()
-        tensors = [tvm.runtime.tensor(array, device) for array in check_inputs(self.inputs, inputs)]
+        tensors = [tvm.runtime.tensor(array) for array in check_inputs(self.inputs, inputs)]
         with self._lock:
             machine = _load(self.contents)
             seen: list[tuple[str, int]] = []
@@ -132,7 +131,6 @@ class CompiledModule:
 
             def instrument(_function: Any, symbol: str, before: bool, _result: Any, *_args: Any) -> int:
                 nonlocal started
-                device.sync()
                 if before:
                     started = time.perf_counter_ns()
                 else:

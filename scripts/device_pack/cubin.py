@@ -1,12 +1,14 @@
-"""CUDA source to machine code, by nvcc, which needs no GPU, and what ptxas says of every kernel."""
+"""Machine code of a bundle's kernels, and what ptxas says of every one."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from tvm_rsq.errors import TargetError
+from tvm_rsq.targets.cuda import nvcc
 
 ARCHS = ("sm_75", "sm_80", "sm_87", "sm_90")
 
@@ -32,15 +34,12 @@ class Resources:
 
 def compile_cubin(source: str, arch: str, path: Path) -> dict[str, Resources]:
     """Write the machine code to `path`; symbol -> resources.   PackError: nvcc is missing, or refuses."""
-    if shutil.which("nvcc") is None:
-        raise PackError("nvcc is not on the PATH; install NVIDIA's CUDA compiler, 12 or newer")
-    command = ["nvcc", "-x", "cu", "-", "-w", "-cubin", f"-arch={arch}", "-Xptxas", "-v", "-o", str(path)]
-    done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.splitlines() or ["no message"]
-        reason = next((line for line in said if "error" in line or "fatal" in line), said[0])
-        raise PackError(f"nvcc failed with {done.returncode} for {arch}: {reason.strip()}")
-    return resources(done.stderr)
+    try:
+        code, said = nvcc.cubin(source, arch, report=True)
+    except TargetError as error:
+        raise PackError(str(error)) from error
+    path.write_bytes(code)
+    return resources(said)
 
 
 def resources(said: str) -> dict[str, Resources]:
@@ -55,6 +54,6 @@ def resources(said: str) -> dict[str, Resources]:
 
 
 def nvcc_version() -> str:
-    said = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=False).stdout
+    said = subprocess.run([nvcc.find_nvcc(), "--version"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"V(\d[\d.]*)", said)
     return found[1] if found else "unknown"

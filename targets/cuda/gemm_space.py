@@ -2,8 +2,8 @@
 
 Where there is much to do, a multiprocessor is busy with what its warps issue (loads, addresses, products), or waits for the second cache,
 from which a block's pixels and weights come once. Where there is little, each warp waits for its own loads, step by step: more warps, and
-sums that they share, help. What follows are cycles of an H100, fitted to 950 tiles of ResNet-50 and MobileNetV2 at batch 1 and 32: what is
-chosen takes 1.12 of the best's time, all layers together.
+sums that they share, help. What follows are cycles of an H100, fitted to 950 tiles of ResNet-50 at batch 32 and
+MobileNetV2 at batch 1 and 32: of these, what is chosen takes 1.12 of the best's time, all layers together.
 """
 
 from __future__ import annotations

@@ -7,12 +7,14 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx.reference import ReferenceEvaluator
+from torch import nn
 from typer.testing import CliRunner
 
 import tvm_rsq
 from tests import small_network
-from tests.integer_case import noise, quantized
+from tests.integer_case import noise, quantized, seeded
 from tests.integer_networks import every_network, varied
 from tests.tiny_networks import classifier
 from tvm_rsq.cli.app import app
@@ -94,6 +96,21 @@ def test_weights_of_four_bits_and_codebooks():
         each.size for name, each in books.annotated.params.items() if name.endswith("weight")
     )
     check(made, books)
+
+
+class ReadTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense, self.bias = nn.Linear(12, 7, bias=False), nn.Parameter(torch.ones(7))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.dense(x)
+        return y, y + self.bias
+
+
+def test_an_output_keeps_its_value_where_a_bias_is_added_to_it():
+    found = quantized(seeded(ReadTwice()), [(2, 12)])
+    check(qdq_network(found.annotated), found)
 
 
 def test_fewer_bits_of_activations_are_clipped():

@@ -21,6 +21,7 @@ from scripts.device_pack.made_case import MadeCase
 from scripts.device_run import main as runner
 from scripts.device_run.case import BundleError, Manifest, read_manifest
 from tests.targets.emulated_cuda import compile_here
+from tvm_rsq.targets.cuda import nvcc
 from tvm_rsq.targets.cuda.kernel_source import cuda_source
 
 NEEDS_NVCC = pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc, which no GPU is needed for")
@@ -167,13 +168,16 @@ def test_a_bundle_has_code_for_every_architecture(tmp_path: Path) -> None:
 
 @NEEDS_NVCC
 def test_source_that_does_not_compile(tmp_path: Path) -> None:
-    with pytest.raises(PackError, match="nvcc failed with .* for sm_90: .*error"):
+    with pytest.raises(PackError, match="nvcc failed for -cubin -arch=sm_90 .*: .*error"):
         compile_cubin("__global__ void broken() { nothing(); }", "sm_90", tmp_path / "x.cubin")
 
 
 def test_without_nvcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(PackError, match="nvcc is not on the PATH"):
+    monkeypatch.setattr(nvcc, "_USUAL", str(tmp_path))
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(PackError, match="takes nvcc, which is neither on the PATH"):
         pack(tmp_path / "bundle", small()[:1], ["sm_90"])
     assert list(tmp_path.iterdir()) == [], "nothing is left of it"
 

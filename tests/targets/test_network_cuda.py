@@ -116,11 +116,11 @@ def test_without_a_gpu_it_is_compiled_and_not_run(tmp_path):
         module.run(noise(*found.model.inputs[0].shape))
 
 
-def test_no_compiler_is_said_before_anything_is_built(monkeypatch):
+def test_no_compiler_is_said_before_anything_is_built(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CUDA_HOME", raising=False)
     monkeypatch.delenv("CUDA_PATH", raising=False)
-    monkeypatch.setattr(nvcc, "_USUAL", "/nowhere")
+    monkeypatch.setattr(nvcc, "_USUAL", str(tmp_path))
     with pytest.raises(TargetError, match="takes nvcc, .* install NVIDIA's CUDA toolkit"):
         small_network.quantized().compile(TARGET)
 

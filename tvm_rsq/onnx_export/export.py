@@ -78,7 +78,8 @@ class _Export:
         bindings = [binding for block in main.body.blocks for binding in block.bindings]
         noted = dict(main.attrs.get("rsq.codebook") or {})
         self.books = {str(name): [[int(each) for each in book] for book in books] for name, books in noted.items()}
-        self.uses = Counter(var.name for binding in bindings for var in variables_of(binding.value))
+        # An output is read, too: what it is must not change with what is added to it.
+        self.uses = Counter(var.name for expr in (*(binding.value for binding in bindings), main.body.body) for var in variables_of(expr))
         inputs = []
         for spec in self.model.inputs:
             self.values[spec.name] = Value(self.graph.name(spec.name), tuple(spec.shape))
