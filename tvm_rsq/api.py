@@ -21,6 +21,7 @@ from tvm_rsq.layer_cost import timed_target
 from tvm_rsq.model import Model
 from tvm_rsq.planner import uses_levers
 from tvm_rsq.progress import ProgressCallback, silent
+from tvm_rsq.qdq_import.adopt import adopt, check_config
 from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.remote.device import RemoteDevice
 from tvm_rsq.remote.remote_runner import remote_runner
@@ -73,10 +74,15 @@ def quantize(
         timed = None if spec is None or not uses_levers(config) else timed_target(spec, runner=boards, machine=machine)
         source = _load(model, example_inputs, batch, name, progress)
         deploy = pipeline.prepare(source)
+        if source.quantization is not None:
+            check_config(config)
         resolve_overrides(config.overrides, layer_names(deploy))  # before the long work: a mistyped pattern should not cost minutes
         known_statistics(source, config)  # likewise
         data = _calibration(source, config, calibration, progress, should_stop)
-        decided = decide(source, deploy, data, config, progress, timed=timed, should_stop=should_stop)
+        if source.quantization is not None:
+            decided = adopt(deploy, source.quantization, data, config, progress)
+        else:
+            decided = decide(source, deploy, data, config, progress, timed=timed, should_stop=should_stop)
     return QuantizedModel(source=source, model=deploy, plan=decided.plan, calibration=data, config=config, adjusted=decided.adjusted)
 
 

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tvm.ir import IRModule
+
+if TYPE_CHECKING:
+    from tvm_rsq.qdq_import.source_quantization import SourceQuantization
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +37,14 @@ class Model:
     params   parameter name -> array, in the order of the function's parameters, names equal to the Relax variables'
     inputs   the runtime inputs, in order
     name     how reports call the network
+    quantization  what the source says of its own quantization; None of a float network
     """
 
     module: IRModule
     params: Mapping[str, np.ndarray]
     inputs: tuple[InputSpec, ...]
     name: str = "network"
+    quantization: SourceQuantization | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         names = [var.name for var in self.module["main"].params]

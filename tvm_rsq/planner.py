@@ -17,6 +17,7 @@ from tvm_rsq.candidates import usable_levers
 from tvm_rsq.choose_grids import GridChoice, Grids
 from tvm_rsq.choose_schemes import allowance, choose
 from tvm_rsq.config import QuantConfig
+from tvm_rsq.float_islands import float_islands
 from tvm_rsq.layer_facts import Candidate, LayerFacts, layer_facts
 from tvm_rsq.layer_override import LAYER_SCHEMES, LayerOverride
 from tvm_rsq.layer_plans import Decision, fitted, layer_plan
@@ -24,10 +25,9 @@ from tvm_rsq.layer_statistics import NormalStatistics
 from tvm_rsq.layer_workloads import layer_workloads
 from tvm_rsq.model import Model
 from tvm_rsq.origins import origins
-from tvm_rsq.passes import operator_roles as roles
-from tvm_rsq.passes.dataflow import OUTPUT, Dataflow, Node
-from tvm_rsq.passes.find_islands import Islands, find_islands
-from tvm_rsq.plan import FloatIsland, QuantPlan, TensorQuant
+from tvm_rsq.passes.dataflow import Dataflow
+from tvm_rsq.passes.find_islands import find_islands
+from tvm_rsq.plan import QuantPlan, TensorQuant
 from tvm_rsq.plan_levers import LeverPlan, LeverSearch
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.recipe import LEARNED, recipe
@@ -108,7 +108,7 @@ class _Planner:
             network_hash=self.model.network_hash,
             layers=layers,
             tensors=tensors,
-            float_islands=_float_islands(self.view, self.islands),
+            float_islands=float_islands(self.view, self.islands),
             provenance={
                 "scheme": config.scheme, "weight_bits": None if config.mixed else config.weight_bits, "average_bits": config.average_bits,
                 "most_divergence": config.most_divergence, "activation_bits": config.activation_bits,
@@ -212,15 +212,3 @@ class _Planner:
 def uses_levers(config: QuantConfig) -> bool:
     """Whether a plan of this configuration depends on its target."""
     return config.scheme == "hybrid" and config.levers not in ("none", ())
-
-
-def _float_islands(view: Dataflow, islands: Islands) -> tuple[FloatIsland, ...]:
-    return tuple(FloatIsland(name=name, op=view.nodes[name].op, reason=_why(view, islands, view.nodes[name])) for name in islands.float_ops)
-
-
-def _why(view: Dataflow, islands: Islands, node: Node) -> str:
-    has_kernel = node.op in roles.ELEMENTWISE | roles.CONCATS or roles.keeps_scale(node) or roles.is_spatial_mean(view, node)
-    if not has_kernel:
-        return f"{node.op} has no integer kernel"
-    in_float = {OUTPUT, *islands.float_ops} | {op for island in islands.islands if island.kind == "float_layer" for op in island.ops}
-    return "its result is only wanted in float" if in_float.issuperset(view.users[node.name]) else "its inputs are in float"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tvm_rsq.frontend.imported import Imported
 from tvm_rsq.frontend.onnx_frontend import import_onnx, load_onnx
 from tvm_rsq.model import Model
 from tvm_rsq.progress import Progress, ProgressCallback, silent
+from tvm_rsq.qdq_import.source_quantization import SourceQuantization
 
 
 def load(
@@ -28,6 +30,8 @@ def load(
     batch           fixes the first extent of every input
     name            how reports call the network; by default the file's stem, the module's class or the graph's name
 
+    A network that is quantized already (QuantizeLinear, DequantizeLinear) becomes the float network that it stands for, with its scales in
+    Model.quantization.
     ModelError: the network cannot be read or cannot be quantized. UnsupportedError: it uses something outside what tvm_rsq
     supports; the message names the operator and its node.
     """
@@ -37,6 +41,9 @@ def load(
     imported, default = _import(model, example_inputs, batch)
     progress(Progress(stage="import", done=1, total=2, detail="canonical form"))
     result = canonicalize(imported, name or default)
+    if (found := imported.quantization) is not None:
+        probe = None if found.probe is None else canonicalize(found.probe, result.name)
+        result = replace(result, quantization=SourceQuantization(weights=found.weights, tensors=found.tensors, probe=probe))
     if batch is not None:
         check_batch(result.module, batch)
     progress(Progress(stage="import", done=2, total=2, detail=result.name))

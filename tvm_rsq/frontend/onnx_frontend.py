@@ -1,20 +1,23 @@
-"""ONNX files and models -> Imported."""
+"""ONNX files and models -> Imported; those that are quantized already with what they say of it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
+from onnx import helper
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
 from tvm_rsq.errors import ModelError, UnsupportedError
-from tvm_rsq.frontend.imported import Imported
+from tvm_rsq.frontend.imported import Imported, ImportedQuantization
 from tvm_rsq.frontend.onnx_graph import Graph, attribute, describe
 from tvm_rsq.frontend.onnx_importer import OnnxImporter
 from tvm_rsq.frontend.onnx_padding import explicit_pads
 from tvm_rsq.frontend.onnx_swish import expand_swish
 from tvm_rsq.frontend.operators import ONNX_CONSTANT_OPERATORS, ONNX_OPERATORS
+from tvm_rsq.qdq_import.strip_qdq import Stripped, is_qdq, strip_qdq
 
 OLDEST_OPSET = 9
 
@@ -53,6 +56,24 @@ def import_onnx(model: onnx.ModelProto, batch: int | None) -> Imported:
         raise UnsupportedError(
             f"the model uses opset {graph.opset}, supported are {OLDEST_OPSET} to {newest}; convert it with onnx.version_converter"
         )
+    if not is_qdq(graph):
+        return _import(graph, batch)
+    stripped = strip_qdq(graph)
+    probe = _import(_probe(stripped), batch) if stripped.tensors else None
+    weights = {name.removeprefix("onnx::"): weight for name, weight in stripped.weights.items()}  # as TVM's importer calls parameters
+    quantization = ImportedQuantization(weights=weights, tensors=stripped.tensors, probe=probe)
+    return replace(_import(stripped.graph, batch), quantization=quantization)
+
+
+def _probe(stripped: Stripped) -> Graph:
+    """The graph with the quantized activations as its first outputs, in their order. Its own stay: a network without a layer is none."""
+    graph = stripped.graph
+    nodes = [*graph.nodes, *(helper.make_node("Identity", [name], [f"{name}_probe"]) for name in stripped.tensors)]
+    outputs = [helper.make_tensor_value_info(f"{name}_probe", onnx.TensorProto.FLOAT, None) for name in stripped.tensors]
+    return replace(graph, nodes=nodes, outputs=[*outputs, *graph.outputs], weights=dict(graph.weights))
+
+
+def _import(graph: Graph, batch: int | None) -> Imported:
     _refuse_unknown(graph)
     _fix_inputs(graph, batch)
     checked = graph.to_model(small_only=True)
@@ -73,13 +94,22 @@ def import_onnx(model: onnx.ModelProto, batch: int | None) -> Imported:
 def _refuse_unknown(graph: Graph) -> None:
     for node in graph.nodes:
         if node.domain not in ("", "ai.onnx") or node.op_type not in ONNX_OPERATORS:
-            hint = "use Resize followed by Conv" if node.op_type == "ConvTranspose" else "replace it or keep it outside the network"
-            raise UnsupportedError(f"{describe(node)} is not supported; {hint}")
+            raise UnsupportedError(f"{describe(node)} is not supported; {_hint(node.op_type)}")
         used = [name for name in node.output[1:] if name]
         if node.op_type == "BatchNormalization" and (attribute(node, "training_mode", 0) or used):
             raise UnsupportedError(f"{describe(node)} is in training mode; export the model in eval mode")
         if node.op_type == "MaxPool" and used:
             raise UnsupportedError(f"{describe(node)} also returns indices, which is not supported; use its first output only")
+
+
+def _hint(op_type: str) -> str:
+    if op_type == "ConvTranspose":
+        return "use Resize followed by Conv"
+    if op_type.startswith("QLinear") or op_type.endswith("Integer"):
+        return "write the quantized network in QDQ format (QuantFormat.QDQ)"
+    if op_type == "DynamicQuantizeLinear":
+        return "quantize the network statically"
+    return "replace it or keep it outside the network"
 
 
 def _fix_inputs(graph: Graph, batch: int | None) -> None:

@@ -92,7 +92,7 @@ class Graph:
         kept, alias = [], {}
         outputs = {value.name for value in self.outputs}
         for node in self.nodes:
-            node = _renamed(node, alias)
+            node = renamed(node, alias)
             if node.op_type == "Identity" and node.input[0] in self.weights:
                 self.weights[node.output[0]] = self.weights[node.input[0]]  # exporters merge equal weights: each use keeps its own name
             elif self._passes_through(node) and node.output[0] not in outputs:
@@ -149,7 +149,8 @@ def attribute(node: onnx.NodeProto, name: str, default: object) -> object:
     return default
 
 
-def _renamed(node: onnx.NodeProto, alias: dict[str, str]) -> onnx.NodeProto:
+def renamed(node: onnx.NodeProto, alias: dict[str, str]) -> onnx.NodeProto:
+    """The node reading what `alias` says in place of its operands."""
     if not any(name in alias for name in node.input):
         return node
     renamed = onnx.NodeProto()

@@ -1,0 +1,1 @@
+"""Networks that bring their own quantization, as QuantizeLinear and DequantizeLinear: their scales become the plan."""

@@ -1,0 +1,186 @@
+"""A QDQ graph -> the float graph that it stands for, and what it says of quantization.
+
+    x -> QuantizeLinear -> DequantizeLinear -> y            x -> y, or relu(x) -> y (see non_negative), the scale of x noted
+    integers -> DequantizeLinear -> y                       y is a weight, scale * (integers - zero_point)
+    weight -> QuantizeLinear -> DequantizeLinear -> y       likewise, rounded as ONNX says
+    Gather(book, codes) -> DequantizeLinear -> y            likewise, the book noted
+
+Integers may be moved between the two nodes, and clipped to a grid of fewer bits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from tvm_rsq.errors import UnsupportedError
+from tvm_rsq.frontend.onnx_graph import Graph, describe, renamed
+from tvm_rsq.qdq_import.affine import INTEGERS, Affine, Constants, read_affine
+from tvm_rsq.qdq_import.non_negative import NonNegative
+from tvm_rsq.qdq_import.source_quantization import StoredWeight
+from tvm_rsq.qdq_import.stored_integers import StoredIntegers
+from tvm_rsq.tensor_quant import TensorQuant
+
+_QDQ = ("QuantizeLinear", "DequantizeLinear")
+_MOVES = frozenset(("Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"))
+_READ_BACK = re.compile(r"(.+?)_(?:DequantizeLinear(?:_Output)?|dequantized)|dq_output_(.+)_\d+")  # what quantizers call such a weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stripped:
+    """graph: without QuantizeLinear and DequantizeLinear; weights, tensors: by the names of its values, tensors in execution order."""
+
+    graph: Graph
+    weights: Mapping[str, StoredWeight]
+    tensors: Mapping[str, TensorQuant]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Quantized:
+    """Integers of an activation.   name: of the float value that they stand for, before any move"""
+
+    affine: Affine
+    bits: int
+    name: str
+
+
+def is_qdq(graph: Graph) -> bool:
+    """Whether it brings a quantization of its own."""
+    return any(node.op_type in _QDQ for node in graph.nodes)
+
+
+def strip_qdq(graph: Graph) -> Stripped:
+    """graph is left untouched.
+
+    UnsupportedError: what has no equal in integer kernels, with the node: activations with scales of channels or of other dtypes than 4 and
+    8 bits, integers that anything but a DequantizeLinear computes with. ModelError: scales that contradict each other.
+    """
+    return _Strip(graph).run()
+
+
+@dataclass
+class _Strip:
+    graph: Graph
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    alias: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, StoredWeight] = field(default_factory=dict)
+    tensors: dict[str, TensorQuant] = field(default_factory=dict)
+    quantized: dict[str, _Quantized] = field(default_factory=dict)
+
+    def run(self) -> Stripped:
+        graph = self.graph
+        self.values = dict(graph.weights)
+        self.constants = Constants(graph.weights, graph.nodes)
+        self.integers = StoredIntegers(self.constants)
+        self.positive = NonNegative(self.constants)
+        self.taken = {*graph.weights, *(value.name for value in graph.inputs), *(name for node in graph.nodes for name in node.output)}
+        self.inputs = {value.name for value in graph.inputs}
+        self.uses = Counter(name for node in graph.nodes for name in node.input)
+        for node in graph.nodes:
+            self._visit(node)
+            self.positive.visit(node)
+        for output in graph.outputs:
+            if output.name in self.quantized:
+                raise UnsupportedError(f"output {output.name} holds integers, expected a DequantizeLinear in front of it")
+        nodes = [renamed(node, self.alias) for node in self.nodes]
+        read = {name for node in nodes for name in node.input} | {output.name for output in graph.outputs}
+        values = {name: value for name, value in self.values.items() if name in read}
+        return Stripped(graph=replace(graph, nodes=nodes, weights=values), weights=self.weights, tensors=self.tensors)
+
+    def _visit(self, node: onnx.NodeProto) -> None:
+        if self.integers.visit(node):
+            return
+        read = [self.quantized[name] for name in node.input if name in self.quantized]
+        if node.op_type == "QuantizeLinear":
+            self._quantize(node)
+        elif node.op_type == "DequantizeLinear":
+            self._dequantize(node)
+        elif not read:
+            self.nodes.append(node)
+        elif node.op_type == "Clip":
+            self._clip(node, read[0])
+        elif node.op_type in _MOVES and node.input[0] in self.quantized:
+            self.nodes.append(node)
+            self.quantized.update(dict.fromkeys(node.output, read[0]))
+        else:
+            raise UnsupportedError(f"{describe(node)} computes with integers, expected a DequantizeLinear in front of it (format QDQ)")
+
+    def _quantize(self, node: onnx.NodeProto) -> None:
+        affine = read_affine(node, self.constants)
+        if affine.scale.ndim or affine.dtype == "int32":
+            what = "int32" if affine.dtype == "int32" else f"{affine.scale.size} scales"
+            raise UnsupportedError(f"{describe(node)} quantizes an activation with {what}, expected one scale and 8 or 4 bits")
+        lowest, highest = INTEGERS[affine.dtype]
+        bits = 4 if highest - lowest == 15 else 8
+        name = node.input[0]
+        starts_at_zero = int(affine.zero_point) == lowest
+        if starts_at_zero and name not in self.inputs and not self.positive.holds(name):
+            name = self._free(f"{name}_relu")
+            self.nodes.append(helper.make_node("Relu", [node.input[0]], [name], name=name))
+        if starts_at_zero:
+            self.positive.names.add(node.output[0])
+        zero_point = int(affine.zero_point) - lowest
+        if not 0 <= zero_point <= highest - lowest:
+            raise UnsupportedError(f"{describe(node)} has the zero point {int(affine.zero_point)}, which {affine.dtype} cannot hold")
+        self.tensors.setdefault(name, TensorQuant(scale=float(np.float32(affine.scale)), zero_point=zero_point, bits=bits))
+        self.quantized[node.output[0]] = _Quantized(affine=affine, bits=bits, name=name)
+        self.nodes.append(helper.make_node("Identity", [name], [node.output[0]], name=node.name))
+
+    def _clip(self, node: onnx.NodeProto, read: _Quantized) -> None:
+        """Integers of fewer bits."""
+        limits = [self.constants.get(name) if name else None for name in [*node.input[1:], "", ""][:2]]
+        lowest = INTEGERS[read.affine.dtype][0]
+        low, high = (int(limit) - lowest if limit is not None and limit.size == 1 else None for limit in limits)
+        bits = {2**each - 1: each for each in (4, 6, 8)}.get(-1 if high is None else high)
+        was = self.tensors[read.name]
+        if low != 0 or bits is None or was.zero_point >= 2**bits:
+            raise UnsupportedError(f"{describe(node)} clips integers to {low} to {high} above their least, expected 0 to 15, 63 or 255")
+        self.tensors[read.name] = replace(was, bits=bits)
+        self.quantized[node.output[0]] = replace(read, bits=bits)
+        self.nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
+
+    def _dequantize(self, node: onnx.NodeProto) -> None:
+        stored = self.integers.get(node.input[0]) if node.input else None
+        affine = read_affine(node, self.constants, None if stored is None else stored.values)
+        if stored is not None:
+            self._weight(node, affine)
+            return
+        source = self.quantized.get(node.input[0])
+        if source is None:
+            raise UnsupportedError(f"{describe(node)} reads {node.input[0]}, expected constants or what a QuantizeLinear makes")
+        if not affine.same_as(source.affine):
+            raise UnsupportedError(f"{describe(node)} has another scale, zero point or dtype than the QuantizeLinear in front of it")
+        self.nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
+
+    def _weight(self, node: onnx.NodeProto, affine: Affine) -> None:
+        stored = self.integers.get(node.input[0])
+        assert stored is not None, "a weight is constant"
+        real = stored.real(node, affine)
+        name = self._named(node.output[0], stored.source)
+        self.values[name] = real
+        if affine.dtype != "int32":
+            self.weights[name] = stored.weight(affine)
+
+    def _named(self, output: str, source: str | None) -> str:
+        """The weight's own name, where that can be told: of what was quantized in the graph, or without the words that quantizers add."""
+        known = _READ_BACK.fullmatch(output)
+        for name in (source, known and (known[1] or known[2])):
+            free = name not in self.taken or (name == source and name in self.graph.weights and self.uses[name] == 1)
+            if name and name != output and free:
+                self.taken.add(name)
+                self.alias[output] = name
+                return name
+        return output
+
+    def _free(self, wish: str) -> str:
+        name, count = wish, 1
+        while name in self.taken:
+            name, count = f"{wish}_{count}", count + 1
+        self.taken.add(name)
+        return name
