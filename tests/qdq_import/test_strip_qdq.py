@@ -99,7 +99,7 @@ REFUSED = {
     ),
     "16 bits": (UnsupportedError, "stores uint16", lambda: network(nodes(), CONSTANTS | {"zx": np.uint16(9)}, opset=21)),
     "scales of channels": (
-        UnsupportedError, "quantizes an activation with 6 scales",
+        UnsupportedError, "beside an activation with 6 scales, .* expected a depthwise",
         lambda: network(nodes(), CONSTANTS | {"sx": np.full(6, 0.02, np.float32), "zx": np.zeros(6, np.uint8)}),
     ),
     "asymmetric weight": (UnsupportedError, "layer wr have a zero point \\+5", lambda: network(nodes(), CONSTANTS | {"zw": np.int8(5)})),

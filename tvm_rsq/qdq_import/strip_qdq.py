@@ -22,6 +22,7 @@ from onnx import helper
 from tvm_rsq.errors import UnsupportedError
 from tvm_rsq.frontend.onnx_graph import Graph, describe, renamed
 from tvm_rsq.qdq_import.affine import INTEGERS, Affine, Constants, read_affine
+from tvm_rsq.qdq_import.channel_scales import ChannelScales, move_channel_scales
 from tvm_rsq.qdq_import.non_negative import NonNegative
 from tvm_rsq.qdq_import.source_quantization import StoredWeight
 from tvm_rsq.qdq_import.stored_integers import StoredIntegers
@@ -58,8 +59,9 @@ def is_qdq(graph: Graph) -> bool:
 def strip_qdq(graph: Graph) -> Stripped:
     """graph is left untouched.
 
-    UnsupportedError: what has no equal in integer kernels, with the node: activations with scales of channels or of other dtypes than 4 and
-    8 bits, integers that anything but a DequantizeLinear computes with. ModelError: scales that contradict each other.
+    UnsupportedError: what has no equal in integer kernels, with the node: activations of other dtypes than 4 and 8 bits, or with scales of
+    channels that layers cannot take up (see channel_scales), integers that anything but a DequantizeLinear computes with.
+    ModelError: scales that contradict each other.
     """
     return _Strip(graph).run()
 
@@ -72,6 +74,7 @@ class _Strip:
     weights: dict[str, StoredWeight] = field(default_factory=dict)
     tensors: dict[str, TensorQuant] = field(default_factory=dict)
     quantized: dict[str, _Quantized] = field(default_factory=dict)
+    channels: list[ChannelScales] = field(default_factory=list)
 
     def run(self) -> Stripped:
         graph = self.graph
@@ -88,7 +91,8 @@ class _Strip:
         for output in graph.outputs:
             if output.name in self.quantized:
                 raise UnsupportedError(f"output {output.name} holds integers, expected a DequantizeLinear in front of it")
-        nodes = [renamed(node, self.alias) for node in self.nodes]
+        moved = move_channel_scales(self.channels, [renamed(node, self.alias) for node in self.nodes], self.values, self.weights)
+        nodes, self.values, self.weights = moved.nodes, moved.values, moved.stored
         read = {name for node in nodes for name in node.input} | {output.name for output in graph.outputs}
         values = {name: value for name, value in self.values.items() if name in read}
         return Stripped(graph=replace(graph, nodes=nodes, weights=values), weights=self.weights, tensors=self.tensors)
@@ -113,22 +117,24 @@ class _Strip:
 
     def _quantize(self, node: onnx.NodeProto) -> None:
         affine = read_affine(node, self.constants)
-        if affine.scale.ndim or affine.dtype == "int32":
-            what = "int32" if affine.dtype == "int32" else f"{affine.scale.size} scales"
-            raise UnsupportedError(f"{describe(node)} quantizes an activation with {what}, expected one scale and 8 or 4 bits")
+        if affine.dtype == "int32":
+            raise UnsupportedError(f"{describe(node)} quantizes an activation to int32, expected 8 or 4 bits")
+        if affine.scale.ndim and (affine.axis != 1 or np.unique(affine.zero_point).size > 1):
+            what = f"{affine.scale.size} scales along axis {affine.axis} and {np.unique(affine.zero_point).size} zero points"
+            raise UnsupportedError(f"{describe(node)} quantizes an activation with {what}, expected one scale; quantize it per tensor")
         lowest, highest = INTEGERS[affine.dtype]
         bits = 4 if highest - lowest == 15 else 8
-        name = node.input[0]
-        starts_at_zero = int(affine.zero_point) == lowest
+        name, zero = node.input[0], int(affine.zero_point.reshape(-1)[0])
+        starts_at_zero = zero == lowest
         if starts_at_zero and name not in self.inputs and not self.positive.holds(name):
             name = self._free(f"{name}_relu")
             self.nodes.append(helper.make_node("Relu", [node.input[0]], [name], name=name))
         if starts_at_zero:
             self.positive.names.add(node.output[0])
-        zero_point = int(affine.zero_point) - lowest
-        if not 0 <= zero_point <= highest - lowest:
-            raise UnsupportedError(f"{describe(node)} has the zero point {int(affine.zero_point)}, which {affine.dtype} cannot hold")
-        self.tensors.setdefault(name, TensorQuant(scale=float(np.float32(affine.scale)), zero_point=zero_point, bits=bits))
+        if affine.scale.ndim and name not in self.tensors:
+            self.channels.append(ChannelScales(tensor=name, scale=affine.scale, highest=highest - zero))
+        quant = TensorQuant(scale=float(np.float32(affine.scale.max())), zero_point=zero - lowest, bits=bits)
+        self.tensors.setdefault(name, quant)
         self.quantized[node.output[0]] = _Quantized(affine=affine, bits=bits, name=name)
         self.nodes.append(helper.make_node("Identity", [name], [node.output[0]], name=node.name))
 
