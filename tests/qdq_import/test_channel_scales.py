@@ -15,7 +15,8 @@ RNG = np.random.default_rng(0)
 CHANNELS = 5
 # Scales without simple ratios: no accumulator falls between two levels.
 CONSTANTS = {
-    "sx": np.float32(0.0317), "zx": np.uint8(120), "w": RNG.integers(-127, 128, (CHANNELS, 3, 1, 1)).astype(np.int8), "sw": np.float32(0.0113),
+    "sx": np.float32(0.0317), "zx": np.uint8(120), "sw": np.float32(0.0113),
+    "w": RNG.integers(-127, 128, (CHANNELS, 3, 1, 1)).astype(np.int8),
     "b": (RNG.integers(-3000, 3000, CHANNELS) * 0.0317 * 0.0113).astype(np.float32), "low": np.float32(0), "high": np.float32(6),
     "sc": np.linspace(0.002, 0.02, CHANNELS, dtype=np.float32), "zc": np.zeros(CHANNELS, np.uint8),
     "v": RNG.integers(-127, 128, (CHANNELS, 1, 3, 3)).astype(np.int8), "sv": RNG.uniform(0.005, 0.02, CHANNELS).astype(np.float32),
