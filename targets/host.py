@@ -12,6 +12,7 @@ import ctypes
 import functools
 import os
 import platform
+from collections.abc import Collection
 from pathlib import Path
 
 from tvm.target import Target, codegen
@@ -67,6 +68,11 @@ def host_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
         return frozenset(flags[word] for word in words if word in flags)
     target = Target({"kind": "llvm", "mtriple": host_triple(), "mcpu": codegen.llvm_get_system_cpu()})
     return frozenset(codegen.llvm_get_cpu_features(target)) & frozenset(flags.values())
+
+
+def kernel_words(arch: str, features: Collection[str]) -> tuple[str, tuple[str, ...]]:
+    """The line of /proc/cpuinfo in which Linux on `arch` says what it has, and its words for these features (LLVM's names)."""
+    return _FLAG_LINES.get(arch, ""), tuple(word for word, feature in _FLAGS.get(arch, {}).items() if feature in features)
 
 
 def host_target() -> dict[str, object]:

@@ -35,6 +35,7 @@ class Contents:
     """What an artifact holds.
 
     library   bytes of the shared library
+    outputs   in order, called output_0 and so on; () in artifacts that were compiled before they were noted
     calls     the kernels it calls, in order
     target    the TVM target, with its name, architecture and the CPU features its code uses
     plan      None for an FP32 build
@@ -43,6 +44,7 @@ class Contents:
     name: str
     library: bytes = field(repr=False)
     inputs: tuple[InputSpec, ...]
+    outputs: tuple[InputSpec, ...] = ()
     calls: tuple[KernelCall, ...]
     target: Mapping[str, Any]
     target_name: str
@@ -165,6 +167,12 @@ class CompiledModule:
         from tvm_rsq.artifact import save
 
         save(self.contents, Path(path))
+
+    def export_c(self, folder: str | os.PathLike[str], *, replace: bool = False) -> tuple[Path, ...]:
+        """Write a folder that needs TVM's runtime and no Python: library, C header, C++ runner, Makefile; see c_export.export."""
+        from tvm_rsq.c_export.export import export_c
+
+        return export_c(self.contents, Path(folder), replace=replace)
 
     def _device(self) -> tvm.runtime.Device:
         """ArtifactError: the library is for another machine, which may have such a device."""

@@ -125,6 +125,6 @@ def _contents(
     model: Model, spec: TargetSpec, library: bytes, calls: tuple[KernelCall, ...], plan: QuantPlan | None, report: object = None
 ) -> Contents:
     return Contents(
-        name=model.name, library=library, inputs=model.inputs, calls=calls, plan=plan, report=report,
+        name=model.name, library=library, inputs=model.inputs, outputs=model.outputs, calls=calls, plan=plan, report=report,
         target=dict(spec.tvm), target_name=spec.name, arch=spec.arch, features=tuple(sorted(spec.features)),
     )  # fmt: skip

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """One runtime input: its name, static shape and dtype ("float32")."""
+    """One runtime input or output: its name, static shape and dtype ("float32")."""
 
     name: str
     shape: tuple[int, ...]
@@ -51,6 +51,15 @@ class Model:
         expected = [spec.name for spec in self.inputs] + list(self.params)
         if names != expected:
             raise ValueError(f"main's parameters are {names[:8]}..., expected {expected[:8]}...: inputs, then params in order")
+
+    @property
+    def outputs(self) -> tuple[InputSpec, ...]:
+        """The results, called output_0 and so on, in order."""
+        types = self.module["main"].ret_ty
+        parts = types.fields if hasattr(types, "fields") else [types]
+        shapes = [tuple(int(extent) for extent in part.shape) for part in parts]
+        named = enumerate(zip(parts, shapes, strict=True))
+        return tuple(InputSpec(name=f"output_{i}", shape=shape, dtype=str(part.dtype)) for i, (part, shape) in named)
 
     @property
     def network_hash(self) -> str:

@@ -11,6 +11,7 @@ from tvm_rsq.cli.bench import bench
 from tvm_rsq.cli.compile import compile_
 from tvm_rsq.cli.devices import devices
 from tvm_rsq.cli.evaluate import evaluate
+from tvm_rsq.cli.export_c import export_c
 from tvm_rsq.cli.quantize import quantize
 from tvm_rsq.cli.report import report
 from tvm_rsq.cli.run import run
@@ -37,8 +38,8 @@ def _program(
     """Quantize a trained network without data, and compile it to an integer-only library."""
 
 
-for _function in (compile_, tune, run, bench, evaluate, report, quantize, synthesize, targets, serve, tracker, devices):
-    app.command(_function.__name__.strip("_"))(command(_function))
+for _function in (compile_, tune, run, bench, evaluate, report, export_c, quantize, synthesize, targets, serve, tracker, devices):
+    app.command(_function.__name__.strip("_").replace("_", "-"))(command(_function))
 
 
 def main() -> None:

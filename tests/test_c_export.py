@@ -1,0 +1,155 @@
+"""tvm-rsq export-c: what it writes is built by the system's compiler and answers as the artifact does, without Python."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import tvm_rsq
+from tests.integer_case import noise, quantized, seeded
+from tests.integer_networks import varied
+from tvm_rsq.c_export.export import export_c, identifier
+from tvm_rsq.cli.app import app
+from tvm_rsq.compiled_module import CompiledModule
+from tvm_rsq.errors import ArtifactError, ConfigError
+
+STRICT = "-O1 -Wall -Wextra -Werror"
+COMPILER = shutil.which("g++") and shutil.which("make")
+needs_compiler = pytest.mark.skipif(not COMPILER, reason="needs g++ and make")
+
+
+class TwoOutputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 5), nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        both = torch.relu(self.a(x)) + self.b(y)
+        return both, both.softmax(1)
+
+
+@pytest.fixture(scope="module")
+def coded() -> CompiledModule:
+    """Its codes become weights when it is opened."""
+    bits = {"scheme": "per_channel", "weight_bits": 4, "eight_bit_share": 0.0, "nonuniform": True}
+    return quantized(varied(), [(1, 3, 12, 12)], tvm_rsq.QuantConfig(**bits)).compile(codes="load")
+
+
+def built(module: CompiledModule, folder: Path, flags: str = "-O0") -> Path:
+    module.export_c(folder)
+    command = ["make", "-s", "-C", str(folder), f"PYTHON={sys.executable}", f"CXXFLAGS={flags}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(folder / "run"), *map(str, arguments)], cwd=folder, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def runner(coded: CompiledModule, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(coded, tmp_path_factory.mktemp("coded") / "out", STRICT)
+
+
+@needs_compiler
+def test_codes_become_weights_and_the_answer_is_the_same(coded, runner):
+    x = noise(1, 3, 12, 12, seed=3)
+    x.tofile(runner / "x.bin")
+    done = run(runner, "lib.so", "x.bin", "y.bin")
+    assert done.returncode == 0 and done.stdout.endswith(" ms\n"), done.stderr
+    assert np.array_equal(np.fromfile(runner / "y.bin", np.float32).reshape(1, -1), coded.run(x))
+
+
+@needs_compiler
+def test_several_inputs_and_outputs(tmp_path):
+    found = quantized(seeded(TwoOutputs()), [(2, 6), (2, 4)])
+    module = found.compile()
+    folder = built(module, tmp_path / "out")
+    inputs = [noise(2, 6, seed=1), noise(2, 4, seed=2)]
+    for i, array in enumerate(inputs):
+        array.tofile(folder / f"x{i}.bin")
+    done = run(folder, "lib.so", "x0.bin", "x1.bin", "y0.bin", "y1.bin")
+    assert done.returncode == 0, done.stderr
+    for i, wanted in enumerate(module.run(*inputs)):
+        assert np.array_equal(np.fromfile(folder / f"y{i}.bin", np.float32).reshape(wanted.shape), wanted)
+
+
+@needs_compiler
+def test_the_header_is_c(runner):
+    (runner / "user.c").write_text('#include "block.h"\nint main(void) { return block_inputs[0].bytes != BLOCK_INPUT_0_BYTES; }\n')
+    command = ["cc", "-std=c99", "-pedantic", *STRICT.split(), "-fsyntax-only", "user.c"]
+    done = subprocess.run(command, cwd=runner, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_compiler
+def test_what_is_wrong_is_one_line(runner):
+    (runner / "short.bin").write_bytes(b"1234")
+    np.zeros((1, 3, 12, 12), np.float32).tofile(runner / "x.bin")
+    (runner / "broken.so").write_bytes((runner / "lib.so").read_bytes()[:5000])
+    for arguments, message in (
+        (("lib.so", "short.bin", "y.bin"), "short.bin holds 4 bytes, expected 1728"),
+        (("lib.so", "none.bin", "y.bin"), "none.bin: cannot be read"),
+        (("none.so", "x.bin", "y.bin"), "./none.so cannot be read"),
+        (("broken.so", "x.bin", "y.bin"), "broken.so is damaged"),
+        (("lib.so", "x.bin", "no/where.bin"), "no/where.bin: cannot be written"),
+    ):
+        done = run(runner, *arguments)
+        assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert run(runner).returncode == 2
+
+
+@needs_compiler
+def test_a_cpu_that_lacks_something_is_told(coded, tmp_path):
+    words = coded.contents.features
+    folder = tmp_path / "out"
+    export_c(coded.contents, folder)
+    source = folder / "block.cpp"
+    source.write_text(source.read_text().replace("kNeeded[] = {", 'kNeeded[] = {"unobtainium", '))
+    subprocess.run(["make", "-s", "-C", str(folder), f"PYTHON={sys.executable}", "CXXFLAGS=-O0"], check=True)
+    np.zeros((1, 3, 12, 12), np.float32).tofile(folder / "x.bin")
+    assert words and "this CPU lacks unobtainium; the network is compiled for llvm" in run(folder, "lib.so", "x.bin", "y.bin").stderr
+
+
+def test_checksums_a_second_export_and_what_is_refused(coded, tmp_path):
+    artifact, out = tmp_path / "net.rsq", tmp_path / "deploy"
+    coded.save(artifact)
+    made = CliRunner().invoke(app, ["export-c", str(artifact), "-o", str(out), "--json", "-"])
+    assert made.exit_code == 0, made.output
+    assert "block.h" in json.loads(made.stdout)["files"]
+    for line in (out / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split("  ")
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+    (out / "own.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is there and not empty"):
+        coded.export_c(out)
+    coded.export_c(out, replace=True)
+    assert not (out / "own.txt").exists() and {path.name for path in tmp_path.iterdir()} == {"net.rsq", "deploy"}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "own.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="name another folder"):
+        coded.export_c(tmp_path / "other", replace=True)
+    with pytest.raises(ArtifactError, match="did not note its outputs"):
+        export_c(replace(coded.contents, outputs=()), tmp_path / "old")
+    with pytest.raises(ArtifactError, match="expected a CPU"):
+        export_c(replace(coded.contents, target={"kind": "cuda"}), tmp_path / "gpu")
+
+
+SPELT = {"MobileNetV2": "mobilenetv2", "net.qdq-1": "net_qdq_1", "1st": "net_1st", "main": "net_main", "网": "network"}
+
+
+@pytest.mark.parametrize(("name", "spelt"), SPELT.items())
+def test_names_are_spelt_as_c_can(name, spelt):
+    assert identifier(name) == spelt

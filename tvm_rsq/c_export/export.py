@@ -1,0 +1,134 @@
+"""A compiled network as a folder for people without Python: library, C header, C++ runner, Makefile.
+
+    lib.so        the artifact's shared library, as it is
+    NAME.h        C99 and C++: shapes, types and sizes, open, run, close
+    NAME.cpp      these functions on TVM's runtime (tvm-ffi's C++ headers and two shared libraries)
+    run.cpp       a program that runs it on raw files
+    Makefile, README.md, SHA256SUMS
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tvm
+import tvm_ffi
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from tvm import relax
+
+from tvm_rsq import __version__
+from tvm_rsq.compiled_module import Contents
+from tvm_rsq.errors import ArtifactError, ConfigError
+from tvm_rsq.model import InputSpec
+from tvm_rsq.passes.lower_islands import EXPAND
+from tvm_rsq.targets.host import kernel_words
+
+LIBRARY = "lib.so"
+SUMS = "SHA256SUMS"
+_LARGEST_RANK = 6  # of the header's shape
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """What the templates say of one input or output."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def literal(self) -> str:
+        return json.dumps(self.name)  # escapes of JSON are C's, for ASCII
+
+    @property
+    def comment(self) -> str:
+        return re.sub(r"[^\w .:/+-]|\*/|/\*", "_", self.name)
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dims(self) -> str:
+        return " x ".join(map(str, self.shape)) or "scalar"
+
+    @property
+    def sizes(self) -> str:
+        return ", ".join(map(str, self.shape)) or "0"
+
+    @property
+    def bytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+def export_c(contents: Contents, folder: Path, *, replace: bool = False) -> tuple[Path, ...]:
+    """Write the folder, whole or not at all, and answer its files.   replace: an export that is there already
+
+    ArtifactError: for a GPU, or compiled before outputs were noted. ConfigError: `folder` is there and is no export, or cannot be written.
+    """
+    if contents.target["kind"] != "llvm":
+        raise ArtifactError(f"{contents.name} is compiled for {contents.target_name}, expected a CPU; a GPU's library runs in Python alone")
+    if not contents.outputs:
+        raise ArtifactError(f"{contents.name} was compiled by a version that did not note its outputs; compile the network again")
+    if any(len(spec.shape) > _LARGEST_RANK for spec in (*contents.inputs, *contents.outputs)):
+        raise ArtifactError(f"{contents.name} has a tensor of more than {_LARGEST_RANK} axes, which the header cannot say")
+    folder = Path(os.path.abspath(folder))
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        if not (replace and (folder / SUMS).is_file() and (folder / LIBRARY).is_file()):
+            raise ConfigError(f"{folder} is there and not empty; name another folder, or remove it" + ("" if replace else " (--force)"))
+    files = {LIBRARY: contents.library, **_texts(contents)}
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial") as scratch:
+            made = Path(scratch) / "made"
+            made.mkdir()
+            for name, data in {**files, SUMS: sums.encode()}.items():
+                (made / name).write_bytes(data)
+            if folder.exists():
+                shutil.move(folder, Path(scratch) / "old")
+            os.replace(made, folder)
+    except OSError as error:
+        raise ConfigError(f"cannot write {folder}: {error.strerror or error}; name a folder that can be made") from error
+    return tuple(folder / name for name in (*files, SUMS))
+
+
+def identifier(name: str) -> str:
+    """The network's name as C can spell it."""
+    found = re.sub(r"\W+", "_", name.encode("ascii", "replace").decode()).strip("_").lower() or "network"
+    return f"net_{found}" if found[0].isdigit() or found in _TAKEN else found
+
+
+_TAKEN = frozenset("main int char double float void struct union enum const static class new delete this template auto run lib".split())
+
+
+def _texts(contents: Contents) -> dict[str, bytes]:
+    loader = PackageLoader("tvm_rsq.c_export")
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    name = identifier(contents.name)
+    line, words = kernel_words(contents.arch, contents.features)
+    values = {
+        "id": name, "macro": name.upper(), "title": re.sub(r"[^\w .:+-]", "_", contents.name), "version": __version__, "library": LIBRARY,
+        "target": re.sub(r"[^\w .:,=+-]", "_", contents.target_name), "arch": contents.arch,
+        "plan": hashlib.sha256(contents.plan.to_json().encode()).hexdigest()[:12] if contents.plan else "",
+        "inputs": [_tensor(spec) for spec in contents.inputs], "outputs": [_tensor(spec) for spec in contents.outputs],
+        "line": line, "words": words, "expand": EXPAND, "pooled": relax.VirtualMachine.POOLED_ALLOCATOR,
+        "checksum": f"{zlib.crc32(contents.library):#x}",
+        "tvm": tvm.__version__, "tvm_ffi": tvm_ffi.__version__,
+    }  # fmt: skip
+    names = {"network.h.j2": f"{name}.h", "network.cpp.j2": f"{name}.cpp", "run.cpp.j2": "run.cpp", "Makefile.j2": "Makefile"}
+    names["README.md.j2"] = "README.md"
+    return {made: environment.get_template(template).render(values).encode() for template, made in names.items()}
+
+
+def _tensor(spec: InputSpec) -> _Tensor:
+    return _Tensor(spec.name, spec.dtype, tuple(spec.shape))
