@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -23,6 +24,9 @@ from tvm_rsq.errors import Error
 
 def main() -> int:
     """0: nothing was found."""
+    # Whatever else prints, compilers among them, does so elsewhere: this output is read by the parent.
+    output = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     number, examples, current = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]) / "current"
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -39,7 +43,7 @@ def main() -> int:
             check_network(model, case)
         except Error as error:  # refused by name: as it should be, and shown, as it may be a refusal too many
             refused = str(error)
-        print(json.dumps({"tried": 1, "refused": refused}), flush=True)
+        print(json.dumps({"tried": 1, "refused": refused}), file=output, flush=True)
 
     try:
         search()
@@ -47,7 +51,7 @@ def main() -> int:
         reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
         found = Finding.load(current)
         Finding(model=found.model, case=found.case, reason=reason).save(current)
-        print(json.dumps({"found": reason}), flush=True)
+        print(json.dumps({"found": reason}), file=output, flush=True)
         return 1
     return 0
 

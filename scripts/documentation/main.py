@@ -1,0 +1,29 @@
+"""The command line of `scripts/docs`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: done."""
+    parser = argparse.ArgumentParser(prog="docs", description="The documents: run their commands, draw their figures, write the reference.")
+    parts = parser.add_subparsers(dest="part", required=True)
+    run = parts.add_parser("run", help="run a page's commands and put in what they print")
+    run.add_argument("pages", nargs="+", type=Path, metavar="PAGE")
+    return _run(parser.parse_args(arguments).pages)
+
+
+def _run(pages: Sequence[Path]) -> int:
+    from scripts.documentation.run import run_page
+
+    for page in pages:
+        try:
+            run_page(page.resolve())
+        except (RuntimeError, ValueError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    return 0

@@ -1,0 +1,82 @@
+"""Run a page's blocks in one folder, and put what they print into the blocks behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from scripts.documentation.blocks import Block, blocks
+from tvm_rsq.atomic_write import atomic_write
+
+ROOT = Path(__file__).resolve().parents[2]
+_COLUMNS = 170
+_HEAD, _TAIL = 16, 7  # of what is longer than both
+
+
+def run_page(page: Path) -> None:
+    """RuntimeError: a block fails, with its place and last words."""
+    with _folder() as folder:
+        printed = dict[int, list[str]]()
+        names: dict[str, object] = {}
+        found = blocks(page)
+        for block, behind in zip(found, [*found[1:], None], strict=True):
+            if block.kind not in ("bash", "python") or block.not_run:
+                continue
+            print(f"{block.place}: {block.text.splitlines()[0]}", file=sys.stderr)
+            said = _bash(block, folder) if block.kind == "bash" else _python(block, folder, names)
+            if behind is not None and behind.kind == "output":
+                printed[behind.first] = shortened([line.rstrip() for line in said.strip("\n").splitlines()])
+    _replace(page, found, printed)
+
+
+def shortened(lines: Sequence[str]) -> list[str]:
+    """The first and the last lines of a long output."""
+    if len(lines) <= _HEAD + _TAIL + 1:
+        return list(lines)
+    return [*lines[:_HEAD], "...", *lines[-_TAIL:]]
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """As a checkout looks to a user, with nothing of theirs in it."""
+    with tempfile.TemporaryDirectory(prefix="tvm-rsq-docs-") as name:
+        for part in (".venv", "scripts", "tests", "docs", "tvm_rsq", "passes", "targets", "constraints.txt"):
+            (Path(name) / part).symlink_to(ROOT / part)
+        yield Path(name)
+
+
+def _bash(block: Block, folder: Path) -> str:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "COLUMNS": str(_COLUMNS), "NO_COLOR": "1"}
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", block.text], cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{block.place} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}")
+    return done.stdout
+
+
+def _python(block: Block, folder: Path, names: dict[str, object]) -> str:
+    said, before = io.StringIO(), os.getcwd()
+    os.chdir(folder)
+    try:
+        with contextlib.redirect_stdout(said):
+            exec(compile(block.text, block.place, "exec"), names)  # the page's own code
+    except Exception as error:
+        raise RuntimeError(f"{block.place} raises {type(error).__name__}: {error}") from error
+    finally:
+        os.chdir(before)
+    return said.getvalue()
+
+
+def _replace(page: Path, found: Sequence[Block], printed: dict[int, list[str]]) -> None:
+    lines = page.read_text("utf-8").splitlines()
+    for block in reversed(found):
+        if block.first in printed:
+            lines[block.first : block.last] = printed[block.first]
+    with atomic_write(page) as partial:
+        partial.write_text("\n".join(lines) + "\n", "utf-8")
