@@ -35,6 +35,7 @@ def _head(facts: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         "",
         "Made by",
         "",
+        "<!-- not run: hours: every row of the page -->",
         "```bash",
         *(f".venv/bin/python {command}" for command in str(facts.get("command")).split("\n")),
         "```",

@@ -38,6 +38,7 @@ def page(facts: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "",
         "Made by",
         "",
+        "<!-- not run: half an hour of emulation -->",
         "```bash",
         str(facts["command"]),
         "```",

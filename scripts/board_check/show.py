@@ -36,6 +36,7 @@ def page(facts: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "",
         "Made by",
         "",
+        "<!-- not run: an hour of emulation -->",
         "```bash",
         str(facts["command"]),
         "```",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 Kind = Literal["bash", "python", "output", "text"]
-_FENCE = re.compile(r"^```(\w*)\s*$")
-_NOT_RUN = re.compile(r"^<!-- not run: (.+) -->$")
+_FENCE = re.compile(r"^ *```(\w*)\s*$")  # also inside a list
+_NOT_RUN = re.compile(r"^ *<!-- not run: (.+) -->$")
 _SHOWN = ("", "text")  # languages of what was printed
 _READ = ("c", "json", "text", "")  # and of what is only read
 
@@ -46,7 +47,7 @@ def blocks(page: Path) -> list[Block]:
         if opened is None:
             opened, language = number, fence[1]
             continue
-        text = "\n".join(lines[opened + 1 : number])
+        text = textwrap.dedent("\n".join(lines[opened + 1 : number]))
         kind = _kind(language, lines, opened, found, page)
         found.append(Block(page=page, kind=kind, text=text, first=opened + 1, last=number, not_run=_reason(lines, opened)))
         opened = None

@@ -1,0 +1,201 @@
+"""Every command and snippet of README and docs is run, on a tiny network under the names that the pages use.
+
+What cannot be run here says why in a comment above it, `<!-- not run: ... -->`, and its options are held against the command's all the
+same.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import typer
+from torch import nn
+from typer.testing import CliRunner
+
+import tvm_rsq
+from scripts.documentation.blocks import Block, blocks, commands
+from scripts.documentation.run import run_page, shortened
+from scripts.models import mobilenetv2
+from scripts.models.network import Network
+from scripts.models.preprocessing import TORCHVISION
+from tests.integer_case import seeded
+from tests.qdq_made import DATA
+from tvm_rsq.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+RUN = [name for name, page in zip(NAMES, PAGES, strict=True) if any(b.kind in ("bash", "python") and not b.not_run for b in blocks(page))]
+IMAGE = (1, 3, 32, 32)
+
+
+class Tiny(nn.Module):
+    """With the layer that the tutorial names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8)
+        self.features = nn.Sequential(nn.Identity(), nn.Module())
+        self.features[1].conv = nn.Sequential(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)))
+        self.classifier = nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu6(self.norm(self.first(x))) if hasattr(torch, "relu6") else nn.functional.relu6(self.norm(self.first(x)))
+        return self.classifier(nn.functional.relu(self.features[1].conv(x)).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that pages take for granted."""
+    folder = tmp_path_factory.mktemp("files")
+    network, x = seeded(Tiny()), torch.randn(IMAGE, generator=torch.Generator().manual_seed(0))
+    torch.onnx.export(network, (x,), str(folder / "net.onnx"), dynamo=False, opset_version=17)
+    rng = np.random.default_rng(0)
+    np.save(folder / "x.npy", rng.standard_normal(IMAGE, np.float32))
+    np.save(folder / "inputs.npy", rng.standard_normal((8, *IMAGE[1:]), np.float32))
+    shutil.copy(DATA / "qdq-onnxruntime.onnx", folder / "net.qdq.onnx")
+    tvm_rsq.compile(network, "llvm", tvm_rsq.QuantConfig(levers="none"), example_inputs=(x,)).save(folder / "net.rsq")
+    for name in ("a.rsq", "b.rsq", "c.rsq"):
+        shutil.copy(folder / "net.rsq", folder / name)
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of them to work in, with the scripts as a checkout has them; MobileNetV2 is the tiny network."""
+    for path in made.iterdir():
+        shutil.copy(path, tmp_path)
+    for name in ("scripts", "tests", "docs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TVM_RSQ_TIMINGS", str(tmp_path_factory.getbasetemp() / "timings.jsonl"))
+    network, x = seeded(Tiny()), torch.zeros(IMAGE)
+    tiny = Network(network, (x,), TORCHVISION)
+    monkeypatch.setattr(mobilenetv2, "load", lambda cache=None: tiny)
+    monkeypatch.setattr(mobilenetv2, "model", lambda: (network, (x,)))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_what_a_page_says_is_run(name: str, folder: Path) -> None:
+    names: dict[str, object] = {"network": seeded(Tiny()), "x": torch.zeros(IMAGE), "x_numpy": np.zeros(IMAGE, np.float32)}
+    for block in blocks(ROOT / name):
+        if block.not_run:
+            continue
+        if block.kind == "python":
+            exec(compile(block.text, block.place, "exec"), names)
+        elif block.kind == "bash":
+            for words in commands(block.text):
+                run(words, block)
+
+
+def run(words: list[str], block: Block) -> None:
+    """A command of ours in this process, any other by the shell."""
+    if words[0] == "tvm-rsq" and not set(words) & {"|", "&&", "||"}:
+        words = words[: words.index(">")] if ">" in words else words
+        done = CliRunner().invoke(app, words[1:], catch_exceptions=False)
+        assert done.exit_code == 0, f"{block.place}: {' '.join(words)}: {done.output}"
+        return
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    text = " ".join(words).replace(".venv/bin/python", sys.executable)
+    ended = subprocess.run(["bash", "-c", text], env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    assert ended.returncode == 0, f"{block.place}: {text}: {ended.stderr}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_exist_where_a_command_is_not_run(name: str) -> None:
+    for block in blocks(ROOT / name):
+        if block.kind != "bash":
+            continue
+        for words in commands(block.text):
+            for part in re.split(r" (?:&&|\|\||\|) ", " ".join(words)):
+                check_options(part.split(), block.place)
+
+
+def check_options(words: list[str], place: str) -> None:
+    words = words[1:] if words and re.fullmatch(r"[A-Z_]+=.*", words[0]) else words
+    if not words:
+        return
+    if words[0] == "tvm-rsq":
+        known = options_of(words[1])
+    elif script := next((word for word in words[:2] if "scripts/" in word), None):
+        known = options_of_script(script)
+    else:
+        return
+    for word in words[1:]:
+        option = word.partition("=")[0]
+        if option.startswith("-") and not re.fullmatch(r"-\d.*|-", option):
+            assert option in known, f"{place}: {words[0]} has no option {option}"
+
+
+@functools.cache
+def options_of(command: str) -> frozenset[str]:
+    group = typer.main.get_command(app)
+    assert command in group.commands, f"tvm-rsq has no command {command}"
+    return frozenset(name for option in group.commands[command].params for name in (*option.opts, *option.secondary_opts)) | {"--help"}
+
+
+@functools.cache
+def options_of_script(script: str) -> frozenset[str]:
+    """Of what its sources say, since asking each for --help would take seconds; none of scripts in shell, which take none."""
+    path = ROOT / script[script.index("scripts/") :]
+    assert path.is_file(), f"there is no {script}"
+    text = path.read_text("utf-8")
+    package = re.search(r"from scripts\.(\w+)(?:\.\w+)* import main", text)
+    files = [path, *(sorted((ROOT / "scripts" / package[1]).glob("*.py")) if package else [])]
+    return frozenset(re.findall(r'"(--?[a-z][\w-]*)"', "".join(file.read_text("utf-8") for file in files))) | {"--help"}
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            found = (page.parent / path).resolve() if path else page
+            assert found.exists(), f"{page.name} leads to {target}, which does not exist"
+            assert not anchor or anchor in anchors(found), f"{page.name} leads to {target}, which has no such heading"
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), flags=re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_a_page_is_rewritten_with_what_was_printed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n```bash\necho one && seq 30\n```\n\n```\nold\n```\n\n```python\nprint(6 * 7)\n```\n\n```\n```\n")
+    run_page(page)
+    text = page.read_text()
+    assert "```\none\n1\n" in text and "\n...\n24\n" in text and "```\n42\n```" in text and "old" not in text
+    assert shortened(["a"] * 24) == ["a"] * 24 and len(shortened(["a"] * 25)) == 24
+
+
+def test_a_block_that_fails_or_is_never_closed_is_told_with_its_place(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```bash\necho no >&2; false\n```\n")
+    with pytest.raises(RuntimeError, match="page.md:1 ended with 1: no"):
+        run_page(page)
+    page.write_text("```bash\ntrue\n")
+    with pytest.raises(ValueError, match="never closed"):
+        blocks(page)
+    page.write_text("```fortran\n```\n")
+    with pytest.raises(ValueError, match="a block of fortran"):
+        blocks(page)
+
+
+def test_an_option_that_does_not_exist_is_found() -> None:
+    with pytest.raises(AssertionError, match="no option --nonsense"):
+        check_options(["tvm-rsq", "compile", "net.onnx", "--nonsense"], "here")
+    assert onnx.__version__ and check_options(["tvm-rsq", "compile", "net.onnx", "-o", "net.rsq"], "here") is None
