@@ -1,9 +1,10 @@
-"""`tvm-rsq report`: the page of a compiled artifact."""
+"""`tvm-rsq report`: the page of a compiled artifact, or of several side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -13,23 +14,71 @@ from tvm_rsq.cli.session import Session
 from tvm_rsq.errors import ArtifactError
 from tvm_rsq.report import formats
 
+if TYPE_CHECKING:
+    from tvm_rsq.report.comparison import Build
+    from tvm_rsq.report.data import ReportData
+
 
 def report(
     session: Session,
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A file that `tvm-rsq compile` wrote.")],
+    artifacts: Annotated[
+        list[Path], typer.Argument(metavar="ARTIFACT...", help="Files that `tvm-rsq compile` wrote; what differs is told against the first.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="HTML", callback=writable, help="The page.")] = Path("report.html"),
 ) -> None:
-    """Write the report that ARTIFACT carries as one self-contained page.
+    """Write the report that ARTIFACT carries as one self-contained page; those of several, side by side.
 
-    Example:  tvm-rsq report net.rsq -o report.html
+    Example:  tvm-rsq report net.rsq -o report.html; tvm-rsq report a.rsq b.rsq c.rsq -o compare.html
     """
+    record = _one(artifacts[0], output) if len(artifacts) == 1 else _several(artifacts, output)
+    size = output.stat().st_size
+    session.result({**record, "output": str(output)}, Text(f"{output}: {formats.size(size)}"))
+
+
+def _one(artifact: Path, output: Path) -> dict[str, Any]:
     import tvm_rsq
-    from tvm_rsq.report import page, serialise
+    from tvm_rsq.report import page
 
     data = tvm_rsq.load(artifact, to_run=False).report
     if data is None:
         raise ArtifactError(f"{artifact} carries no report, expected a quantized build; compile the network again")
     page.write(data, output)
-    size = output.stat().st_size
-    record = {k: v for k, v in serialise.to_dict(data).items() if k not in ("schema", "images")}
-    session.result({"artifact": str(artifact), "output": str(output), "report": record}, Text(f"{output}: {formats.size(size)}"))
+    return {"artifact": str(artifact), "report": _record(data)}
+
+
+def _several(artifacts: Sequence[Path], output: Path) -> dict[str, Any]:
+    from tvm_rsq.report.comparison_page import write_comparison
+    from tvm_rsq.report.labels import distinct_labels
+
+    try:
+        labels = distinct_labels(artifacts)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    builds = [_build(artifact, label) for artifact, label in zip(artifacts, labels, strict=True)]
+    write_comparison(builds, output)
+    listed = [
+        {
+            "artifact": str(artifact), "label": build.label, "network": build.network, "target": build.target, "bytes": build.file_bytes,
+            "report": None if build.report is None else _record(build.report),
+        }
+        for artifact, build in zip(artifacts, builds, strict=True)
+    ]  # fmt: skip
+    return {"artifacts": listed}
+
+
+def _build(artifact: Path, label: str) -> Build:
+    import tvm_rsq
+    from tvm_rsq.report.comparison import Build
+    from tvm_rsq.report.data import ReportData
+
+    module = tvm_rsq.load(artifact, to_run=False)
+    data, network = module.report, module.contents.name
+    if data is None and module.plan is not None:
+        data = ReportData(network=network, target=module.target, plan=module.plan)
+    return Build(label=label, network=network, target=module.target, file_bytes=artifact.stat().st_size, report=data)
+
+
+def _record(data: ReportData) -> dict[str, Any]:
+    from tvm_rsq.report import serialise
+
+    return {k: v for k, v in serialise.to_dict(data).items() if k not in ("schema", "images")}

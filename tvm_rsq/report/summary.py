@@ -95,3 +95,36 @@ def chosen_kl(layer: LayerPlan) -> float | None:
         if (way.scheme, way.requantize, way.accumulate16) == (layer.scheme, layer.requantize, layer.accumulate16):
             return way.kl
     return {"per_tensor": layer.kl_per_tensor, "per_channel": layer.kl_per_channel}.get(layer.scheme)
+
+
+def stored_bits(layer: LayerPlan) -> int:
+    """Bits of one weight as it is stored: 32 in float, unless it is a level of a codebook."""
+    return 32 if layer.scheme == "float" and not layer.codebook else layer.weight_bits
+
+
+def grid_name(layer: LayerPlan) -> str:
+    """What a weight may be: "8", "4, codebook"."""
+    return f"{stored_bits(layer)}{', codebook' if layer.codebook else ''}"
+
+
+def mean_bits(layers: Sequence[LayerPlan]) -> float | None:
+    """Bits of a weight in the mean over all weights, without scales and codebooks; None: no weights."""
+    weights = sum(8 * layer.weight_bytes / stored_bits(layer) for layer in layers)
+    return 8 * sum(layer.weight_bytes for layer in layers) / weights if weights else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterChoices:
+    """What the layer table can be narrowed to, only what occurs.   grids: of grid_name, most bits first"""
+
+    schemes: tuple[str, ...]
+    ops: tuple[str, ...]
+    grids: tuple[str, ...]
+
+
+def filter_choices(layers: Sequence[LayerPlan]) -> FilterChoices:
+    """Of the layers of one build or of several."""
+    grids = {grid_name(layer): (-stored_bits(layer), bool(layer.codebook)) for layer in layers}
+    return FilterChoices(
+        schemes=tuple(scheme_counts(layers)), ops=tuple(dict.fromkeys(layer.op for layer in layers)), grids=tuple(sorted(grids, key=grids.get))
+    )

@@ -1,0 +1,145 @@
+"""The figures that builds are compared by: of each a row, with one value for every build, derived from their reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from tvm_rsq.report import formats, summary
+from tvm_rsq.report.comparison import Build
+from tvm_rsq.report.data import Fidelity, LatencyRow, ReportData
+
+Values = Sequence[float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One build's value.
+
+    value       None where it was not measured
+    to_first    over the first build's
+    of_longest  over the largest of the row, 0 to 1
+    best        whether none is better and some are worse
+    """
+
+    value: float | None
+    text: str
+    to_first: float | None
+    of_longest: float
+    best: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FigureRow:
+    """note: what the reader is to know of it; headline: whether it is drawn above the table"""
+
+    title: str
+    note: str
+    figures: tuple[Figure, ...]
+    headline: bool
+
+
+def figure_rows(builds: Sequence[Build]) -> tuple[FigureRow, ...]:
+    """Key figures first; only rows in which some build has a value."""
+    latencies = [None if build.report is None else _latency(build.report) for build in builds]
+    closeness = _closeness(builds)
+    rows = (
+        _row("weights", _each(builds, lambda report: report.weight_bytes_after or None), formats.size, better=min, note=_before(builds), headline=True),
+        _median_row(latencies),
+        *closeness,
+        _row(
+            "divergence spent, summed over layers", _each(builds, _spent), _nats, better=min, note="each layer quantized alone",
+            headline=not closeness,
+        ),
+        _row("mean bits of a weight", _each(builds, lambda report: summary.mean_bits(report.plan.layers)), "{:.3g}".format, better=min),
+        _row("file", [float(build.file_bytes) for build in builds], formats.size, better=min, note="library, plan, report", headline=True),
+        _row("against its own FP32 build", _each(builds, _speed_up), _as_fast, better=None, note="measured in turns"),
+        _row("kernel calls together", _each(builds, _profiled), formats.duration, better=None, note="profiled one by one"),
+    )  # fmt: skip
+    return tuple(row for row in rows if any(figure.value is not None for figure in row.figures))
+
+
+def _row(title: str, values: Values, write: Callable[[float], str], *, better: Callable | None, note: str = "", headline: bool = False) -> FigureRow:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    longest = max(known, default=0.0) or 1.0
+    best = better(known) if better and len(set(known)) > 1 else None
+    figures = tuple(
+        Figure(
+            value=value, text=formats.MISSING if value is None else write(value),
+            to_first=value / values[0] if i and value is not None and values[0] else None,
+            of_longest=min(value / longest, 1.0) if value in known else 0.0, best=best is not None and value == best,
+        )
+        for i, value in enumerate(values)
+    )  # fmt: skip
+    return FigureRow(title=title, note=note, figures=figures, headline=headline)
+
+
+def _each(builds: Sequence[Build], read: Callable[[ReportData], float | None]) -> list[float | None]:
+    return [None if build.report is None else read(build.report) for build in builds]
+
+
+def _latency(report: ReportData) -> LatencyRow | None:
+    return next((row for row in report.latencies if row.times_us and not summary.is_baseline(row)), None)
+
+
+def _median_row(rows: Sequence[LatencyRow | None]) -> FigureRow:
+    """No build is called the fastest where they ran on different machines or numbers of threads."""
+    machines = {(row.target, row.threads) for row in rows if row}
+    threads = sorted({row.threads for row in rows if row})
+    note = f"median, {' or '.join(map(str, threads))} thread{'s' if threads != [1] else ''}"
+    medians = [summary.quantile(row.times_us, 0.5) if row else None for row in rows]
+    alike = len(machines) == 1
+    return _row("latency", medians, formats.duration, better=min if alike else None, note=note if alike else f"{note}; not alike", headline=True)
+
+
+def _closeness(builds: Sequence[Build]) -> list[FigureRow]:
+    """KL, equal answers and top-1 of every set of inputs; sets are told by source and size."""
+    entries = [entry for build in builds if build.report for entry in build.report.fidelity]
+    rows = []
+    for source, samples in dict.fromkeys((entry.source, entry.samples) for entry in entries):
+        found = _each(builds, partial(_fidelity, source=source, samples=samples))
+        note = f"{samples} inputs, {source}"
+        rows += [
+            _row("divergence from FP32", [f and f.kl for f in found], _nats, better=min, note=note, headline=not rows),
+            _row("same answer as FP32", [f and f.agreement for f in found], formats.percent, better=max, note=note),
+            _row("top-1", [f and f.top1_quantized for f in found], formats.percent, better=max, note=_top1_note(found, note)),
+        ]
+    return rows
+
+
+def _fidelity(report: ReportData, source: str, samples: int) -> Fidelity | None:
+    return next((entry for entry in report.fidelity if (entry.source, entry.samples) == (source, samples)), None)
+
+
+def _top1_note(found: Sequence[Fidelity | None], note: str) -> str:
+    of_float = {entry.top1_fp32 for entry in found if entry and entry.top1_fp32 is not None}
+    return f"{note}; FP32 {formats.percent(of_float.pop())}" if len(of_float) == 1 else note
+
+
+def _before(builds: Sequence[Build]) -> str:
+    before = {build.report.weight_bytes_before for build in builds if build.report and build.report.weight_bytes_before}
+    return f"FP32 {formats.size(before.pop())}" if len(before) == 1 else ""
+
+
+def _spent(report: ReportData) -> float | None:
+    found = [kl for kl in map(summary.chosen_kl, report.plan.layers) if kl is not None]
+    return math.fsum(found) if found else None
+
+
+def _speed_up(report: ReportData) -> float | None:
+    speed = summary.speed(report)
+    return None if speed is None else speed.ratio
+
+
+def _profiled(report: ReportData) -> float | None:
+    return math.fsum(entry.time_us for entry in report.layer_times) or None
+
+
+def _as_fast(ratio: float) -> str:
+    return f"{formats.ratio(ratio)} as fast"
+
+
+def _nats(value: float) -> str:
+    return f"{formats.nats(value)} nats"

@@ -1,0 +1,58 @@
+"""What builds were made with, as flat lists of facts, and the facts in which they differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm_rsq.report.data import ReportData
+from tvm_rsq.report.formats import MISSING
+
+_OUTCOMES = ("notes", "calibration_notes", "frontier")  # of the plan's provenance, found and not set
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting of every build, in their order.   differs: of each, whether it is another than the first build's"""
+
+    name: str
+    values: tuple[str, ...]
+    differs: tuple[bool, ...]
+
+
+def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """{"a": {"b": 1}} -> {"a.b": "1"}, for a list of facts; empty values are left out."""
+    found: dict[str, str] = {}
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        elif value not in (None, "", [], ()):
+            found[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, default=str)
+    return found
+
+
+def compare_settings(reports: Sequence[ReportData | None]) -> tuple[tuple[Setting, ...], tuple[Setting, ...]]:
+    """The settings in which quantized builds differ, and those in which all are alike.   reports: of each build, None of an FP32 one
+
+    A fact of the report gives way to a setting of the plan that is called the same.
+    """
+    found = [{} if report is None else _settings(report) for report in reports]
+    quantized = [settings for settings, report in zip(found, reports, strict=True) if report is not None]
+    differing, alike = [], []
+    for name in dict.fromkeys(name for settings in found for name in settings):
+        values = tuple(settings.get(name, MISSING) for settings in found)
+        first = quantized[0].get(name, MISSING)
+        setting = Setting(
+            name=name, values=values,
+            differs=tuple(report is not None and value != first for value, report in zip(values, reports, strict=True)),
+        )  # fmt: skip
+        (differing if any(setting.differs) else alike).append(setting)
+    return tuple(differing), tuple(alike)
+
+
+def _settings(report: ReportData) -> dict[str, str]:
+    plan = {name: value for name, value in report.plan.provenance.items() if name not in _OUTCOMES}
+    facts = {name: value for name, value in report.facts.items() if name not in ("library", "command")}
+    return {name.replace("_", " "): value for name, value in {**facts, **flat(plan)}.items()}
