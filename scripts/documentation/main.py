@@ -14,7 +14,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = parser.add_subparsers(dest="part", required=True)
     run = parts.add_parser("run", help="run a page's commands and put in what they print")
     run.add_argument("pages", nargs="+", type=Path, metavar="PAGE")
-    return _run(parser.parse_args(arguments).pages)
+    parts.add_parser("figures", help="draw docs/figures; minutes; takes the extra docs")
+    options = parser.parse_args(arguments)
+    return _figures() if options.part == "figures" else _run(options.pages)
+
+
+def _figures() -> int:
+    try:
+        from scripts.documentation.figures import draw
+    except ImportError as error:
+        print(f"error: {error}; run: pip install -c constraints.txt -e .[docs]", file=sys.stderr)
+        return 1
+    for path in draw(Path(__file__).resolve().parents[2] / "docs" / "figures"):
+        print(path)
+    return 0
 
 
 def _run(pages: Sequence[Path]) -> int:

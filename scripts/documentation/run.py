@@ -10,8 +10,10 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from scripts.documentation.blocks import Block, blocks
+from scripts.documentation.execute import execute, namespace
 from tvm_rsq.atomic_write import atomic_write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +25,7 @@ def run_page(page: Path) -> None:
     """RuntimeError: a block fails, with its place and last words."""
     with _folder() as folder:
         printed = dict[int, list[str]]()
-        names: dict[str, object] = {}
+        names = namespace()
         found = blocks(page)
         for block, behind in zip(found, [*found[1:], None], strict=True):
             if block.kind not in ("bash", "python") or block.not_run:
@@ -45,7 +47,7 @@ def shortened(lines: Sequence[str]) -> list[str]:
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
     """As a checkout looks to a user, with nothing of theirs in it."""
-    with tempfile.TemporaryDirectory(prefix="tvm-rsq-docs-") as name:
+    with tempfile.TemporaryDirectory(prefix="documents-") as name:
         for part in (".venv", "scripts", "tests", "docs", "tvm_rsq", "passes", "targets", "constraints.txt"):
             (Path(name) / part).symlink_to(ROOT / part)
         yield Path(name)
@@ -60,12 +62,12 @@ def _bash(block: Block, folder: Path) -> str:
     return done.stdout
 
 
-def _python(block: Block, folder: Path, names: dict[str, object]) -> str:
+def _python(block: Block, folder: Path, names: dict[str, Any]) -> str:
     said, before = io.StringIO(), os.getcwd()
     os.chdir(folder)
     try:
         with contextlib.redirect_stdout(said):
-            exec(compile(block.text, block.place, "exec"), names)  # the page's own code
+            execute(block, names, folder)
     except Exception as error:
         raise RuntimeError(f"{block.place} raises {type(error).__name__}: {error}") from error
     finally:

@@ -38,7 +38,7 @@ def search(seconds: float, seed: int, folder: Path, tell: Callable[[Tally], None
     folder.mkdir(parents=True, exist_ok=True)
     number = seed
     while time.monotonic() < until:
-        with tempfile.TemporaryDirectory(prefix="tvm-rsq-fuzz-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
             reason = _run(number, Path(scratch), until, tally)
             if reason:
                 path = folder / f"seed-{number}"
