@@ -12,12 +12,12 @@ import os
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tvm.support import tar, utils
 
 from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.errors import TargetError
+from tvm_rsq.held_folder import scratch_folder
 from tvm_rsq.targets.elf import empty_object, is_shared_library
 from tvm_rsq.targets.linker_candidates import Linker, linker_candidates
 from tvm_rsq.targets.spec import TargetSpec
@@ -35,9 +35,9 @@ def link_function(spec: TargetSpec) -> Callable[..., None]:
 
     def link(output: str, objects: str | Sequence[str], options: Sequence[str] | None = None, **_ignored: object) -> None:
         paths = [objects] if isinstance(objects, str) else list(objects)
-        paths = tar.normalize_file_list_by_unpacking_tars(utils.tempdir(), paths)
-        with TemporaryDirectory(prefix="tvm-rsq-") as folder, atomic_write(output) as partial:
-            if reason := _link(linker, spec.arch, Path(folder), [*paths, *(options or ())], partial):
+        with scratch_folder() as folder, atomic_write(output) as partial:
+            paths = tar.normalize_file_list_by_unpacking_tars(utils.tempdir(str(folder / "unpacked")), paths)
+            if reason := _link(linker, spec.arch, folder, [*paths, *(options or ())], partial):
                 raise TargetError(f"linking for {spec.triple} failed: {linker.name} {reason}")
 
     link.output_format = "so"
@@ -63,8 +63,8 @@ def find_linker(spec: TargetSpec) -> Linker:
 @functools.cache
 def _trial(linker: Linker, arch: str, _path: str) -> str:
     """Why it does not link for `arch` with that PATH, "" if it does."""
-    with TemporaryDirectory(prefix="tvm-rsq-") as folder:
-        return _link(linker, arch, Path(folder), [], Path(folder, "trial.so"))
+    with scratch_folder() as folder:
+        return _link(linker, arch, folder, [], folder / "trial.so")
 
 
 def _link(linker: Linker, arch: str, folder: Path, inputs: Sequence[str], output: Path) -> str:
@@ -74,17 +74,20 @@ def _link(linker: Linker, arch: str, folder: Path, inputs: Sequence[str], output
     libraries = linker.libraries
     if not linker.has_libc:
         libm = folder / _LIBM
-        if reason := _run([*linker.command, "-soname", _LIBM, "-o", str(libm), str(empty)]):
+        if reason := _run([*linker.command, "-soname", _LIBM, "-o", str(libm), str(empty)], folder):
             return reason
         libraries = (*libraries, "--no-as-needed", str(libm))
-    if reason := _run([*linker.command, "-o", str(output), *(inputs or [str(empty)]), *libraries]):
+    if reason := _run([*linker.command, "-o", str(output), *(inputs or [str(empty)]), *libraries], folder):
         return reason
     return "" if is_shared_library(output, arch) else f"made no shared library for {arch}"
 
 
-def _run(command: Sequence[str]) -> str:
+def _run(command: Sequence[str], folder: Path) -> str:
+    environment = {**os.environ, "TMPDIR": str(folder)}  # what a compiler that is killed leaves behind goes with the folder
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=_LIMIT_S)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=_LIMIT_S, env=environment
+        )
     except OSError as error:
         return f"cannot be run ({error.strerror})"
     except subprocess.TimeoutExpired:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ import tvm
 from tvm import relax
 
 from tvm_rsq.errors import ArtifactError
+from tvm_rsq.held_folder import scratch_folder
 from tvm_rsq.inputs import check_inputs
 from tvm_rsq.model import InputSpec
 from tvm_rsq.passes.lower_islands import EXPAND, KernelCall
@@ -227,8 +227,8 @@ def _check_runs_here(contents: Contents) -> None:
 def _load(contents: Contents) -> _Machine:
     _check_runs_here(contents)
     use_threads()
-    with tempfile.TemporaryDirectory(prefix="tvm-rsq-") as folder:
-        path = Path(folder) / "lib.so"
+    with scratch_folder() as folder:
+        path = folder / "lib.so"
         path.write_bytes(contents.library)
         module = tvm.runtime.load_module(str(path))
         return _Machine(module, device_of(contents))

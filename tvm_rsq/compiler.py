@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from tvm.ir import IRModule
 from tvm_rsq import pipeline
 from tvm_rsq.compiled_module import CompiledModule, Contents
 from tvm_rsq.executor import Executor
+from tvm_rsq.held_folder import scratch_folder
 from tvm_rsq.model import InputSpec, Model
 from tvm_rsq.passes.expose import expose
 from tvm_rsq.passes.lower_islands import EXPAND, KernelCall
@@ -96,9 +95,9 @@ def build(model: Model, spec: TargetSpec, *, progress: ProgressCallback = silent
     progress(Progress(stage="build", done=0, total=1))
     with device_code(spec) as finish:
         executable = _build(mod, spec)
-        with tempfile.TemporaryDirectory(prefix="tvm-rsq-") as folder:
-            path = Path(folder) / "lib.so"
-            executable.export_library(str(path), fcompile=link_function(spec))
+        with scratch_folder() as folder:
+            path = folder / "lib.so"
+            executable.export_library(str(path), fcompile=link_function(spec), workspace_dir=str(folder))
             library = finish(path.read_bytes())
     progress(Progress(stage="build", done=1, total=1, detail=f"{len(library) / 1e6:.1f} MB"))
     return library, calls

@@ -6,10 +6,9 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tvm_rsq.errors import TargetError
+from tvm_rsq.held_folder import scratch_folder
 
 # No product and sum are made an fma but ours: results are the same on every target.
 _USUAL = "/usr/local/cuda/bin"
@@ -56,8 +55,8 @@ def _nvcc() -> str | None:
 
 def _compiled(source: str, options: Sequence[str], suffix: str, said: list[str] | None = None) -> bytes:
     command = find_nvcc()
-    with TemporaryDirectory(prefix="tvm-rsq-") as folder:
-        path, made = Path(folder) / "kernels.cu", Path(folder) / f"kernels.{suffix}"
+    with scratch_folder() as folder:
+        path, made = folder / "kernels.cu", folder / f"kernels.{suffix}"
         path.write_text(source)
         done = subprocess.run([command, *_OPTIONS, *options, "-o", made, path], capture_output=True, text=True, check=False, cwd=folder)
         if done.returncode or not made.is_file():

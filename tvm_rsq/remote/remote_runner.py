@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from typing import TypeVar
 import tvm
 from tvm.ir import IRModule
 
+from tvm_rsq.held_folder import scratch_folder
 from tvm_rsq.progress import Progress, ProgressCallback
 from tvm_rsq.remote import counts, modelled_cycles, remote_kernel
 from tvm_rsq.remote.board_pool import BoardPool
@@ -162,9 +162,9 @@ class RemoteRunner:
             return self._exported(built, finish)
 
     def _exported(self, built: tvm.runtime.Module, finish: Callable[[bytes], bytes]) -> bytes:
-        with tempfile.TemporaryDirectory(prefix="tvm-rsq-") as folder:
-            path = Path(folder) / "kernel.so"
-            built.export_library(str(path), fcompile=self._link)
+        with scratch_folder() as folder:
+            path = folder / "kernel.so"
+            built.export_library(str(path), fcompile=self._link, workspace_dir=str(folder))
             return finish(path.read_bytes())
 
     def _try(self, key: Key) -> None:
