@@ -12,8 +12,15 @@
 """
 
 
+_LONGEST = 4000  # characters
+
+
 class Error(Exception):
-    """Base of all errors that tvm_rsq raises on purpose."""
+    """Base of all errors that tvm_rsq raises on purpose. Its message is one line, whatever the names that it tells."""
+
+    def __init__(self, message: object = "") -> None:
+        text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(message))
+        super().__init__(text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}")
 
 
 class ModelError(Error):

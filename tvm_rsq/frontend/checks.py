@@ -10,6 +10,7 @@ from tvm.ir import IRModule
 
 from tvm_rsq.errors import ModelError, UnsupportedError
 from tvm_rsq.frontend.operators import CANONICAL_OPERATORS
+from tvm_rsq.frontend.value_sizes import check_value
 from tvm_rsq.passes.rewrite_bindings import operator_name, static_shape
 
 _LAYERS = ("relax.nn.conv2d", "relax.matmul")
@@ -51,7 +52,9 @@ def check_batch(module: IRModule, batch: int) -> None:
 
 
 def check_canonical(module: IRModule, num_input: int) -> None:
-    """UnsupportedError: an operator outside CANONICAL_OPERATORS or a layer whose weight is computed. ModelError: no layer at all."""
+    """UnsupportedError: an operator outside CANONICAL_OPERATORS, a value beyond check_value, a layer whose weight is computed.
+    ModelError: no layer at all.
+    """
     main = module["main"]
     params = set(list(main.params)[num_input:])
     layers = 0
@@ -61,6 +64,10 @@ def check_canonical(module: IRModule, num_input: int) -> None:
             if not isinstance(value, relax.Call):
                 continue
             operator = operator_name(value)
+            if isinstance(value.ty, relax.TensorType):
+                if value.ty.shape is None or not all(isinstance(extent, tirx.IntImm) for extent in value.ty.shape.values):
+                    raise UnsupportedError(f"{operator} (tensor {name}) gives a shape that depends on data; export it with static shapes")
+                check_value(name, static_shape(value))
             if operator not in CANONICAL_OPERATORS:
                 raise UnsupportedError(
                     f"{operator or 'a TIR call'} (tensor {name}) is not supported; replace it or keep it outside the network"

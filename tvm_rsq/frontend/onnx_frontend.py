@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import helper
@@ -16,6 +17,7 @@ from tvm_rsq.frontend.onnx_graph import Graph, attribute, describe
 from tvm_rsq.frontend.onnx_importer import OnnxImporter
 from tvm_rsq.frontend.onnx_padding import explicit_pads
 from tvm_rsq.frontend.onnx_swish import expand_swish
+from tvm_rsq.frontend.onnx_text import check_text
 from tvm_rsq.frontend.operators import ONNX_CONSTANT_OPERATORS, ONNX_OPERATORS
 from tvm_rsq.qdq_import.strip_qdq import Stripped, is_qdq, strip_qdq
 
@@ -29,14 +31,14 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     except (DecodeError, OSError, ValueError) as error:
         raise ModelError(f"{path} is not a readable ONNX file ({_one_line(error)}); it may be truncated or of another format") from error
     folder = path.parent.resolve()
-    for tensor in model.graph.initializer:
-        if uses_external_data(tensor):
-            location = (folder / ExternalDataInfo(tensor).location).resolve()
-            if not location.is_relative_to(folder):
-                raise ModelError(f"initializer {tensor.name} is stored in {location}, expected a file in the model's folder {folder}")
-            if not location.is_file():
-                raise ModelError(f"initializer {tensor.name} is stored in {location}, which does not exist; keep it beside the model")
     try:
+        for tensor in model.graph.initializer:
+            if uses_external_data(tensor):
+                location = (folder / ExternalDataInfo(tensor).location).resolve()
+                if not location.is_relative_to(folder):
+                    raise ModelError(f"initializer {tensor.name} is stored in {location}, expected a file in the model's folder {folder}")
+                if not location.is_file():
+                    raise ModelError(f"initializer {tensor.name} is stored in {location}, which does not exist; keep it beside the model")
         load_external_data_for_model(model, str(folder))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(f"the external data of {path} cannot be read ({_one_line(error)})") from error
@@ -50,6 +52,7 @@ def import_onnx(model: onnx.ModelProto, batch: int | None) -> Imported:
     """
     if not model.graph.node:
         raise ModelError("the ONNX graph holds no nodes, expected a network; the file may be empty or of another format")
+    check_text(model)
     graph = Graph.of(model)
     if not OLDEST_OPSET <= graph.opset <= onnx.defs.onnx_opset_version():
         newest = onnx.defs.onnx_opset_version()
@@ -75,6 +78,8 @@ def _probe(stripped: Stripped) -> Graph:
 
 def _import(graph: Graph, batch: int | None) -> Imported:
     _refuse_unknown(graph)
+    _refuse_types(graph)
+    _refuse_numbers(graph)
     _fix_inputs(graph, batch)
     checked = graph.to_model(small_only=True)
     for output in checked.graph.output:
@@ -102,6 +107,22 @@ def _refuse_unknown(graph: Graph) -> None:
             raise UnsupportedError(f"{describe(node)} also returns indices, which is not supported; use its first output only")
 
 
+def _refuse_types(graph: Graph) -> None:
+    for name, value in graph.weights.items():
+        if value.dtype.isbuiltin != 1 or value.dtype.kind not in "fiub":
+            raise UnsupportedError(f"initializer {name} is {value.dtype}, expected float32, or whole numbers of 8 to 64 bits")
+
+
+def _refuse_numbers(graph: Graph) -> None:
+    for node in graph.nodes:
+        for entry in node.attribute:
+            numbers = [entry.f, *entry.floats]
+            if not np.isfinite(numbers).all():
+                raise ModelError(f"{describe(node)} has {entry.name} = {numbers[0]:g}, expected finite numbers; export the model again")
+        if node.op_type == "BatchNormalization" and attribute(node, "epsilon", 1e-5) < 0:
+            raise ModelError(f"{describe(node)} has a negative epsilon, expected one of at least 0; export the model again")
+
+
 def _hint(op_type: str) -> str:
     if op_type == "ConvTranspose":
         return "use Resize followed by Conv"
@@ -120,7 +141,8 @@ def _fix_inputs(graph: Graph, batch: int | None) -> None:
             raise ModelError(f"input {value.name} is no tensor, expected a float32 tensor")
         element = value.type.tensor_type.elem_type
         if element != onnx.TensorProto.FLOAT:
-            name = onnx.TensorProto.DataType.Name(element).lower()
+            known = element in onnx.TensorProto.DataType.values()
+            name = onnx.TensorProto.DataType.Name(element).lower() if known else f"of the unknown type {element}"
             raise ModelError(f"input {value.name} is {name}, expected float (32 bits); convert it outside the network")
         new = onnx.ValueInfoProto()
         new.CopyFrom(value)

@@ -8,7 +8,7 @@ by the node's output. Arithmetic on float weights is left in place, so that the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -16,6 +16,8 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from tvm_rsq.errors import ModelError, UnsupportedError
+from tvm_rsq.frontend.onnx_constants import check_constants
+from tvm_rsq.frontend.value_sizes import check_value
 
 _CREATING = frozenset(("Cast", "Constant", "ConstantOfShape", "Expand", "Gather", "Range"))
 _SMALL = 4096
@@ -65,7 +67,8 @@ class Graph:
         return helper.make_model(graph, opset_imports=opsets, ir_version=max(self.ir_version, 4))  # 4: initializers need not be inputs
 
     def infer_shapes(self) -> None:
-        """Fill `shapes` with every static shape. ModelError: the graph contradicts itself."""
+        """Fill `shapes` with every static shape. ModelError: the graph contradicts itself. UnsupportedError: something is too large."""
+        check_constants(self.nodes, self.weights)
         try:
             inferred = onnx.shape_inference.infer_shapes(self.to_model(small_only=True), strict_mode=True, data_prop=True)
         except (onnx.shape_inference.InferenceError, ValueError) as error:
@@ -79,6 +82,8 @@ class Graph:
                 and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
             ):
                 self.shapes[value.name] = tuple(dim.dim_value for dim in tensor.shape.dim)
+                if value.name not in self.weights:
+                    check_value(value.name, self.shapes[value.name], constant=True)  # which of them are is not known yet
 
     def fold_constants(self) -> None:
         """Evaluate what depends on constants and shapes only, drop what passes its input through, until nothing changes."""
@@ -127,11 +132,19 @@ class Graph:
         outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
         graph = helper.make_graph([node], "constant", inputs, outputs)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
+        self._check_made(node)
         try:
             values = ReferenceEvaluator(model).run(None, {name: self.weights[name] for name in names})
-        except (ValueError, TypeError, IndexError, NotImplementedError, RuntimeError) as error:
+        except (ValueError, TypeError, IndexError, NotImplementedError, RuntimeError, MemoryError) as error:
             raise UnsupportedError(f"{describe(node)} cannot be evaluated on its constants ({' '.join(str(error).split())})") from error
         return [np.asarray(value) for value in values]
+
+
+    def _check_made(self, node: onnx.NodeProto) -> None:
+        """UnsupportedError: a few numbers that ask for a huge tensor."""
+        alone = replace(self, nodes=[node], inputs=[], outputs=[], weights={n: self.weights[n] for n in node.input if n}, shapes={})
+        alone.outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
+        alone.infer_shapes()
 
 
 def describe(node: onnx.NodeProto) -> str:
@@ -141,11 +154,15 @@ def describe(node: onnx.NodeProto) -> str:
 
 
 def attribute(node: onnx.NodeProto, name: str, default: object) -> object:
-    """An attribute's value (strings decoded), or the default."""
+    """An attribute's value (strings decoded), or the default. ModelError: it is of another type than a default that is not None."""
     for entry in node.attribute:
         if entry.name == name:
             value = helper.get_attribute_value(entry)
-            return value.decode() if isinstance(value, bytes) else value
+            value = value.decode(errors="replace") if isinstance(value, bytes) else value
+            expected = (int, float) if isinstance(default, (int, float)) else type(default)
+            if default is not None and not isinstance(value, expected):
+                raise ModelError(f"{describe(node)} has {name} = {value}, expected something like {default!r}; export the model again")
+            return value
     return default
 
 

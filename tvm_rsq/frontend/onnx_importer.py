@@ -17,7 +17,7 @@ from tvm import relax
 from tvm.ir import IRModule
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
-from tvm_rsq.errors import UnsupportedError
+from tvm_rsq.errors import ModelError, UnsupportedError
 from tvm_rsq.frontend.onnx_graph import Graph, describe
 from tvm_rsq.frontend.slicing import slice_as_split
 from tvm_rsq.passes.rewrite_bindings import static_shape
@@ -51,12 +51,18 @@ class OnnxImporter(ONNXGraphImporter):
         }  # fmt: skip
 
     def run(self) -> tuple[IRModule, int, dict[str, np.ndarray]]:
-        """The module, its number of inputs and the parameters by name. UnsupportedError: an operator's form, with the node."""
+        """The module, its number of inputs and the parameters by name.
+
+        UnsupportedError: an operator's form, with the node. ModelError: the graph does not hold together.
+        """
         model = self._graph.to_model()
         for node in model.graph.node:
             node.name = self._by_output[node.output[0]]  # what _convert_operator is told
         with contextlib.redirect_stdout(io.StringIO()):  # the base class prints before it raises
-            module = self.from_onnx(model.graph, self._graph.opset)
+            try:
+                module = self.from_onnx(model.graph, self._graph.opset)
+            except _TRANSLATION_ERRORS as error:  # outside of any node's conversion
+                raise ModelError(f"the ONNX graph cannot be imported ({' '.join(str(error).split())}); export it again") from error
         params = {name: array.numpy() for name, (_var, array) in self._params.items()}
         return module, self._num_input, params
 
