@@ -34,7 +34,8 @@ from tvm_rsq.report import serialise
 from tvm_rsq.report.data import ReportData
 
 SCHEMA = 1
-_LARGEST_PART = 4 * 2**30  # bytes; a declared size beyond it is no library of ours
+_PARTS = ("lib.so", "plan.json", "report.json")
+_LARGEST_LIBRARY, _LARGEST_TEXT = 2**30, 2**25  # bytes; a declared size beyond it is none of ours
 _REASONABLE_EXPANSION = 200  # of a compressed part; ours are below 30
 
 
@@ -85,6 +86,7 @@ def load(path: str | os.PathLike[str], *, to_run: bool = True) -> CompiledModule
             text = _part(archive, "manifest.json", path)
             if hashlib.sha256(text).hexdigest() != _part(archive, "sha256", path).decode("ascii", "replace"):
                 raise ArtifactError(f"{path} is damaged: its manifest does not match its checksum; copy or compile it again")
+            _check_members(archive, path)
             manifest = json.loads(text)
             if manifest.get("schema") != SCHEMA:
                 raise ArtifactError(f"{path} has schema {manifest.get('schema')}, this version reads {SCHEMA}; compile the network again")
@@ -101,6 +103,16 @@ def load(path: str | os.PathLike[str], *, to_run: bool = True) -> CompiledModule
     return CompiledModule(contents)
 
 
+def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+    """Only the names that `save` writes, each once: nothing is hidden behind another, and what is unpacked is bounded."""
+    names = archive.namelist()
+    for name in names:
+        if name not in ("manifest.json", "sha256", *_PARTS):
+            raise ArtifactError(f"{path} is a zip file that holds {name}, not a tvm_rsq artifact; expected a file written by module.save")
+        if names.count(name) > 1:
+            raise ArtifactError(f"{path} is damaged: it holds {name} {names.count(name)} times; copy or compile it again")
+
+
 def _part(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
     try:
         info = archive.getinfo(name)
@@ -108,7 +120,8 @@ def _part(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
         raise ArtifactError(
             f"{path} is a zip file without {name}, not a tvm_rsq artifact; expected a file written by module.save"
         ) from None
-    if info.file_size > min(_LARGEST_PART, 2**20 + _REASONABLE_EXPANSION * max(info.compress_size, 1)):
+    largest = _LARGEST_LIBRARY if name == "lib.so" else _LARGEST_TEXT
+    if info.file_size > min(largest, 2**20 + _REASONABLE_EXPANSION * max(info.compress_size, 1)):
         raise ArtifactError(f"{path} claims {info.file_size} bytes for {name}, more than an artifact can hold; compile the network again")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ArtifactError(f"{path} is damaged: {name} is compressed by an unknown method; copy or compile it again")
@@ -127,6 +140,7 @@ def _checked(archive: zipfile.ZipFile, name: str, entry: dict[str, Any], path: P
 
 def _contents(manifest: dict[str, Any], parts: dict[str, bytes], path: Path) -> Contents:
     try:
+        _check_types(manifest)
         return Contents(
             name=manifest["name"],
             library=parts["lib.so"],
@@ -140,8 +154,18 @@ def _contents(manifest: dict[str, Any], parts: dict[str, bytes], path: Path) -> 
             plan=QuantPlan.from_json(parts["plan.json"].decode()) if "plan.json" in parts else None,
             report=_report(parts),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
         raise ArtifactError(f"{path} holds parts that cannot be read ({error}); compile the network again") from error
+
+
+def _check_types(manifest: dict[str, Any]) -> None:
+    """TypeError or KeyError: what `Contents` takes for granted of the manifest does not hold."""
+    texts = [manifest[name] for name in ("name", "target_name", "arch")] + [manifest["target"]["kind"], *manifest["features"]]
+    texts += [text for spec in manifest["inputs"] for text in (spec["name"], spec["dtype"])]
+    texts += [text for call in manifest["calls"] for text in (call["tensor"], call["layer"], call["kernel"])]
+    extents = [extent for spec in manifest["inputs"] for extent in spec["shape"]]
+    if not all(isinstance(text, str) for text in texts) or not all(type(extent) is int and extent > 0 for extent in extents):
+        raise TypeError("names that are no text, or extents that are no numbers above 0")
 
 
 def _report(parts: dict[str, bytes]) -> ReportData | None:

@@ -86,7 +86,7 @@ class CompiledModule:
     def run(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """The network's output, a tuple of several. Inputs are to be finite: integers cannot hold NaN, and the answer would look ordinary.
 
-        InputError: wrong number, shape or dtype of arrays. ArtifactError: the library is for another kind of CPU.
+        InputError: wrong number, shape or dtype of arrays. ArtifactError: the library is for another kind of CPU, or for other inputs.
         """
         arrays = check_inputs(self.inputs, inputs)
         with self._lock:
@@ -94,7 +94,11 @@ class CompiledModule:
                 self._tensors = [tvm.runtime.empty(array.shape, str(array.dtype), self._device()) for array in arrays]
             for tensor, array in zip(self._tensors, arrays, strict=True):
                 tensor.copyfrom(array)
-            result = self._vm().run(*self._tensors)
+            try:
+                result = self._vm().run(*self._tensors)
+            except (tvm.error.InternalError, TypeError, ValueError) as error:
+                why = " ".join(str(error).split())[-200:]
+                raise ArtifactError(f"{self.contents.name} does not run as its inputs say ({why}); compile the network again") from error
             # Copied out before the lock is given up: an output may be an input.
             return result.numpy() if hasattr(result, "numpy") else tuple(part.numpy() for part in result)
 

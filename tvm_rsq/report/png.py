@@ -36,13 +36,16 @@ def encode(picture: np.ndarray) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def decode(text: str) -> np.ndarray:
-    """What `encode` wrote -> uint8 (H, W, 3) or (H, W, 1). ArtifactError: anything else."""
+def decode(text: str, most_bytes: int = 2**28) -> np.ndarray:
+    """What `encode` wrote -> uint8 (H, W, 3) or (H, W, 1). ArtifactError: anything else, or more than `most_bytes`."""
     try:
         chunks = _chunks(base64.b64decode(text, validate=True))
         width, height, *form = _HEADER.unpack(chunks[b"IHDR"])
         channels = {colour: n for n, colour in _COLOUR_TYPES.items()}[form[1]]
-        rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, 1 + width * channels)
+        size = height * (1 + width * channels)
+        if size > most_bytes:
+            raise ValueError(f"{size} bytes, expected up to {most_bytes}")
+        rows = np.frombuffer(zlib.decompressobj().decompress(chunks[b"IDAT"], size), np.uint8).reshape(height, 1 + width * channels)
         if form != [8, _COLOUR_TYPES[channels], 0, 0, 0] or (rows[:, 0] != _SUB).any():
             raise ValueError("a form of PNG that tvm_rsq does not write")
     except (TypeError, ValueError, KeyError, binascii.Error, struct.error, zlib.error) as error:

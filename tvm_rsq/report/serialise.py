@@ -18,6 +18,7 @@ from tvm_rsq.report import png
 from tvm_rsq.report.data import DeviceRow, Fidelity, Histogram, LatencyRow, LayerTime, ReportData
 
 SCHEMA = 1
+_MOST_BYTES = 2**28  # of all pictures together
 
 
 def to_dict(data: ReportData) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def from_dict(record: dict[str, Any]) -> ReportData:
     if schema != SCHEMA:
         raise ArtifactError(f"report data has schema {schema!r}, this version reads {SCHEMA}; compile the network again")
     try:
-        pictures = [png.decode(text) for text in record["images"]]
+        pictures = _pictures(record["images"])
         return ReportData(
             network=record["network"],
             target=record["target"],
@@ -71,6 +72,14 @@ def from_dict(record: dict[str, Any]) -> ReportData:
         )
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise ArtifactError(f"report data is damaged ({error!r}); compile the network again") from error
+
+
+def _pictures(texts: list[str]) -> list[np.ndarray]:
+    """A few kilobytes may say that they are gigabytes, each."""
+    made: list[np.ndarray] = []
+    for text in texts:
+        made.append(png.decode(text, _MOST_BYTES - sum(picture.nbytes for picture in made)))
+    return made
 
 
 def device_row(record: dict[str, Any]) -> DeviceRow:
