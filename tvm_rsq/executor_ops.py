@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from tvm.relax import Call
 
 from tvm_rsq import executor_windows as windows
+from tvm_rsq.blocked_product import blocked_product
 from tvm_rsq.errors import UnsupportedError
 from tvm_rsq.executor_windows import Function, static_shape
 
@@ -215,7 +216,7 @@ def _matmul(call: Call) -> Function:
 
     def run(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if x.is_floating_point():
-            return x @ y
+            return blocked_product(x.flatten(0, -2), y).unflatten(0, x.shape[:-1]) if y.ndim == 2 and x.ndim > 1 else x @ y
         return (x.double() @ y.double()).to(getattr(torch, dtype))  # exact: float64 holds every integer up to 2**53
 
     return run

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from tvm.relax import Call
 
+from tvm_rsq.blocked_product import blocked_product
 from tvm_rsq.errors import UnsupportedError
 
 Function = Callable[..., torch.Tensor]
@@ -45,10 +46,19 @@ def conv2d(call: Call) -> Function:
         padding = (top, left)
         if (top, left) != (bottom, right):
             data, padding = F.pad(data, (left, right, top, bottom)), (0, 0)
-        out = F.conv2d(data, weight, None, strides, padding, dilation, groups)
+        if tuple(weight.shape[2:]) == (1, 1) and groups == 1 and padding == (0, 0):
+            out = _pointwise(data[:, :, :: strides[0], :: strides[1]], weight[:, :, 0, 0])
+        else:
+            out = F.conv2d(data, weight, None, strides, padding, dilation, groups)
         return from_nchw(out.to(getattr(torch, str(out_dtype))) if integer else out)
 
     return run
+
+
+def _pointwise(data: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """A 1x1 convolution, the same on one thread and on a few: (N, I, H, W), (O, I) -> (N, O, H, W)."""
+    pixels = data.permute(0, 2, 3, 1)
+    return blocked_product(pixels.reshape(-1, data.shape[1]), weight.T).reshape(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 def max_pool2d(call: Call) -> Function:
