@@ -11,8 +11,8 @@ from tvm_rsq.report.charts import LEFT, RIGHT, WIDTH
 from tvm_rsq.report.comparison import ComparedLayer, LayerCell
 from tvm_rsq.report.summary import stored_bits
 
-_STRIP = 40.0  # height of one build
-_BAR = 28.0
+_STRIP = 34.0  # height of one build
+_BAR = 24.0
 _FULL = 8  # bits of a bar of full height; float is drawn as high
 
 
@@ -64,11 +64,11 @@ def strips(rows: Sequence[ComparedLayer]) -> Strips | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostPoint:
-    """One layer: x, and of every build where its mark is, None where nothing was measured."""
+    """One layer: x of its middle, and of every build where its mark is, None where nothing was measured."""
 
     row: ComparedLayer
     x: float
-    y: tuple[float | None, ...]
+    marks: tuple[tuple[float, float] | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +87,18 @@ def divergences(rows: Sequence[ComparedLayer], height: float = 300.0) -> Diverge
     if axis is None or sum(map(bool, measured)) < 2:
         return None
     width, slot, at = _columns(rows)
+    apart = min(5.0, slot / (len(measured) + 1))  # equal divergences are common, and their marks would hide each other
+    offsets = [apart * (i - (len(measured) - 1) / 2) for i in range(len(measured))]
     points = tuple(
-        CostPoint(row=row, x=x, y=tuple(None if c.kl is None or math.isnan(c.kl) else axis.at(c.kl) for c in row.cells))
+        CostPoint(
+            row=row, x=x,
+            marks=tuple(
+                None if cell.kl is None or math.isnan(cell.kl) else (round(x + offset, 1), axis.at(cell.kl))
+                for cell, offset in zip(row.cells, offsets, strict=True)
+            ),
+        )
         for row, x in zip(rows, at, strict=True)
-    )
+    )  # fmt: skip
     return Divergences(width=width, height=height, axis=axis, points=points, ticks=_ticks(rows, at, slot))
 
 

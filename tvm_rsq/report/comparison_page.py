@@ -26,7 +26,9 @@ class ColumnGroup:
 
     @property
     def cost_source(self) -> str:
-        """Where "cost" is from."""
+        """Where "cost" is from; "" without that column."""
+        if "cost" not in self.columns:
+            return ""
         return "profiled" if self.build.report.layer_times else "measured for the decision"
 
 
@@ -72,7 +74,6 @@ def write_comparison(builds: Sequence[Build], path: str | os.PathLike[str]) -> N
 
 def _columns(cells: Sequence[LayerCell]) -> tuple[str, ...]:
     there = {
-        "levers": any(cell.plan and levers_of(cell.plan) for cell in cells),
         "weight error": any(cell.plan and cell.plan.weight_nmse is not None for cell in cells),
         "KL": any(cell.kl is not None for cell in cells),
         "cost": any(cell.cost is not None for cell in cells),

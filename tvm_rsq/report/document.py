@@ -53,8 +53,11 @@ def _asset(name: str) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """A layer's name that may wrap behind its dots and slashes rather than anywhere."""
-    return escape(name).replace(".", Markup(".<wbr>")).replace("/", Markup("/<wbr>"))
+    """A name that may wrap behind its dots, slashes and underscores rather than anywhere."""
+    text = escape(name)
+    for sign in "./_":
+        text = text.replace(sign, Markup(f"{sign}<wbr>"))
+    return text
 
 
 def _raw(value: float | None) -> str:

@@ -11,6 +11,7 @@ from tvm_rsq.report.data import ReportData
 from tvm_rsq.report.formats import MISSING
 
 _OUTCOMES = ("notes", "calibration_notes", "frontier")  # of the plan's provenance, found and not set
+_NAMES = {"target": "kernels timed on", "measure": "kernels compared by"}  # what is too short to be understood alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,4 +56,4 @@ def compare_settings(reports: Sequence[ReportData | None]) -> tuple[tuple[Settin
 def _settings(report: ReportData) -> dict[str, str]:
     plan = {name: value for name, value in report.plan.provenance.items() if name not in _OUTCOMES}
     facts = {name: value for name, value in report.facts.items() if name not in ("library", "command")}
-    return {name.replace("_", " "): value for name, value in {**facts, **flat(plan)}.items()}
+    return {_NAMES.get(name, name.replace("_", " ")): value for name, value in {**facts, **flat(plan)}.items()}
