@@ -7,7 +7,6 @@ import io
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from scripts.documentation.blocks import Block, blocks
 from scripts.documentation.execute import execute, namespace
 from tvm_rsq.atomic_write import atomic_write
+from tvm_rsq.held_folder import scratch_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 _COLUMNS = 170
@@ -47,10 +47,10 @@ def shortened(lines: Sequence[str]) -> list[str]:
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
     """As a checkout looks to a user, with nothing of theirs in it."""
-    with tempfile.TemporaryDirectory(prefix="documents-") as name:
+    with scratch_folder() as folder:
         for part in (".venv", "scripts", "tests", "docs", "tvm_rsq", "passes", "targets", "constraints.txt"):
-            (Path(name) / part).symlink_to(ROOT / part)
-        yield Path(name)
+            (folder / part).symlink_to(ROOT / part)
+        yield folder
 
 
 def _bash(block: Block, folder: Path) -> str:

@@ -7,7 +7,6 @@ import re
 import select
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.fuzzing.finding import Finding
+from tvm_rsq.held_folder import scratch_folder
 
 CHILD = "scripts.fuzzing.child"
 _EXAMPLES = 40  # of one process: small enough that a crash costs little
@@ -38,11 +38,11 @@ def search(seconds: float, seed: int, folder: Path, tell: Callable[[Tally], None
     folder.mkdir(parents=True, exist_ok=True)
     number = seed
     while time.monotonic() < until:
-        with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
-            reason = _run(number, Path(scratch), until, tally)
+        with scratch_folder() as scratch:
+            reason = _run(number, scratch, until, tally)
             if reason:
                 path = folder / f"seed-{number}"
-                found = Finding.load(Path(scratch) / "current")
+                found = Finding.load(scratch / "current")
                 Finding(model=found.model, case=found.case, reason=reason).save(path)
                 tally.found.append(reason)
                 tally.saved.append(path)

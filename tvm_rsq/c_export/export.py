@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from tvm import relax
 from tvm_rsq import __version__
 from tvm_rsq.compiled_module import Contents
 from tvm_rsq.errors import ArtifactError, ConfigError
+from tvm_rsq.held_folder import held_folder
 from tvm_rsq.model import InputSpec
 from tvm_rsq.passes.lower_islands import EXPAND
 from tvm_rsq.targets.host import kernel_words
@@ -89,13 +89,13 @@ def export_c(contents: Contents, folder: Path, *, replace: bool = False) -> tupl
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial") as scratch:
-            made = Path(scratch) / "made"
+        with held_folder(folder.parent, f".{folder.name}.", ".partial") as scratch:
+            made = scratch / "made"
             made.mkdir()
             for name, data in {**files, SUMS: sums.encode()}.items():
                 (made / name).write_bytes(data)
             if folder.exists():
-                shutil.move(folder, Path(scratch) / "old")
+                shutil.move(folder, scratch / "old")
             os.replace(made, folder)
     except OSError as error:
         raise ConfigError(f"cannot write {folder}: {error.strerror or error}; name a folder that can be made") from error
