@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def report(
     session: Session,
     artifacts: Annotated[
-        list[Path], typer.Argument(metavar="ARTIFACT...", help="Files that `tvm-rsq compile` wrote; what differs is told against the first.")
+        list[Path], typer.Argument(metavar="ARTIFACT...", help="Files that `tvm-rsq compile` wrote; several are told against the first.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="HTML", callback=writable, help="The page.")] = Path("report.html"),
 ) -> None:

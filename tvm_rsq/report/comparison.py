@@ -111,5 +111,5 @@ def _compared(index: int, name: str, cells: Sequence[LayerCell]) -> ComparedLaye
 
 
 def _difference(layer: LayerPlan, other: LayerPlan) -> frozenset[str]:
-    found = {"scheme": layer.scheme != other.scheme, "bits": grid_name(layer) != grid_name(other), "levers": levers_of(layer) != levers_of(other)}
-    return frozenset(name for name in DECISIONS if found[name])
+    read = {"scheme": lambda plan: plan.scheme, "bits": grid_name, "levers": levers_of}
+    return frozenset(name for name in DECISIONS if read[name](layer) != read[name](other))

@@ -46,7 +46,10 @@ def figure_rows(builds: Sequence[Build]) -> tuple[FigureRow, ...]:
     latencies = [None if build.report is None else _latency(build.report) for build in builds]
     closeness = _closeness(builds)
     rows = (
-        _row("weights", _each(builds, lambda report: report.weight_bytes_after or None), formats.size, better=min, note=_before(builds), headline=True),
+        _row(
+            "weights", _each(builds, lambda report: report.weight_bytes_after or None), formats.size, better=min, note=_before(builds),
+            headline=True,
+        ),
         _median_row(latencies),
         *closeness,
         _row(
@@ -61,7 +64,9 @@ def figure_rows(builds: Sequence[Build]) -> tuple[FigureRow, ...]:
     return tuple(row for row in rows if any(figure.value is not None for figure in row.figures))
 
 
-def _row(title: str, values: Values, write: Callable[[float], str], *, better: Callable | None, note: str = "", headline: bool = False) -> FigureRow:
+def _row(
+    title: str, values: Values, write: Callable[[float], str], *, better: Callable | None, note: str = "", headline: bool = False
+) -> FigureRow:  # fmt: skip
     known = [value for value in values if value is not None and math.isfinite(value)]
     longest = max(known, default=0.0) or 1.0
     best = better(known) if better and len(set(known)) > 1 else None
@@ -90,8 +95,9 @@ def _median_row(rows: Sequence[LatencyRow | None]) -> FigureRow:
     threads = sorted({row.threads for row in rows if row})
     note = f"median, {' or '.join(map(str, threads))} thread{'s' if threads != [1] else ''}"
     medians = [summary.quantile(row.times_us, 0.5) if row else None for row in rows]
-    alike = len(machines) == 1
-    return _row("latency", medians, formats.duration, better=min if alike else None, note=note if alike else f"{note}; not alike", headline=True)
+    if len(machines) == 1:
+        return _row("latency", medians, formats.duration, better=min, note=note, headline=True)
+    return _row("latency", medians, formats.duration, better=None, note=f"{note}; machines are not alike", headline=True)
 
 
 def _closeness(builds: Sequence[Build]) -> list[FigureRow]:

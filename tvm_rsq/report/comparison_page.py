@@ -40,7 +40,8 @@ def render_comparison(builds: Sequence[Build]) -> str:
     rows = compare_layers(builds)
     quantized = [(letter, build) for letter, build in lettered if build.report is not None]
     groups = [
-        ColumnGroup(letter=letter, build=build, columns=_columns([row.cells[i] for row in rows])) for i, (letter, build) in enumerate(quantized)
+        ColumnGroup(letter=letter, build=build, columns=_columns([row.cells[i] for row in rows]))
+        for i, (letter, build) in enumerate(quantized)
     ]
     layers = [layer for build in builds for layer in build.layers]
     figures = figure_rows(builds)

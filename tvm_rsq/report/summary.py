@@ -126,5 +126,6 @@ def filter_choices(layers: Sequence[LayerPlan]) -> FilterChoices:
     """Of the layers of one build or of several."""
     grids = {grid_name(layer): (-stored_bits(layer), bool(layer.codebook)) for layer in layers}
     return FilterChoices(
-        schemes=tuple(scheme_counts(layers)), ops=tuple(dict.fromkeys(layer.op for layer in layers)), grids=tuple(sorted(grids, key=grids.get))
-    )
+        schemes=tuple(scheme_counts(layers)), ops=tuple(dict.fromkeys(layer.op for layer in layers)),
+        grids=tuple(sorted(grids, key=grids.get)),
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""`tvm-rsq report` of one and of several artifacts; their libraries are no libraries, as nothing loads them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.report.report_sample import report_data
+from tvm_rsq import artifact
+from tvm_rsq.cli.app import app
+from tvm_rsq.compiled_module import Contents
+
+
+def _save(path: Path, seed: int | None, *, reported: bool = True) -> None:
+    """seed: None for an FP32 build"""
+    data = None if seed is None else report_data(4, seed)
+    path.parent.mkdir(exist_ok=True)
+    contents = Contents(
+        name="mobilenetv2", library=b"none", inputs=(), calls=(), target={"kind": "llvm"}, target_name="llvm", arch="x86_64", features=(),
+        plan=data and data.plan, report=data if reported else None,
+    )  # fmt: skip
+    artifact.save(contents, path)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    _save(Path("x/net.rsq"), 0)
+    _save(Path("y/net.rsq"), 1)
+    _save(Path("fp32.rsq"), None)
+    return tmp_path
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(app, ["report", *arguments])
+
+
+def test_one_artifact_is_reported_as_ever(here):
+    done = invoke("x/net.rsq", "--json", "r.json")
+    assert done.exit_code == 0 and done.stdout.startswith("report.html: ")
+    record = json.loads(Path("r.json").read_text())
+    assert set(record) == {"schema", "command", "artifact", "output", "report"} and record["artifact"] == "x/net.rsq"
+    assert record["report"]["network"] == "mobilenetv2" and "images" not in record["report"]
+    assert "side by side" not in Path("report.html").read_text()
+
+
+def test_several_are_set_side_by_side(here):
+    done = invoke("x/net.rsq", "y/net.rsq", "fp32.rsq", "-o", "c.html", "--json", "-")
+    record = json.loads(done.stdout)
+    assert record["output"] == "c.html" and [entry["label"] for entry in record["artifacts"]] == ["x/net", "y/net", "fp32"]
+    assert [entry["report"] is None for entry in record["artifacts"]] == [False, False, True]
+    assert [entry["bytes"] for entry in record["artifacts"]] == [Path(entry["artifact"]).stat().st_size for entry in record["artifacts"]]
+    text = Path("c.html").read_text()
+    assert "<title>mobilenetv2: 3 builds side by side</title>" in text and "x/<wbr>net" in text and str(here) not in text
+
+
+def test_a_plan_without_a_report_is_compared_too(here):
+    _save(Path("bare.rsq"), 2, reported=False)
+    assert invoke("bare.rsq", "x/net.rsq").exit_code == 0
+    assert "</span> of 4 layers" in Path("report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("fp32.rsq",), 1, "fp32.rsq carries no report"),
+        (("x/net.rsq", "fp32.rsq", "x/../x/net.rsq"), 2, "x/net.rsq is given twice"),
+        (("x/net.rsq", "absent.rsq"), 1, "absent.rsq"),
+        ((*(f"n{i}.rsq" for i in range(9)),), 1, "9 builds to compare, expected 2 to 8"),
+    ],
+    ids=["fp32", "twice", "absent", "many"],
+)
+def test_refusals_are_one_line_and_leave_nothing(here, arguments, code, message):
+    for name in arguments:
+        if name.startswith("n"):
+            _save(Path(name), 0)
+    done = invoke(*arguments, "-o", "c.html", "-q")
+    words = " ".join(done.stderr.replace("│", " ").split())
+    assert done.exit_code == code and message in words and not Path("c.html").exists()
+    assert code == 2 or len(done.stderr.splitlines()) == 1
