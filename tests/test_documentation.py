@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from typer.testing import CliRunner
 import tvm_rsq
 from scripts.documentation.blocks import Block, blocks, commands
 from scripts.documentation.execute import execute, namespace
+from scripts.documentation.reference import pages
 from scripts.documentation.run import run_page, shortened
 from scripts.models import mobilenetv2
 from scripts.models.network import Network
@@ -87,7 +89,7 @@ def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(layer_cost, "_MOST_ROUNDS", 2)  # times need not be right here
     monkeypatch.setattr(layer_cost, "_ROUNDS", 2)
     network, x = seeded(Tiny()), torch.zeros(IMAGE)
-    tiny = Network(network, (x,), TORCHVISION)
+    tiny = Network(network, (x,), replace(TORCHVISION, crop=IMAGE[-1]))
     monkeypatch.setattr(mobilenetv2, "load", lambda cache=None: tiny)
     monkeypatch.setattr(mobilenetv2, "model", lambda: (network, (x,)))
     return tmp_path
@@ -161,6 +163,11 @@ def options_of_script(script: str) -> frozenset[str]:
     package = re.search(r"from scripts\.(\w+)(?:\.\w+)* import main", text)
     files = [path, *(sorted((ROOT / "scripts" / package[1]).glob("*.py")) if package else [])]
     return frozenset(re.findall(r'"(--?[a-z][\w-]*)"', "".join(file.read_text("utf-8") for file in files))) | {"--help"}
+
+
+@pytest.mark.parametrize("name", pages())
+def test_the_reference_is_what_the_code_says(name: str) -> None:
+    assert (ROOT / "docs" / "reference" / name).read_text("utf-8") == pages()[name].rstrip() + "\n", "run: scripts/docs reference"
 
 
 def test_links_lead_somewhere() -> None:

@@ -15,7 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = parts.add_parser("run", help="run a page's commands and put in what they print")
     run.add_argument("pages", nargs="+", type=Path, metavar="PAGE")
     parts.add_parser("figures", help="draw docs/figures; minutes; takes the extra docs")
+    parts.add_parser("reference", help="write docs/reference from the code's own words")
     options = parser.parse_args(arguments)
+    if options.part == "reference":
+        return _reference()
     return _figures() if options.part == "figures" else _run(options.pages)
 
 
@@ -27,6 +30,17 @@ def _figures() -> int:
         return 1
     for path in draw(Path(__file__).resolve().parents[2] / "docs" / "figures"):
         print(path)
+    return 0
+
+
+def _reference() -> int:
+    from scripts.documentation.reference import ROOT, pages
+
+    folder = ROOT / "docs" / "reference"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (folder / name).write_text(text.rstrip() + "\n", "utf-8")
+        print(folder / name)
     return 0
 
 
