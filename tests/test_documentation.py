@@ -104,11 +104,11 @@ def test_what_a_page_says_is_run(name: str, folder: Path) -> None:
         if block.kind == "python":
             execute(block, names, folder)
         elif block.kind == "bash":
-            for words in commands(block.text):
-                run(words, block)
+            for line, words in commands(block.text):
+                run(line, words, block)
 
 
-def run(words: list[str], block: Block) -> None:
+def run(line: str, words: list[str], block: Block) -> None:
     """A command of ours in this process, any other by the shell."""
     if words[0] == "tvm-rsq" and not set(words) & {"|", "&&", "||"}:
         words = words[: words.index(">")] if ">" in words else words
@@ -116,7 +116,7 @@ def run(words: list[str], block: Block) -> None:
         assert done.exit_code == 0, f"{block.place}: {' '.join(words)}: {done.output}"
         return
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    text = " ".join(words).replace(".venv/bin/python", sys.executable)
+    text = line.replace(".venv/bin/python", sys.executable)
     ended = subprocess.run(["bash", "-c", text], env={**os.environ, "PATH": path}, capture_output=True, text=True)
     assert ended.returncode == 0, f"{block.place}: {text}: {ended.stderr}"
 
@@ -126,7 +126,7 @@ def test_options_exist_where_a_command_is_not_run(name: str) -> None:
     for block in blocks(ROOT / name):
         if block.kind != "bash":
             continue
-        for words in commands(block.text):
+        for _, words in commands(block.text):
             for part in re.split(r" (?:&&|\|\||\|) ", " ".join(words)):
                 check_options(part.split(), block.place)
 

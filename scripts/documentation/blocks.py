@@ -56,10 +56,10 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
-def commands(text: str) -> list[list[str]]:
-    """The words of each command of a bash block: lines continued by a backslash joined, comments left out."""
+def commands(text: str) -> list[tuple[str, list[str]]]:
+    """Each command of a bash block, as a line and as words without comments: lines continued by a backslash are joined."""
     joined = text.replace("\\\n", " ").splitlines()
-    return [words for line in joined if (words := shlex.split(line, comments=True))]
+    return [(line, words) for line in joined if (words := shlex.split(line, comments=True))]
 
 
 def _kind(language: str, lines: Sequence[str], opened: int, found: list[Block], page: Path) -> Kind:

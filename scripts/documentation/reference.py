@@ -70,7 +70,8 @@ def _methods(value: type) -> Iterator[tuple[str, Any]]:
 
 
 def _signature(function: Any) -> str:
-    return str(inspect.signature(function)).replace("tvm_rsq.", "").replace("'", "").replace("(self, ", "(").replace("(self)", "()")
+    text = re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", str(inspect.signature(function)))
+    return text.replace("tvm_rsq.", "").replace("'", "").replace("(self, ", "(").replace("(self)", "()")
 
 
 def _code(text: str) -> list[str]:
