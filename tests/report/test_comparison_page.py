@@ -76,6 +76,12 @@ def test_one_quantized_build_beside_fp32_has_nothing_that_differs():
     assert "only layers that differ" not in text and "<h2>Layers" in text and "<h2>Schemes and bits" not in text
 
 
+@pytest.mark.parametrize(("builds", "size"), [(2, "297mm 210mm"), (8, "672mm 475mm")])
+def test_paper_grows_with_the_columns(builds, size):
+    text = render_comparison([build(str(i), layers=2, histograms={}) for i in range(builds)])
+    assert f"@page wide {{ size: {size}; }}" in text
+
+
 def test_other_networks_are_said_to_be_others(text):
     stranger = replace(build("b", seed=1), network="resnet18")
     assert "networks are not the same" in render_comparison([build("a"), stranger]) and "networks are not the same" not in text

@@ -65,12 +65,19 @@ def render_comparison(builds: Sequence[Build]) -> str:
         strips=comparison_charts.strips(rows),
         divergences=comparison_charts.divergences(rows),
         books=any(layer.codebook for layer in layers),
+        paper=_paper(len(groups)),
     )
 
 
 def write_comparison(builds: Sequence[Build], path: str | os.PathLike[str]) -> None:
     """Write the page to `path` atomically. OSError: the file system's own refusal."""
     write_document(render_comparison(builds), path)
+
+
+def _paper(groups: int) -> tuple[int, int]:
+    """Width and height in mm of the pages with the table of layers: A4, or as many times larger as its columns take without breaking."""
+    width = max(297, 72 + 75 * groups)
+    return width, round(width * 210 / 297)
 
 
 def _columns(cells: Sequence[LayerCell]) -> tuple[str, ...]:
