@@ -103,8 +103,8 @@ def stored_bits(layer: LayerPlan) -> int:
 
 
 def grid_name(layer: LayerPlan) -> str:
-    """What a weight may be: "8", "4, codebook"."""
-    return f"{stored_bits(layer)}{', codebook' if layer.codebook else ''}"
+    """What a weight may be: "8", "4, book"."""
+    return f"{stored_bits(layer)}{', book' if layer.codebook else ''}"
 
 
 def mean_bits(layers: Sequence[LayerPlan]) -> float | None:
