@@ -32,8 +32,8 @@ from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.drop_copies import drop_copies
 from tvm_rsq.passes.find_islands import Island, Islands, find_islands
 from tvm_rsq.passes.rewrite_bindings import substitute
-from tvm_rsq.plan import TensorQuant
-from tvm_rsq.targets.workload import RequantizeArithmetic
+from tvm_rsq.targets.workload import Accumulate16, RequantizeArithmetic
+from tvm_rsq.tensor_quant import TensorQuant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class LayerQuant:
     input_scale: float
     bias: np.ndarray | None = None
     requantize: RequantizeArithmetic = "float"
-    accumulate16: int = 0
+    accumulate16: Accumulate16 = 0
     books: tuple[tuple[int, ...], ...] = ()
 
 
@@ -129,23 +129,19 @@ class _Annotate:
 
     def _biases(self) -> dict[str, LayerQuant]:
         """Bias parameter -> the layer whose island adds it."""
-        found = {}
+        found: dict[str, LayerQuant] = {}
         for island in self.found.islands:
             layer = self.layers.get(island.layer) if island.layer else None
             if layer is not None and layer.bias is not None:
-                name = self.view.operand(island.ops[1], 1)
-                found[name] = layer
+                found[self.view.variable(island.ops[1], 1)] = layer
         return found
 
     def _new_param(self, var: relax.Var, biases: Mapping[str, LayerQuant]) -> relax.Var:
         name = var.name
-        if name in self.layers:
-            self.params[name] = self.layers[name].weight
-        elif name in biases:
-            self.params[name] = biases[name].bias
-        else:
+        value = self.layers[name].weight if name in self.layers else biases[name].bias if name in biases else None
+        if value is None:
             return var
-        value = self.params[name]
+        self.params[name] = value
         return relax.Var(name, relax.TensorType(value.shape, str(value.dtype)))
 
     def _dequantized_param(self, name: str, var: relax.Var, biases: Mapping[str, LayerQuant]) -> relax.Expr:

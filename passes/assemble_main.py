@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 from tvm import relax
+from tvm.ir.transform import Sequential
 
 from tvm_rsq.model import Model
 from tvm_rsq.passes.dataflow import variables_of
@@ -77,7 +78,7 @@ class AssembleMain:
             self._builder.emit_func_output(result, params=[*self._inputs, *params])
         module = relax.transform.DeadCodeElimination(["main"])(self._builder.get())
         values = {name: value for name, (_, value) in self._params.items()}
-        return Model(module=NameBindings()(module), params=values, inputs=self._model.inputs, name=self._model.name)
+        return Model(module=Sequential([NameBindings()])(module), params=values, inputs=self._model.inputs, name=self._model.name)
 
     def _result_variables(self) -> tuple[list[relax.Var], bool]:
         """The variables that main returns, and whether as a tuple."""

@@ -60,9 +60,10 @@ def _parts(concat: IslandView, given: Sequence[relax.Expr]) -> dict[relax.Var, P
     if rank != 4 or int(node.expr.attrs.axis) % rank != rank - 1:
         return {}
     vars_of = dict(zip((param.name for param in concat.view.function.params), given, strict=True))
-    found, offset = {}, 0
+    found: dict[relax.Var, Part] = {}
+    offset = 0
     for name in node.operands:
-        if node.operands.count(name) == 1 and not is_requantized(concat.affine(name), concat.output):
+        if node.operands.count(name) == 1 and not is_requantized(concat.affine(name), concat.stored):
             found[vars_of[name]] = Part(concat.tensor, offset, concat.out_shape[-1])
         offset += concat.shape(name)[-1]
     return found

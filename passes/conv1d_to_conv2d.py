@@ -8,14 +8,17 @@ max_pool1d, avg_pool1d and adaptive_avg_pool1d likewise. fold_params, behind, ev
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import tvm
 from tvm import relax
-from tvm.ir import IRModule
+from tvm.ir import Attrs, IRModule
 from tvm.ir.transform import PassContext
 
 from tvm_rsq.passes.rewrite_bindings import operator_name, rewrite_main
+
+Widened = Callable[[list[relax.Expr], Attrs], relax.Expr]
 
 
 @tvm.transform.module_pass(opt_level=0, name="Conv1dToConv2d")
@@ -35,17 +38,17 @@ def _widen(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Expr | None:
     return relax.op.squeeze(builder.emit(_TWO_DIMENSIONAL[name](operands, value.attrs)), [2])
 
 
-def _pair(values: object, other: int) -> list[int]:
+def _pair(values: Iterable[int], other: int) -> list[int]:
     """[other, value]"""
     return [other, *(int(value) for value in values)]
 
 
-def _pads(values: object) -> list[int]:
+def _pads(values: Iterable[int]) -> list[int]:
     left, right = ([int(value) for value in values] * 2)[:2]
     return [0, left, 0, right]
 
 
-def _conv(operands: list[relax.Expr], attrs: object) -> relax.Expr:
+def _conv(operands: list[relax.Expr], attrs: Attrs) -> relax.Expr:
     return relax.op.nn.conv2d(
         *operands,
         strides=_pair(attrs.strides, 1),
@@ -55,8 +58,8 @@ def _conv(operands: list[relax.Expr], attrs: object) -> relax.Expr:
     )
 
 
-def _pool(operator: object) -> object:
-    def pool(operands: list[relax.Expr], attrs: object) -> relax.Expr:
+def _pool(operator: Callable[..., relax.Expr]) -> Widened:
+    def pool(operands: list[relax.Expr], attrs: Attrs) -> relax.Expr:
         return operator(
             *operands, _pair(attrs.pool_size, 1), _pair(attrs.strides, 1), _pads(attrs.padding), _pair(attrs.dilation, 1),
             bool(attrs.ceil_mode), bool(attrs.count_include_pad),
@@ -65,7 +68,7 @@ def _pool(operator: object) -> object:
     return pool
 
 
-_TWO_DIMENSIONAL = {
+_TWO_DIMENSIONAL: dict[str, Widened] = {
     "relax.nn.conv1d": _conv,
     "relax.nn.max_pool1d": _pool(relax.op.nn.max_pool2d),
     "relax.nn.avg_pool1d": _pool(relax.op.nn.avg_pool2d),

@@ -37,21 +37,21 @@ class Dataflow:
     """
 
     def __init__(self, mod: IRModule, function: str = "main") -> None:
-        function = mod[function]
-        self.function = function
-        self.inputs = function.params
-        self.num_input = int(function.attrs["num_input"]) if function.attrs and "num_input" in function.attrs else 1
-        self.params = {var.name for var in list(function.params)[self.num_input :]}
+        self.function: relax.Function = mod[function]
+        self.inputs = self.function.params
+        attrs = self.function.attrs
+        self.num_input = int(attrs["num_input"]) if attrs and "num_input" in attrs else 1
+        self.params = {var.name for var in list(self.inputs)[self.num_input :]}
         self.nodes: dict[str, Node] = {}
         self.quantization: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.qmax: dict[str, int] = {}
-        self.types = {var.name: var.ty for var in function.params}
+        self.types = {var.name: var.ty for var in self.inputs}
         self._alias: dict[str, str] = {}
-        self.users: dict[str, list[str]] = {var.name: [] for var in function.params}
-        for block in function.body.blocks:
+        self.users: dict[str, list[str]] = {var.name: [] for var in self.inputs}
+        for block in self.function.body.blocks:
             for binding in block.bindings:
                 self._add(binding.var, binding.value)
-        for name in self._sources(function.body.body):
+        for name in self._sources(self.function.body.body):
             self.users[name].append(OUTPUT)
 
     def _add(self, var: relax.Var, value: relax.Expr) -> None:
@@ -87,6 +87,13 @@ class Dataflow:
         """The source of a call's argument, None where the argument is a constant."""
         argument = self.nodes[name].expr.args[index]
         return self.source(argument) if isinstance(argument, relax.Var) else None
+
+    def variable(self, name: str, index: int) -> str:
+        """The same of an argument that is no constant. ValueError: it is one."""
+        source = self.operand(name, index)
+        if source is None:
+            raise ValueError(f"argument {index} of {name} is a constant, expected a variable; lift constants to parameters first")
+        return source
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Static shape of a tensor."""

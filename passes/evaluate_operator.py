@@ -5,7 +5,7 @@ Evaluating them here keeps weights exact (the compiler would have to build and r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from tvm import relax
@@ -13,7 +13,7 @@ from tvm import relax
 from tvm_rsq.errors import UnsupportedError
 
 
-def evaluate(call: relax.Call, args: Sequence[np.ndarray | tuple[np.ndarray, ...]]) -> np.ndarray | tuple[np.ndarray, ...]:
+def evaluate(call: relax.Call, args: Sequence[np.ndarray | tuple[np.ndarray, ...] | None]) -> np.ndarray | tuple[np.ndarray, ...]:
     """The value of `call`, whose tensor arguments have the values `args` (other arguments: None).
 
     UnsupportedError: an operator outside the table.
@@ -31,7 +31,7 @@ def _shape(call: relax.Call) -> tuple[int, ...]:
     return tuple(int(extent) for extent in call.ty.shape.values)
 
 
-def _axes(values: object) -> tuple[int, ...] | None:
+def _axes(values: Iterable[int] | None) -> tuple[int, ...] | None:
     return None if values is None else tuple(int(axis) for axis in values)
 
 

@@ -22,7 +22,8 @@ def expose(mod: IRModule, tensors: Sequence[str]) -> IRModule:
     bindings = [binding for block in main.body.blocks for binding in block.bindings]
     integer = [b for b in bindings if operator_of(b.value) in ("quantize", "clip") and str(b.var.ty.dtype) == "uint8"]
     stored = {view.source(b.var): b.var for b in integer}
-    builder, replaced = relax.BlockBuilder(), {}
+    builder = relax.BlockBuilder()
+    replaced: dict[relax.Var, relax.Expr] = {}
     with builder.function("main", list(main.params), attrs=dict(main.attrs) if main.attrs else None):
         with builder.dataflow():
             for binding in bindings:

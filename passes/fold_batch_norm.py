@@ -129,14 +129,14 @@ class _Fold:
                 var, user = self.gone[var]
             elif self._can_be_layer(value):
                 layer = self._layer(var)
-                for addition, data, bias, source in additions:
-                    if addition not in self.gone:  # else the layer took it when it was first looked at
+                for total, data, bias, source in additions:
+                    if total not in self.gone:  # else the layer took it when it was first looked at
                         layer.add_bias(bias, self._own_name(source))
-                        self.gone[addition] = data, addition
+                        self.gone[total] = data, total
                 return layer
-            elif (bias := self._per_channel(value, "relax.add")) is not None:
-                additions.append((var, *bias))
-                var, user = bias[0], var
+            elif (addition := self._per_channel(value, "relax.add")) is not None:
+                additions.append((var, *addition))
+                var, user = addition[0], var
             elif operator_name(value) in ("relax.squeeze", "relax.expand_dims") and _keeps_channels(value):
                 var, user = value.args[0], var
             else:

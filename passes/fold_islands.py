@@ -49,7 +49,7 @@ class _Fold:
         self.values = {binding.var.name: binding.value for binding in bindings}
         float_layers = {
             weight for node in view.nodes.values() if node.op in ("nn.conv2d", "matmul")
-            if (weight := view.operand(node.name, 1)) in view.params and weight not in view.quantization
+            if (weight := view.operand(node.name, 1)) is not None and weight in view.params and weight not in view.quantization
         }  # fmt: skip
         found = find_islands(view, float_layers)
         islands = found.islands

@@ -38,7 +38,7 @@ def _fold(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Expr | None:
     if name in _AVERAGES and (attrs.ceil_mode or not attrs.count_include_pad):
         return None
     pad = builder.lookup_binding(value.args[0]) if isinstance(value.args[0], relax.Var) else None
-    if operator_name(pad) != "relax.nn.pad" or str(pad.attrs.pad_mode) != "constant" or float(pad.attrs.pad_value) != 0.0:
+    if pad is None or operator_name(pad) != "relax.nn.pad" or str(pad.attrs.pad_mode) != "constant" or float(pad.attrs.pad_value) != 0.0:
         return None
     width = [int(entry) for entry in pad.attrs.pad_width]
     if any(width[:4]):

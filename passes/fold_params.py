@@ -94,19 +94,19 @@ class _Fold:
         if isinstance(value, relax.Var):
             return self.known.get(value)
         if isinstance(value, GenericConst):
-            return _Known(value.value.numpy(), "constant")
+            return _constant(value)
         if isinstance(value, relax.Tuple):
-            fields = [self._evaluate(field) for field in value.fields]
-            if not fields or any(field is None for field in fields):
+            fields = [known for field in value.fields if (known := self._evaluate(field)) is not None]
+            if not fields or len(fields) < len(value.fields):
                 return None
-            return _Known(tuple(field.value for field in fields), _main_source(fields))
+            return _Known(tuple(np.asarray(field.value) for field in fields), _main_source(fields))
         if isinstance(value, relax.TupleGetItem):
             known = self._evaluate(value.tuple_value)
             return None if known is None else _Known(known.value[value.index], known.source)
         if isinstance(value, relax.Call):
             operands = [self._evaluate(arg) if isinstance(arg, _TENSOR) else None for arg in value.args]
-            tensors = [known for arg, known in zip(value.args, operands, strict=True) if isinstance(arg, _TENSOR)]
-            if not tensors or any(known is None for known in tensors):
+            tensors = [known for known in operands if known is not None]
+            if not tensors or len(tensors) < sum(isinstance(arg, _TENSOR) for arg in value.args):
                 return None
             arrays = [None if known is None else known.value for known in operands]
             return _Known(evaluate(value, arrays), _main_source(tensors))
@@ -126,11 +126,12 @@ class _Fold:
 
     def _elementwise_operand(self, arg: relax.Expr, call: relax.Call) -> relax.Expr:
         known = self._evaluate(arg)
-        if known is None or known.value.size != 1 or self._is_bias(known.value, call):
+        scalar = None if known is None else np.asarray(known.value)
+        if scalar is None or scalar.size != 1 or self._is_bias(scalar, call):
             return self._materialise(arg)
-        if known.value.ndim > max(other.ty.ndim for other in call.args if not other.same_as(arg)):
+        if scalar.ndim > max(other.ty.ndim for other in call.args if not other.same_as(arg)):
             return self._materialise(arg)  # it also adds an axis, so it is more than a scalar
-        return relax.const(known.value.reshape(()), str(known.value.dtype))
+        return relax.const(scalar.reshape(()), str(scalar.dtype))
 
     def _is_bias(self, value: np.ndarray, call: relax.Call) -> bool:
         """One element added to a layer with one output channel is that layer's bias, which stays a parameter."""
@@ -145,7 +146,7 @@ class _Fold:
         if isinstance(expr, relax.Var):
             return self._parameter(expr, self.known[expr]) if expr in self.known else expr
         if isinstance(expr, GenericConst) and expr.value.numpy().size > 1:
-            return self._parameter(None, self._evaluate(expr))
+            return self._parameter(None, _constant(expr))
         if isinstance(expr, relax.Tuple):
             return relax.Tuple([self._materialise(field) for field in expr.fields])
         if isinstance(expr, relax.TupleGetItem):
@@ -167,6 +168,10 @@ class _Fold:
         if var is not None:
             self.vars[var] = new
         return new
+
+
+def _constant(expr: relax.Expr) -> _Known:
+    return _Known(expr.value.numpy(), "constant")
 
 
 def _main_source(known: list[_Known]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from tvm.ir import IRModule
@@ -13,6 +13,8 @@ from tvm_rsq.codebook.scaled_levels import ScaledLevels
 from tvm_rsq.passes.dataflow import Dataflow, Node
 from tvm_rsq.targets.carrier import Carrier
 from tvm_rsq.targets.kernel import Kernel
+from tvm_rsq.targets.workload import Accumulate16, RequantizeArithmetic
+from tvm_rsq.targets.workloads_elementwise import OutType
 
 
 class Part(NamedTuple):
@@ -79,22 +81,22 @@ class IslandView:
     def __init__(self, mod: IRModule, name: str, carrier: Carrier = "uint8") -> None:
         self.carrier = carrier
         self.view = Dataflow(mod, name)
-        function = self.view.function
-        self.kind = str(function.attrs["rsq.kind"])
-        self.layer = str(function.attrs["rsq.layer"])
-        self.tensor = str(function.attrs["rsq.tensor"])
-        self.requantize = str(function.attrs.get("rsq.requantize", "float"))
-        self.accumulate16 = int(function.attrs.get("rsq.accumulate16", 0))
-        self.books = tuple(tuple(int(entry) for entry in book) for book in function.attrs.get("rsq.codebook", ()))
-        levels = function.attrs.get("rsq.levels")
+        function, attrs = self.view.function, self.view.function.attrs
+        self.kind = str(attrs["rsq.kind"])
+        self.layer = str(attrs["rsq.layer"])
+        self.tensor = str(attrs["rsq.tensor"])
+        self.requantize = cast(RequantizeArithmetic, str(attrs.get("rsq.requantize", "float")))
+        self.accumulate16 = cast(Accumulate16, int(attrs.get("rsq.accumulate16", 0)))
+        self.books = tuple(tuple(int(entry) for entry in book) for book in attrs.get("rsq.codebook", ()))
+        levels = attrs.get("rsq.levels")
         self.levels = levels if levels is None else ScaledLevels(levels=_floats(levels[0]), scale=_floats(levels[1]))
-        part = function.attrs.get("rsq.part")
+        part = attrs.get("rsq.part")
         self.part = Part(str(part["whole"]), int(part["offset"]), int(part["pitch"])) if part is not None else None
-        self.in_place = frozenset(str(name) for name in function.attrs.get("rsq.in_place", ()))
+        self.in_place = frozenset(str(name) for name in attrs.get("rsq.in_place", ()))
         self.ops: tuple[Node, ...] = tuple(self.view.nodes.values())
         self.result = self.ops[-1]
         self.out_shape = tuple(int(extent) for extent in function.ret_ty.shape.values)
-        self.out_dtype = str(function.ret_ty.dtype)
+        self.out_dtype = cast(OutType, str(function.ret_ty.dtype))
 
     def affine(self, tensor: str) -> Affine:
         """Quantization of a tensor. KeyError: it has none."""
@@ -105,10 +107,15 @@ class IslandView:
     @property
     def output(self) -> Affine | None:
         """Quantization of the result, None where it leaves in float."""
-        return self.affine(self.result.name) if self.out_dtype == "uint8" else None
+        return self.stored if self.out_dtype == "uint8" else None
 
     @property
-    def stored_dtype(self) -> str:
+    def stored(self) -> Affine:
+        """Quantization of a result that does not leave in float. KeyError: it does."""
+        return self.affine(self.result.name)
+
+    @property
+    def stored_dtype(self) -> OutType:
         """Of the result, as the kernels store it."""
         return self.carrier if self.output else self.out_dtype
 
@@ -122,7 +129,7 @@ class IslandView:
     def quantized_clamp(self) -> tuple[int, int]:
         """The same bounds on the result's quantized values: rounding is monotone, so clipping after it is the same."""
         low, high = self.clamp()
-        return level(low, self.output), level(high, self.output)
+        return level(low, self.stored), level(high, self.stored)
 
 
 def _floats(values: Sequence[float]) -> np.ndarray:
@@ -144,12 +151,25 @@ def level(value: float, affine: Affine) -> int:
     return int(np.clip(np.rint(value * inverse + affine.zero_point), 0, affine.qmax))
 
 
-def static_attr(values: object) -> tuple[int, ...]:
+def static_attr(values: Iterable[int]) -> tuple[int, ...]:
     """An integer-array attribute of an operator."""
     return tuple(int(value) for value in values)
 
 
-def sides(padding: object) -> tuple[int, int, int, int]:
+def pair(values: Iterable[int]) -> tuple[int, int]:
+    """Such an attribute with two elements."""
+    first, second = static_attr(values)
+    return first, second
+
+
+def sides(padding: Iterable[int]) -> tuple[int, int, int, int]:
     """(top, left, bottom, right) of a 2- or 4-element padding attribute."""
     values = static_attr(padding)
-    return (*values, *values) if len(values) == 2 else values  # type: ignore[return-value]
+    top, left, bottom, right = values * 2 if len(values) == 2 else values
+    return top, left, bottom, right
+
+
+def nhwc(shape: Sequence[int]) -> tuple[int, int, int, int]:
+    """The shape of an image tensor."""
+    batch, height, width, channels = shape
+    return batch, height, width, channels

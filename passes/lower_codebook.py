@@ -11,7 +11,7 @@ Which of both is the kernel's to say, and with several books or float levels it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 import numpy as np
 
@@ -23,13 +23,13 @@ from tvm_rsq.targets.code_rows import CODE_BITS, CodeRows
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.kernel_library import KernelLibrary
 from tvm_rsq.targets.slots import packed_codes, slot_channels
-from tvm_rsq.targets.workload import ExpandWorkload
+from tvm_rsq.targets.workload import CodeBits, ExpandWorkload, WeightType
 
 
-def code_bits(book: Sequence[float]) -> int:
+def code_bits(book: Sized) -> CodeBits:
     """Bits of a code into a book of 2^bits entries.   ValueError: another number of entries"""
-    bits = len(book).bit_length() - 1
-    if bits not in CODE_BITS or len(book) != 2**bits:
+    bits = next((bits for bits in CODE_BITS if len(book) == 2**bits), None)
+    if bits is None:
         raise ValueError(f"a codebook of {len(book)} entries, expected 2 to the power of one of {CODE_BITS}; make the plan again")
     return bits
 
@@ -52,7 +52,7 @@ def lower_codebook(
     each = codes(packed.reshape(1, -1), entries[None]).reshape(packed.shape)
     if kernel.codes:
         return [kernel.codes.pack(each).reshape(-1), kernel.codes.table(entries)]
-    expand = library.expand(ExpandWorkload(bits=bits, shape=packed.shape, dtype=str(packed.dtype)))
+    expand = library.expand(ExpandWorkload(bits=bits, shape=packed.shape, dtype=_carrier(packed)))
     return [
         Expanded(
             kernel=expand, codes=expand.pack_weight(each), table=CodeRows(bits).table(entries), shape=packed.shape, dtype=str(packed.dtype)
@@ -71,7 +71,7 @@ def lower_levels(kernel: Kernel, weight: np.ndarray, levels: ScaledLevels, libra
     channels = slot_channels(kernel, weight.shape)
     zero = np.full(channels.shape, np.argmin(np.abs(levels.levels)), np.uint8)
     expand = library.expand(
-        ExpandWorkload(bits=code_bits(levels.levels), shape=packed.shape, dtype="float32", spread=kernel.spread)  # type: ignore[arg-type]
+        ExpandWorkload(bits=code_bits(levels.levels), shape=packed.shape, dtype="float32", spread=kernel.spread)
     )
     stored = expand.pack_weight(packed_codes(kernel, each.reshape(weight.shape), zero))
     of_slot = levels.scale[channels].reshape(-1)
@@ -84,9 +84,13 @@ def _of_books(kernel: Kernel, weight: np.ndarray, books: np.ndarray, packed: np.
     book_of_slot = slot_channels(kernel, weight.shape) // channels_of(books, len(weight))
     zero = (books == 0).argmax(axis=1).astype(np.uint8)
     expand = library.expand(
-        ExpandWorkload(bits=bits, shape=packed.shape, dtype=str(packed.dtype), books=len(books), spread=kernel.spread)  # type: ignore[arg-type]
+        ExpandWorkload(bits=bits, shape=packed.shape, dtype=_carrier(packed), books=len(books), spread=kernel.spread)
     )
     return Expanded(
         kernel=expand, codes=expand.pack_weight(packed_codes(kernel, each, zero[book_of_slot])), table=books.reshape(-1),
         of_slot=(book_of_slot * 2**bits).astype(np.int32).reshape(-1), shape=packed.shape, dtype=str(packed.dtype),
     )  # fmt: skip
+
+
+def _carrier(weight: np.ndarray) -> WeightType:
+    return "int16" if weight.dtype == np.int16 else "int8"

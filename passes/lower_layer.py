@@ -9,18 +9,19 @@ How that multiplier is applied, and what the weights promise, is the plan's to s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from tvm_rsq.passes.dataflow import Node
-from tvm_rsq.passes.island_view import Expanded, IslandView, LoweredCall, sides, static_attr
+from tvm_rsq.passes.island_view import Expanded, IslandView, LoweredCall, nhwc, pair, sides
 from tvm_rsq.passes.lower_codebook import code_bits, lower_codebook, lower_levels
 from tvm_rsq.passes.requantization import BOUNDED, SHORT, fixed_point, folded_bias, is_bounded, largest_total, multiplier
 from tvm_rsq.safe_weights import keeps_promise
 from tvm_rsq.sum_groups import fits
 from tvm_rsq.targets.carrier import offset
 from tvm_rsq.targets.kernel_library import KernelLibrary
-from tvm_rsq.targets.workload import Conv2DWorkload, Epilogue
+from tvm_rsq.targets.workload import Accumulate16, Conv2DWorkload, Epilogue
 
 
 def lower_layer(island: IslandView, params: Mapping[str, np.ndarray], library: KernelLibrary) -> LoweredCall:
@@ -37,7 +38,7 @@ def lower_layer(island: IslandView, params: Mapping[str, np.ndarray], library: K
     else:
         weight = lower_levels(kernel, layer.ohwi, island.levels, library)
     arguments: list[str | np.ndarray | Expanded] = [layer.data, *weight, *layer.constants(workload.epilogue)]
-    shapes = {layer.data: layer.image}
+    shapes: dict[str, tuple[int, ...]] = {layer.data: layer.image}
     if layer.residual:
         shapes[layer.residual] = (*shape[:-1], workload.out_channels)
         arguments += [layer.residual, *layer.residual_constants(workload.epilogue)]
@@ -60,8 +61,7 @@ class _Layer:
 
     def __init__(self, island: IslandView, params: Mapping[str, np.ndarray]) -> None:
         self.island, self.anchor = island, island.ops[0]
-        self.data = island.view.operand(self.anchor.name, 0)
-        self.weight = island.view.operand(self.anchor.name, 1)
+        self.data, self.weight = island.view.variable(self.anchor.name, 0), island.view.variable(self.anchor.name, 1)
         weight = params[self.weight]
         self.ohwi = weight.T.reshape(weight.shape[1], 1, 1, weight.shape[0]) if self.anchor.op == "matmul" else weight
         bias, self.residual = _addends(island, self.anchor)
@@ -70,11 +70,11 @@ class _Layer:
         self.quantized = island.kind != "float_layer"
 
     def workload(self) -> Conv2DWorkload:
-        common = _geometry(self.anchor, self.image, self.ohwi)
+        geometry = _geometry(self.anchor, self.image, self.ohwi)
         if not self.quantized:
-            return Conv2DWorkload(**common, in_dtype="float32", epilogue=self._float_epilogue())
-        return Conv2DWorkload(
-            **common,
+            return replace(geometry, in_dtype="float32", epilogue=self._float_epilogue())
+        return replace(
+            geometry,
             in_dtype=self.island.carrier,
             input_zero_point=self.island.affine(self.data).zero_point,
             accumulate16=self._promised(),
@@ -102,7 +102,7 @@ class _Layer:
 
     def residual_constants(self, e: Epilogue) -> list[np.ndarray]:
         """residual_affine, where the kernel takes one."""
-        if not self.quantized or e.shared_residual:
+        if not self.quantized or e.shared_residual or self.residual is None:
             return []
         scale, zero, _ = self.island.affine(self.residual)
         out_scale, out_zero, _ = self.island.output or (1.0, 0, 255)
@@ -111,7 +111,7 @@ class _Layer:
             return [fixed_point(np.array([ratio]))[:, 0]]
         return [np.array([ratio, out_zero - zero * ratio], np.float32)]
 
-    def _promised(self) -> int:
+    def _promised(self) -> Accumulate16:
         d, inner, rows = self.island.accumulate16, self.ohwi.shape[-1], self.ohwi.reshape(self.ohwi.shape[0], -1)
         if d and not (fits(inner, rows.shape[1], d) and keeps_promise(rows, d, inner)):
             raise ValueError(
@@ -126,7 +126,7 @@ class _Layer:
         return Epilogue(out="float32", per_channel=self._per_channel, residual=self.residual is not None, low=low, high=high)
 
     def _epilogue(self) -> Epilogue:
-        island, arithmetic, output = self.island, self.island.requantize, self.island.output
+        island, arithmetic, output = self.island, self.island.requantize, self.island.stored
         source = island.affine(self.data)
         residual = island.affine(self.residual) if self.residual else None
         shared = residual is not None and residual.scale == output.scale
@@ -152,7 +152,7 @@ class _Layer:
 
 def _image(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """NHWC of a convolution's input, or of a dense layer's (..., I): one pixel for each row."""
-    return shape if len(shape) == 4 else (int(np.prod(shape[:-1])), 1, 1, shape[-1])  # type: ignore[return-value]
+    return nhwc(shape) if len(shape) == 4 else (int(np.prod(shape[:-1])), 1, 1, shape[-1])
 
 
 def _addends(island: IslandView, anchor: Node) -> tuple[str | None, str | None]:
@@ -169,16 +169,15 @@ def _addends(island: IslandView, anchor: Node) -> tuple[str | None, str | None]:
     return bias, residual
 
 
-def _geometry(anchor: Node, data: tuple[int, int, int, int], ohwi: np.ndarray) -> dict[str, object]:
+def _geometry(anchor: Node, data: tuple[int, int, int, int], ohwi: np.ndarray) -> Conv2DWorkload:
+    """The convolution without types and epilogue."""
     batch, height, width, channels = data
-    found: dict[str, object] = {
-        "batch": batch, "height": height, "width": width, "in_channels": channels,
-        "out_channels": ohwi.shape[0], "kernel": ohwi.shape[1:3],
-    }  # fmt: skip
-    if anchor.op == "nn.conv2d":
-        attrs = anchor.expr.attrs
-        found |= {
-            "stride": static_attr(attrs.strides), "padding": sides(attrs.padding),
-            "dilation": static_attr(attrs.dilation), "groups": int(attrs.groups),
-        }  # fmt: skip
-    return found
+    found = Conv2DWorkload(
+        batch=batch, height=height, width=width, in_channels=channels, out_channels=ohwi.shape[0], kernel=pair(ohwi.shape[1:3])
+    )  # fmt: skip
+    if anchor.op != "nn.conv2d":
+        return found
+    attrs = anchor.expr.attrs
+    return replace(
+        found, stride=pair(attrs.strides), padding=sides(attrs.padding), dilation=pair(attrs.dilation), groups=int(attrs.groups)
+    )  # fmt: skip

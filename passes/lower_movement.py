@@ -9,7 +9,7 @@ from tvm import relax
 
 from tvm_rsq.errors import UnsupportedError
 from tvm_rsq.passes.dataflow import Node, constant_array
-from tvm_rsq.passes.island_view import IslandView, LoweredCall, sides, static_attr
+from tvm_rsq.passes.island_view import IslandView, LoweredCall, nhwc, pair, sides, static_attr
 from tvm_rsq.targets.carried import stored_array
 from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.kernel_library import KernelLibrary
@@ -51,19 +51,19 @@ def lower_move(island: IslandView, library: KernelLibrary) -> LoweredCall:
     if node.op == "permute_dims":
         axes = node.expr.attrs.axes
         permutation = tuple(axis % len(shape) for axis in static_attr(axes)) if axes is not None else tuple(reversed(range(len(shape))))
-        workload = PermuteWorkload(shape=shape, permutation=permutation, dtype=island.carrier)
-        return _call(island, library.permute(workload), (data,))
+        permute = PermuteWorkload(shape=shape, permutation=permutation, dtype=island.carrier)
+        return _call(island, library.permute(permute), (data,))
     if node.op == "nn.max_pool2d":
         return _call(island, _max_pool(island, node, shape, library), (data,))
     if node.op == "nn.pad":
         widths = static_attr(node.expr.attrs.pad_width)
         zero = island.affine(data).zero_point
-        workload = PadWorkload(shape=shape, before=widths[0::2], after=widths[1::2], value=zero, dtype=island.carrier)
-        return _call(island, library.pad(workload), (data,))
+        pad = PadWorkload(shape=shape, before=widths[0::2], after=widths[1::2], value=zero, dtype=island.carrier)
+        return _call(island, library.pad(pad), (data,))
     if node.op in ("strided_slice", "tuple_get_item"):
         begin, strides = _slice(node, shape) if node.op == "strided_slice" else _section(island, node, shape)
-        workload = StridedSliceWorkload(shape=shape, begin=begin, strides=strides, out_shape=island.out_shape, dtype=island.carrier)
-        return _call(island, library.strided_slice(workload), (data,))
+        cut = StridedSliceWorkload(shape=shape, begin=begin, strides=strides, out_shape=island.out_shape, dtype=island.carrier)
+        return _call(island, library.strided_slice(cut), (data,))
     if node.op == "image.resize2d":
         return _call(island, _resize(island, node, shape, library), (data,))
     raise UnsupportedError(f"{node.op} ({node.name}) has no integer kernel; leave its neighbours in float by an override")
@@ -72,8 +72,8 @@ def lower_move(island: IslandView, library: KernelLibrary) -> LoweredCall:
 def _max_pool(island: IslandView, node: Node, shape: tuple[int, ...], library: KernelLibrary) -> Kernel:
     attrs = node.expr.attrs
     workload = MaxPoolWorkload(
-        shape=shape, kernel=static_attr(attrs.pool_size), stride=static_attr(attrs.strides), padding=sides(attrs.padding),
-        dilation=static_attr(attrs.dilation), out_size=island.out_shape[1:3], dtype=island.carrier,
+        shape=nhwc(shape), kernel=pair(attrs.pool_size), stride=pair(attrs.strides), padding=sides(attrs.padding),
+        dilation=pair(attrs.dilation), out_size=pair(island.out_shape[1:3]), dtype=island.carrier,
     )  # fmt: skip
     return library.max_pool2d(workload)
 

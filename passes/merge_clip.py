@@ -46,6 +46,8 @@ def _merge(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Expr | None:
 
 def _bounds(value: relax.Expr | None) -> tuple[relax.Expr, float, float] | None:
     """(x, low, high) of an expression that bounds x."""
+    if value is None:
+        return None
     match operator_name(value):
         case "relax.nn.relu":
             return value.args[0], 0.0, math.inf

@@ -6,6 +6,7 @@ After   mean(x, axis=[2, 3])      mean(x, axis=[0, ..])    softmax(x, axis=1)  e
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import tvm
@@ -27,7 +28,9 @@ class NormalizeAxes:
 
 def _normalize(value: relax.Expr) -> relax.Expr | None:
     name = operator_name(value)
-    x = value.args[0] if isinstance(value, relax.Call) and value.args else None
+    if not name or not value.args:
+        return None
+    x = value.args[0]
     match name:
         case "relax.mean" | "relax.max":
             operator = relax.op.mean if name == "relax.mean" else relax.op.max
@@ -51,7 +54,7 @@ def _normalize(value: relax.Expr) -> relax.Expr | None:
     return None
 
 
-def _axes(axes: object, rank: int) -> list[int]:
+def _axes(axes: Iterable[int] | None, rank: int) -> list[int]:
     return list(range(rank)) if axes is None else sorted(int(axis) % rank for axis in axes)
 
 

@@ -46,9 +46,10 @@ def is_layer(view: Dataflow, node: Node) -> bool:
 
 def is_bias_add(view: Dataflow, node: Node) -> bool:
     """add(x, b) with b a parameter that varies along the last axis only."""
-    if node.op != "add" or not view.is_param(view.operand(node.name, 1)):
+    addend = view.operand(node.name, 1) if node.op == "add" else None
+    if addend is None or not view.is_param(addend):
         return False
-    bias, out = view.shape(view.operand(node.name, 1)), view.shape(node.name)
+    bias, out = view.shape(addend), view.shape(node.name)
     return bias[-1] == out[-1] and all(extent == 1 for extent in bias[:-1]) and len(bias) <= len(out)
 
 

@@ -19,9 +19,8 @@ from tvm.ir.transform import Pass, PassContext
 def schedule_leftovers(schedule: Callable[[tirx.PrimFunc], tirx.PrimFunc]) -> Pass:
     """A module pass: every function as `schedule`, a KernelLibrary's, makes it."""
 
-    @tvm.transform.module_pass(opt_level=0, name="ScheduleLeftovers")
     def schedule_all(mod: IRModule, _context: PassContext) -> IRModule:
         functions = {var: schedule(f) if isinstance(f, tirx.PrimFunc) else f for var, f in mod.functions.items()}
         return IRModule(functions, attrs=mod.attrs)
 
-    return schedule_all
+    return tvm.transform.module_pass(schedule_all, opt_level=0, name="ScheduleLeftovers")

@@ -41,7 +41,7 @@ def _simplify(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Expr | No
     match name:
         case "relax.reshape":
             inner = _producer(builder, x)
-            x = inner.args[0] if operator_name(inner) in ("relax.reshape", *_INVERSE) else x
+            x = inner.args[0] if inner is not None and operator_name(inner) in ("relax.reshape", *_INVERSE) else x
             given, wanted = static_shape(x), static_shape(value)
             if given == wanted:
                 return x
@@ -61,7 +61,7 @@ def _simplify(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Expr | No
             axes = [int(axis) for axis in value.attrs.axis]
             if not axes:
                 return x
-            if operator_name(inner) == _INVERSE[name] and [int(axis) for axis in inner.attrs.axis] == axes:
+            if inner is not None and operator_name(inner) == _INVERSE[name] and [int(axis) for axis in inner.attrs.axis] == axes:
                 return inner.args[0]
     return None
 

@@ -61,6 +61,8 @@ def _sink(builder: relax.BlockBuilder, value: relax.Expr, params: set[relax.Var]
 def _squeezed(builder: relax.BlockBuilder, x: relax.Expr) -> relax.Expr | None:
     """y where x = squeeze(y, 2) of a four-dimensional y."""
     value = builder.lookup_binding(x) if isinstance(x, relax.Var) else None
-    if operator_name(value) != "relax.squeeze" or [int(axis) for axis in value.attrs.axis] != [2] or value.args[0].ty.ndim != 4:
+    if value is None or operator_name(value) != "relax.squeeze":
+        return None
+    if [int(axis) for axis in value.attrs.axis] != [2] or value.args[0].ty.ndim != 4:
         return None
     return value.args[0]

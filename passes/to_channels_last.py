@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from tvm import relax
@@ -159,10 +160,10 @@ class _ToChannelsLast:
         if isinstance(form, tuple) and change is None:
             order = form
             form = None if order == identity(len(order)) else order
-            change = lambda array: array.transpose(order)  # noqa: E731
+            change = partial(np.transpose, axes=order)
         if (var.name, form) not in self.forms:
             value = self.model.params[var.name]
-            value = value if form is None else np.ascontiguousarray(change(value))
+            value = value if form is None or change is None else np.ascontiguousarray(change(value))
             taken = any(name == var.name for name, _ in self.forms)
             self.forms[var.name, form] = self.assembly.param(self.assembly.free_name(var.name) if taken else var.name, value)
         return self.forms[var.name, form]
@@ -317,7 +318,8 @@ class _ToChannelsLast:
         source, target, order = static_shape(data), static_shape(var), self._stored(data).order
         before, after = axis_order.reshaped(source, target, order)
         if before != order and order == CHANNELS_LAST and target == (source[0], int(np.prod(source[1:]))) and self._only_dense_reads(var):
-            return _Stored(self.assembly.emit(R.reshape(self._stored(data).var, target)), identity(2), image=source[1:])
+            image = (source[1], source[2], source[3])
+            return _Stored(self.assembly.emit(R.reshape(self._stored(data).var, target)), identity(2), image=image)
         new = R.reshape(self._in_order(data, before), [target[axis] for axis in after])
         return _Stored(self.assembly.emit(new), after)
 
@@ -325,7 +327,9 @@ class _ToChannelsLast:
         """Whether the features go to dense layers alone, through element-wise operators with parameters and numbers."""
         users = self.users.get(var, [])
         for user in users:
-            value = self.values.get(user)
+            if user is None:
+                return False
+            value = self.values[user]
             name = operator_name(value)
             if name == "relax.matmul":
                 if value.args[0] != var or value.args[1] not in self.params or value.args[1].ty.ndim != 2:

@@ -39,7 +39,7 @@ def _unbound(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Expr | Non
 def _is_layer(builder: relax.BlockBuilder, expr: relax.Expr) -> bool:
     """Whether this is a layer's output, or the sum of one and a parameter."""
     value = _bound(builder, expr)
-    if operator_name(value) != "relax.add":
+    if value is None or operator_name(value) != "relax.add":
         return operator_name(value) in _LAYERS
     layers = [operator_name(_bound(builder, term)) in _LAYERS for term in value.args]
     others = [term for term, is_layer in zip(value.args, layers, strict=True) if not is_layer]

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import numpy as np
 from tvm import tirx
 from tvm.ir import Expr
 
 from tvm_rsq.targets.generic.steps import vector
+from tvm_rsq.targets.workload import CodeBits
 
 # (vector, its lowest bit that is stored, how many, in which row, from which bit of the byte on)
 _FIELDS: dict[int, tuple[tuple[int, int, int, int, int], ...]] = {
@@ -30,7 +31,7 @@ _FIELDS: dict[int, tuple[tuple[int, int, int, int, int], ...]] = {
         (6, 0, 2, 0, 6), (6, 2, 1, 1, 6), (7, 0, 1, 1, 7), (7, 1, 2, 2, 6),
     ),
 }  # fmt: skip
-CODE_BITS = tuple(sorted(_FIELDS))
+CODE_BITS: tuple[CodeBits, ...] = get_args(CodeBits)
 
 Value = TypeVar("Value", np.ndarray, Expr)
 
@@ -101,7 +102,7 @@ class CodeRows:
             if low:
                 part = part << const(low)
             found[place] = part if found[place] is None else found[place] | part
-        return found  # type: ignore[return-value]
+        return found
 
     def table(self, book: np.ndarray) -> np.ndarray:
         """int8 (entries,): the book, its last entry again to the end."""

@@ -52,19 +52,19 @@ def quantized(
     total int32 = acc + bias; multiplier (m,), (k,) or (y, s); residual, as it is stored, when `e.residual`; affine (r0, r1) or (y_r, s_r)
     when `has_affine(e)`. low_half: see `leaves_low_half`; below: see `below`.
     """
-    if e.residual and e.shared_residual and below:  # what is stored is as much below its q
+    if residual is not None and e.shared_residual and below:  # what is stored is as much below its q
         r, below = residual.astype("int32"), 0
     else:
-        r = level(residual).astype("int32") if e.residual else None
+        r = None if residual is None else level(residual).astype("int32")
     if e.requantize == "shift":
         q = total >> multiplier[0]
-        return q + r if e.residual else q
+        return q if r is None else q + r
     if e.requantize == "fixed_point":
         return _fixed_point(total, multiplier, r, affine, e)
     addend: Expr | int = e.zero_point - below
-    if e.shared_residual and e.residual:
+    if e.shared_residual and r is not None:
         addend, below = r + tirx.const(e.zero_point - e.residual_zero_point, "int32"), 0
-    elif e.residual:
+    elif r is not None and affine is not None:
         addend = fma(r.astype("float32"), *affine, form=form)
     x = total.astype("float32")
     if e.bounded:
@@ -75,10 +75,12 @@ def quantized(
     return clip_rounded(x, multiplier[0], addend, e.qmin, e.qmax, form=form)
 
 
-def dequantized(total: Expr, multiplier: Expr, residual: Expr | None, affine: tuple[Expr, Expr] | None, e: Epilogue, form) -> Expr:
+def dequantized(
+    total: Expr, multiplier: Expr, residual: Expr | None, affine: tuple[Expr, Expr] | None, e: Epilogue, form: RequantizeForm
+) -> Expr:
     """float32: y of `Epilogue` for out="float32"; arguments as `quantized` has them."""
     x = total.astype("float32")
-    if not e.residual:
+    if residual is None or affine is None:
         return clip(x * multiplier, e)
     return clip(fma(x, multiplier, fma(level(residual).astype("float32"), *affine, form=form), form=form), e)
 
@@ -101,9 +103,9 @@ def _fixed_point(total: Expr, multiplier: tuple[Expr, ...], r: Expr | None, affi
     # Where |q| < 2^21, int32 holds it whatever its terms overflow to.
     dtype = "int32" if e.bounded else "int64"
     q = fixed_point(total, *multiplier).astype(dtype)
-    if e.residual:
+    if r is not None:
         r = r - tirx.const(e.residual_zero_point, "int32")
-        q = q + (r if e.shared_residual else fixed_point(r, *affine)).astype(dtype)
+        q = q + (r if affine is None else fixed_point(r, *affine)).astype(dtype)
     q = q + tirx.const(e.zero_point, dtype)
     if e.bounded:
         return q

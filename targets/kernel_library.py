@@ -34,10 +34,14 @@ class KernelLibrary(Protocol):
     graph  whether kernels are to be started together, as one graph
     """
 
-    form: RequantizeForm
-    levers: Levers
-    carrier: Carrier
-    graph: bool
+    @property
+    def form(self) -> RequantizeForm: ...
+    @property
+    def levers(self) -> Levers: ...
+    @property
+    def carrier(self) -> Carrier: ...
+    @property
+    def graph(self) -> bool: ...
 
     def conv2d(self, w: Conv2DWorkload, choice: Choice | None = None) -> Kernel:
         """Convolution, depthwise and grouped convolution, and dense, made as `choice` says; None is the untuned choice.

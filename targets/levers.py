@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tvm_rsq.targets.workload import Accumulate16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Levers:
@@ -16,7 +18,7 @@ class Levers:
 
     shift: bool = True
     shared_residual: bool = True
-    accumulate16: tuple[int, ...] = ()
+    accumulate16: tuple[Accumulate16, ...] = ()
 
 
 def aarch64_levers(features: frozenset[str]) -> Levers:

@@ -11,7 +11,9 @@ import functools
 import os
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from tvm.support import tar, utils
 
@@ -31,18 +33,27 @@ def link_function(spec: TargetSpec) -> Callable[..., None]:
 
     TargetError: no linker for the target works here, or it failed.
     """
-    linker = find_linker(spec)
+    return _Link(find_linker(spec), spec.arch, spec.triple)
 
-    def link(output: str, objects: str | Sequence[str], options: Sequence[str] | None = None, **_ignored: object) -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """With what TVM asks an `fcompile` for."""
+
+    linker: Linker
+    arch: str
+    triple: str
+    output_format: ClassVar[str] = "so"
+
+    def get_target_triple(self) -> str:
+        return self.triple
+
+    def __call__(self, output: str, objects: str | Sequence[str], options: Sequence[str] | None = None, **_ignored: object) -> None:
         paths = [objects] if isinstance(objects, str) else list(objects)
         with scratch_folder() as folder, atomic_write(output) as partial:
             paths = tar.normalize_file_list_by_unpacking_tars(utils.tempdir(str(folder / "unpacked")), paths)
-            if reason := _link(linker, spec.arch, folder, [*paths, *(options or ())], partial):
-                raise TargetError(f"linking for {spec.triple} failed: {linker.name} {reason}")
-
-    link.output_format = "so"
-    link.get_target_triple = lambda: spec.triple
-    return link
+            if reason := _link(self.linker, self.arch, folder, [*paths, *(options or ())], partial):
+                raise TargetError(f"linking for {self.triple} failed: {self.linker.name} {reason}")
 
 
 def find_linker(spec: TargetSpec) -> Linker:

@@ -42,7 +42,7 @@ def linker_candidates(arch: str, *, native: bool) -> Iterator[Linker]:
     for linker in [r"ld\.lld", rf"{prefix}ld", *(("ld",) if native else ())]:
         for name in _installed(linker):
             yield Linker(name, (name, *bare))
-    zigs = [("zig",)] if list(_installed("zig")) else []
+    zigs: list[tuple[str, ...]] = [("zig",)] if list(_installed("zig")) else []
     if importlib.util.find_spec("ziglang"):
         zigs.append((sys.executable, "-m", "ziglang"))
     for zig in zigs:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from tvm.target import Target, codegen, list_tags
 
@@ -18,6 +19,7 @@ from tvm_rsq.targets.attributes import check_consistent, check_words
 from tvm_rsq.targets.cuda.parse import cuda_spec
 from tvm_rsq.targets.host import INSTRUCTION_SETS, host_arch, host_target, host_triple
 from tvm_rsq.targets.kernel_library import kernel_library
+from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.presets import ALIASES, PRESETS, find_preset
 from tvm_rsq.targets.spec import TargetSpec
 from tvm_rsq.targets.triple import parse_triple
@@ -70,7 +72,7 @@ def _from_string(text: str) -> dict[str, object]:
     return options
 
 
-def _make_spec(name: str, options: dict[str, object]) -> TargetSpec:
+def _make_spec(name: str, options: dict[str, Any]) -> TargetSpec:
     kind = options.pop("kind", None)
     if kind == "cuda":
         return cuda_spec(name, options, lambda host: _make_spec(name, dict(host)))
@@ -86,7 +88,7 @@ def _make_spec(name: str, options: dict[str, object]) -> TargetSpec:
     here = mcpu == _NATIVE or not ("mtriple" in options or mcpu)
     if here and arch != host_arch():
         raise TargetError(f"target: got -mcpu=native with -mtriple={triple}, but this machine is a {host_arch()}; name the CPU")
-    tvm: dict[str, object] = {**(host_target() if here else {"kind": "llvm"}), "mtriple": triple}
+    tvm: dict[str, Any] = {**(host_target() if here else {"kind": "llvm"}), "mtriple": triple}
     if mcpu and not here:
         tvm["mcpu"] = _known_cpu(mcpu, triple)
     if changes := check_words(_words(options.get("mattr", ())), triple):
@@ -103,7 +105,7 @@ def _make_spec(name: str, options: dict[str, object]) -> TargetSpec:
     stated = {word.lstrip("+-") for word in tvm.get("mattr", ())}
     if hints := [hint for hint in codegen_hints(features) if hint.lstrip("+-") not in stated]:
         tvm["mattr"] = [*tvm.get("mattr", ()), *hints]
-    form = "fma" if arch == "aarch64" or "fma" in features else "f64"
+    form: RequantizeForm = "fma" if arch == "aarch64" or "fma" in features else "f64"
     return TargetSpec(
         name=name,
         tvm=tvm,
@@ -155,7 +157,7 @@ def _unknown_cpu(mcpu: str, *triples: str) -> TargetError:
     return TargetError(f"target: got unknown CPU -mcpu={mcpu} for {' and '.join(triples)}, expected for example {', '.join(close)}")
 
 
-def _with_changes(tvm: Mapping[str, object], changes: list[str]) -> list[str]:
+def _with_changes(tvm: Mapping[str, Any], changes: list[str]) -> list[str]:
     """The attributes with the user's at the end, less those of this machine that they overrule.   TargetError: changes that contradict."""
     every = {**tvm, "mattr": [*tvm.get("mattr", ()), *changes]}
     check_consistent(changes, every)
@@ -175,11 +177,11 @@ def _core_count(value: object) -> int:
     raise TargetError(f"target: got -num-cores={value}, expected a number of at least 1")
 
 
-def _words(value: object) -> list[str]:
+def _words(value: str | Iterable[object]) -> list[str]:
     parts = value.split(",") if isinstance(value, str) else list(value)
     return [str(p).strip() for p in parts if str(p).strip()]
 
 
-def _describe(options: Mapping[str, object]) -> str:
+def _describe(options: Mapping[str, Any]) -> str:
     given = [f"-{k}={v if isinstance(v, (str, int)) else ','.join(map(str, v))}" for k, v in options.items() if k in _OPTIONS]
     return " ".join([str(options.get("kind", "")), *given])

@@ -22,6 +22,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from tvm_rsq.errors import TargetError
+from tvm_rsq.targets.generic.library import GenericLibrary
 from tvm_rsq.targets.generic.steps import ConvStep, vector
 from tvm_rsq.targets.spec import TargetSpec, host_supports
 
@@ -71,10 +72,9 @@ def measure_peaks(spec: TargetSpec) -> tuple[Peak, ...]:
         raise TargetError(
             f"{spec.name} needs {', '.join(lacking[:4])}, which this machine lacks; measure its peak on a machine that has it"
         )
-    if spec.device != "cpu":
+    if not isinstance(spec.library, GenericLibrary):
         raise TargetError(f"the peak of {spec.name} is not measured here: that is done for CPUs; use the maker's figure")
-    short = tuple(getattr(spec.library, "short_steps", ()))
-    exact = tuple(spec.library.integer_steps)
+    short, exact = spec.library.short_steps, spec.library.integer_steps
     forms = [form for step in (*exact, *short) for form in _forms(step)]
     best: dict[str, Peak] = {}
     for form, gmacs in zip(forms, _speeds(forms, spec), strict=True):

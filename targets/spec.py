@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tvm.target import Target
 
@@ -30,7 +30,7 @@ class TargetSpec:
     """
 
     name: str
-    tvm: Mapping[str, object] = field(hash=False)
+    tvm: Mapping[str, Any] = field(hash=False)
     arch: str
     triple: str
     features: frozenset[str]

@@ -13,6 +13,9 @@ from typing import Literal
 from tvm_rsq.targets.carrier import Carrier
 
 RequantizeArithmetic = Literal["float", "shift", "fixed_point"]
+Accumulate16 = Literal[0, 1, 2, 4, 32, 64]
+CodeBits = Literal[3, 4, 6]
+WeightType = Literal["int8", "int16", "float32"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +108,8 @@ class Conv2DWorkload:
     groups: int = 1
     in_dtype: Carrier | Literal["float32"] = "uint8"
     input_zero_point: int = 0
-    accumulate16: Literal[0, 1, 2, 4, 32, 64] = 0
-    code_bits: Literal[0, 3, 4, 6] = 0
+    accumulate16: Accumulate16 = 0
+    code_bits: CodeBits | Literal[0] = 0
     epilogue: Epilogue = Epilogue()
     out_pitch: int = 0
     out_offset: int = 0
@@ -146,8 +149,8 @@ class ExpandWorkload:
     books   in the table, of 2^bits entries each; more than one has an offset for each slot, and so a spread
     """
 
-    bits: Literal[3, 4, 6]
+    bits: CodeBits
     shape: tuple[int, ...]
-    dtype: Literal["int8", "int16", "float32"] = "int8"
+    dtype: WeightType = "int8"
     books: int = 1
     spread: tuple[int, int, int, int] | None = None

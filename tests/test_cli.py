@@ -28,9 +28,10 @@ from tvm_rsq.errors import ConfigError, InputError, ModelError, TargetError, Uns
 from tvm_rsq.frontend import load_model
 from tvm_rsq.layer_record import LayerPlan
 from tvm_rsq.model import InputSpec
-from tvm_rsq.plan import FloatIsland, QuantPlan, TensorQuant
+from tvm_rsq.plan import FloatIsland, QuantPlan
 from tvm_rsq.progress import Progress
 from tvm_rsq.report.data import LayerTime, ReportData
+from tvm_rsq.tensor_quant import TensorQuant
 
 HOSTILE = "[red]conv[/red]\x1b[31m.weight"
 PLAN = QuantPlan(

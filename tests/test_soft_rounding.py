@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tvm_rsq.learned_scale import LearnedScale
-from tvm_rsq.plan import TensorQuant
 from tvm_rsq.soft_rounding import SoftRounding, annealed_beta
+from tvm_rsq.tensor_quant import TensorQuant
 from tvm_rsq.uniform import fake_quantize, fake_quantize_weight, weight_scale
 from tvm_rsq.weight_grid import WeightGrid
 

@@ -22,7 +22,7 @@ _HOME = {
     "DeviceError": "errors",
     "Error": "errors",
     "InputError": "errors",
-    "LayerOverride": "config",
+    "LayerOverride": "layer_override",
     "Model": "model",
     "ModelError": "errors",
     "Progress": "progress",
@@ -41,14 +41,40 @@ _HOME = {
     "synthesize": "api",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [  # spelled out, for type checkers read nothing else
+    "ArtifactError",
+    "CalibrationError",
+    "CalibrationSet",
+    "CompiledModule",
+    "ConfigError",
+    "DeviceError",
+    "Error",
+    "InputError",
+    "LayerOverride",
+    "Model",
+    "ModelError",
+    "Progress",
+    "QuantConfig",
+    "QuantPlan",
+    "QuantizedModel",
+    "RemoteDevice",
+    "SynthesisConfig",
+    "TargetError",
+    "TuneConfig",
+    "UnsupportedError",
+    "build_float",
+    "compile",
+    "load",
+    "quantize",
+    "synthesize",
+]
 
 if TYPE_CHECKING:
     from tvm_rsq.api import build_float, compile, quantize, synthesize  # noqa: A004
     from tvm_rsq.artifact import load
     from tvm_rsq.calibration_set import CalibrationSet
     from tvm_rsq.compiled_module import CompiledModule
-    from tvm_rsq.config import LayerOverride, QuantConfig, SynthesisConfig
+    from tvm_rsq.config import QuantConfig, SynthesisConfig
     from tvm_rsq.errors import (
         ArtifactError,
         CalibrationError,
@@ -60,6 +86,7 @@ if TYPE_CHECKING:
         TargetError,
         UnsupportedError,
     )
+    from tvm_rsq.layer_override import LayerOverride
     from tvm_rsq.model import Model
     from tvm_rsq.plan import QuantPlan
     from tvm_rsq.progress import Progress

@@ -46,7 +46,7 @@ def absorb_bias(model: Model, statistics: Mapping[str, NormalStatistics], *, pad
     params, amounts = dict(model.params), {}
     for link in layer_links(model):
         first, second = link.first, link.second
-        if first.name not in statistics or None in (first.bias, second.bias) or (link.low, link.high) != (0, math.inf):
+        if first.name not in statistics or first.bias is None or second.bias is None or (link.low, link.high) != (0, math.inf):
             continue
         if second.padded and not padded:
             continue

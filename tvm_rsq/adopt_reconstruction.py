@@ -16,9 +16,10 @@ import numpy as np
 from tvm_rsq.model import Model
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
-from tvm_rsq.plan import QuantPlan, TensorQuant
+from tvm_rsq.plan import QuantPlan
 from tvm_rsq.quantize_layers import bias_of, quantize_layers
 from tvm_rsq.reconstruct import Reconstruction
+from tvm_rsq.tensor_quant import TensorQuant
 from tvm_rsq.weight_grid import as_rows
 
 _LIMIT = 2.0**31 - 1
@@ -67,7 +68,7 @@ def _too_wide(model: Model, plan: QuantPlan, adjusted: Mapping[str, np.ndarray])
         if layer.name not in layers:
             continue
         q, island = layers[layer.name], islands[layer.name]
-        source = view.operand(island.ops[0], 0)
+        source = view.variable(island.ops[0], 0)
         quant: TensorQuant = plan.tensors[source]
         total = np.abs(as_rows(q.weight, q.axis).astype(np.float64)).sum(1) * max(quant.zero_point, 2**quant.bits - 1 - quant.zero_point)
         if q.bias is not None:

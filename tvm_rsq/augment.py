@@ -7,7 +7,6 @@ photos: 0.106 from the images alone, 0.085 from 8 views of each, 0.084 from 32 (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,11 +28,11 @@ def augmented(calibration: CalibrationSet, views: int, seed: int) -> Calibration
         return calibration
     generator = np.random.default_rng(seed)
     moves = [(bool(view % 2), generator.uniform(-_MOVED, _MOVED, 2)) for view in range(1, views)]
-    inputs = tuple(np.concatenate([array, *(_view(array, *move) for move in moves)]) for array in calibration.inputs)
+    inputs = tuple(np.concatenate([array, *(_view(array, mirrored, move) for mirrored, move in moves)]) for array in calibration.inputs)
     return replace(calibration, inputs=inputs)
 
 
-def _view(array: np.ndarray, mirrored: bool, move: Sequence[float]) -> np.ndarray:
+def _view(array: np.ndarray, mirrored: bool, move: np.ndarray) -> np.ndarray:
     if not is_image(array):
         return array
     image = array[..., ::-1] if mirrored else array

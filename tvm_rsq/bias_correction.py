@@ -16,7 +16,7 @@ and Stein's estimator):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -27,14 +27,16 @@ from tvm_rsq.model import Model
 from tvm_rsq.paired_run import PairedRun, StepValues
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
-from tvm_rsq.plan import TensorQuant
 from tvm_rsq.quantize_layers import bias_of
+from tvm_rsq.tensor_quant import TensorQuant
 
 _SMALLEST = 1e-30
 _ACTIVATIONS = ("relax.nn.relu", "relax.clip")
 _STEPS = 12  # of Newton's method on a piecewise linear function
 _ACTIVE = 0.05  # the least slope that a step is divided by: a channel that is nearly always off moves slowly
 _POSITIONS = 2**15  # that the means are taken over while d is looked for
+
+Activation = Callable[[list[torch.Tensor]], torch.Tensor]
 
 
 def correct_biases(
@@ -70,10 +72,9 @@ def correct_biases(
     return found
 
 
-def mean_offset(exact: torch.Tensor, sums: torch.Tensor, activation: object) -> torch.Tensor:
+def mean_offset(exact: torch.Tensor, sums: torch.Tensor, activation: Activation) -> torch.Tensor:
     """float64 (C,): what to add to `sums` (N, ..., C) so that the means of activation([sums + offset]) are those of `exact`, shrunk."""
-    apply = activation  # type: ignore[assignment]
-    errors = (exact - apply([sums])).to(torch.float64).reshape(len(sums), -1, sums.shape[-1]).mean(1)  # type: ignore[operator]
+    errors = (exact - activation([sums])).to(torch.float64).reshape(len(sums), -1, sums.shape[-1]).mean(1)
     flat, target = sums.reshape(-1, sums.shape[-1]), exact.reshape(-1, exact.shape[-1])
     if (stride := -(-len(flat) // _POSITIONS)) > 1:
         flat, target = flat[::stride], target[::stride]
@@ -82,7 +83,7 @@ def mean_offset(exact: torch.Tensor, sums: torch.Tensor, activation: object) -> 
     for _ in range(_STEPS):
         moved = (flat + offset.to(flat.dtype)).requires_grad_()
         with torch.enable_grad():
-            value = apply([moved])  # type: ignore[operator]
+            value = activation([moved])
             (slope,) = torch.autograd.grad(value.sum(), moved)
         missing = wanted - value.detach().to(torch.float64).mean(0)
         offset = offset + missing / slope.to(torch.float64).mean(0).clamp_min(_ACTIVE)

@@ -22,10 +22,10 @@ from tvm_rsq.config import RangeMethod
 from tvm_rsq.errors import CalibrationError
 from tvm_rsq.executor import Executor
 from tvm_rsq.model import Model
-from tvm_rsq.plan import TensorQuant
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.range_methods import NARROW
 from tvm_rsq.tail import tail_bounds
+from tvm_rsq.tensor_quant import TensorQuant
 from tvm_rsq.uniform import activation_quant
 
 SYNTHETIC_MARGIN = 1.5

@@ -69,7 +69,7 @@ def nncf_dataset(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Batches(Sequence):
+class Batches(Sequence[Any]):
     """The samples `batch` at a time, the last batch filled up from the first samples, each as a runtime's input.
 
     arrays    float32 (N, ...) each
@@ -85,7 +85,7 @@ class Batches(Sequence):
     def __len__(self) -> int:
         return -(-len(self.arrays[0]) // self.batch)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> Any:  # type: ignore[override]  # runtimes ask for one item, never for a slice
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
         rows = np.arange(index * self.batch, (index + 1) * self.batch) % len(self.arrays[0])

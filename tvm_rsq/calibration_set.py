@@ -70,7 +70,7 @@ class CalibrationSet:
             "schema": SCHEMA, "source": self.source, "seed": self.seed, "network_hash": self.network_hash,
             "loss_curve": self.loss_curve, "notes": self.notes,
         }  # fmt: skip
-        arrays = {f"input_{i}": array for i, array in enumerate(self.inputs)}
+        arrays: dict[str, Any] = {f"input_{i}": array for i, array in enumerate(self.inputs)}
         with atomic_write(path) as partial, partial.open("wb") as file:
             np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
 

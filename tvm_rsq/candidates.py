@@ -13,9 +13,9 @@ from typing import TypeVar
 from tvm_rsq.config import LEVERS
 from tvm_rsq.layer_facts import Candidate, LayerFacts
 from tvm_rsq.layer_override import LayerOverride
-from tvm_rsq.plan import TensorQuant
 from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.tensor_quant import TensorQuant
 
 Worthwhile = Generator[Sequence[Candidate], Sequence[float] | None, dict[Candidate, float]]
 Key = TypeVar("Key", bound=Hashable)
@@ -60,12 +60,13 @@ def worthwhile(candidates: Sequence[Candidate]) -> Worthwhile:
 
     Shorter lists cost fewer measurements: first the block lengths, then, at the fastest of them, the other levers, then the combinations.
     """
-    base, times = candidates[0], {}
+    base = candidates[0]
+    times: dict[Candidate, float] = {}
 
     def measured(wanted: Sequence[Candidate]) -> Generator[Sequence[Candidate], Sequence[float] | None, None]:
         missing = [c for c in wanted if c not in times]
         if missing:
-            times.update(zip(missing, (yield missing), strict=True))
+            times.update(zip(missing, (yield missing) or (), strict=True))
 
     yield from measured([c for c in candidates if (c.scheme, c.requantize) == (base.scheme, base.requantize)])
     kept = _saving(times)

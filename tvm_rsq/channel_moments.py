@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ Moments = tuple[np.ndarray, np.ndarray]
 
 def channel_moments(executor: Executor, calibration: CalibrationSet, names: Set[str]) -> dict[str, Moments]:
     """Tensor -> (mean, std) of every channel (the last axis), float64 (C,), over all samples and positions."""
-    sums: dict[str, list[np.ndarray | float]] = {name: [0.0, 0.0, 0] for name in names}
+    sums: dict[str, list[Any]] = {name: [0.0, 0.0, 0] for name in names}
 
     def observe(name: str, value: torch.Tensor) -> None:
         if name in sums:

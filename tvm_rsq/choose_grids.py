@@ -21,10 +21,10 @@ from tvm_rsq.layer_facts import Candidate, LayerFacts
 from tvm_rsq.layer_override import CODEBOOK_BITS, LayerOverride
 from tvm_rsq.layer_record import GridTrial
 from tvm_rsq.mixed_bits import within_divergence, within_size
-from tvm_rsq.plan import TensorQuant
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.report.formats import nats
 from tvm_rsq.sensitivity import NetworkDivergence
+from tvm_rsq.tensor_quant import TensorQuant
 
 MIXED_BITS = (3, 4, 6, 8)
 _FEWEST = 8  # samples
@@ -113,10 +113,12 @@ class GridChoice:
         if not trials:
             return Grids(bits={layer.name: layer.bits for layer in self.facts}, codebooks=frozenset(coded), why=why)
         notes = []
+        most = self.config.most_divergence
         if self.config.average_bits is not None:
             chosen = within_size(trials, sizes, self.config.average_bits)
         else:
-            most, network = self.config.most_divergence, NetworkDivergence(self.calibration, executor=self.executor)
+            assert most is not None, "a mixed configuration names a size or a divergence"
+            network = NetworkDivergence(self.calibration, executor=self.executor)
 
             def divergence(grids: Mapping[str, GridTrial]) -> float:
                 weights = {name: tried[name][trials[name].index(grid)].weight() for name, grid in grids.items()}

@@ -23,6 +23,7 @@ from tvm_rsq.plan_target import note_of_another_target
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.report.collect import collect_report
+from tvm_rsq.report.data import ReportData
 from tvm_rsq.targets.device_code import device_code
 from tvm_rsq.targets.linker import link_function
 from tvm_rsq.targets.parse import parse_target
@@ -50,7 +51,7 @@ def compile_quantized(
     TargetError: unknown target, or no linker for it. ConfigError: another word for codes.
     """
     check_codes(codes)
-    spec = parse_target(target)  # type: ignore[arg-type]
+    spec = parse_target(target)
     if tuning is not None:
         spec = tuned_spec(quantized.annotated, spec, tuning, evaluate_elementwise, runner=runner, machine=machine, progress=progress)
     if codes != "auto":
@@ -68,20 +69,20 @@ def tune_quantized(
     progress: ProgressCallback = silent,
 ) -> tuple[TaskResult, ...]:  # fmt: skip
     """Tune the convolutions of the plan; see tuning.tune.tune.   runner, machine: what measures kernels, and where; None: this machine"""
-    spec = parse_target(target)  # type: ignore[arg-type]
+    spec = parse_target(target)
     return tune_network(quantized.annotated, spec, tuning, evaluate_elementwise, runner=runner, machine=machine, progress=progress)
 
 
 def compile_float(model: Model, target: object = "llvm", *, progress: ProgressCallback = silent) -> CompiledModule:
     """The FP32 build of a deploy-form network with our own float kernels: the baseline that every speed-up is told against."""
-    spec = parse_target(target)  # type: ignore[arg-type]
+    spec = parse_target(target)
     library, calls = build(pipeline.annotate(model, {}, {}), spec, progress=progress)
     return CompiledModule(_contents(model, spec, library, calls, None))
 
 
 def compile_exposed(quantized: QuantizedModel, target: object = "llvm") -> CompiledModule:
     """The same kernels with every stored tensor as a further output, in the plan's order: for comparing with the simulation."""
-    spec = parse_target(target)  # type: ignore[arg-type]
+    spec = parse_target(target)
     exposed = replace(quantized.annotated, module=expose(quantized.annotated.module, list(quantized.plan.tensors)))
     library, calls = build(exposed, spec)
     return CompiledModule(_contents(exposed, spec, library, calls, quantized.plan))
@@ -121,7 +122,7 @@ def evaluate_elementwise(function: relax.Function, values: np.ndarray) -> np.nda
 
 
 def _contents(
-    model: Model, spec: TargetSpec, library: bytes, calls: tuple[KernelCall, ...], plan: QuantPlan | None, report: object = None
+    model: Model, spec: TargetSpec, library: bytes, calls: tuple[KernelCall, ...], plan: QuantPlan | None, report: ReportData | None = None
 ) -> Contents:
     return Contents(
         name=model.name, library=library, inputs=model.inputs, outputs=model.outputs, calls=calls, plan=plan, report=report,

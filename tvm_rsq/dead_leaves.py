@@ -43,7 +43,7 @@ def _image(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray
     """float64 (H, W, C), leaves painted from the topmost down, so that no pixel is painted twice."""
     channels, height, width = shape
     side = min(height, width)
-    least = max(1.0, side * math.exp(generator.uniform(*map(math.log, _SMALLEST))))
+    least = max(1.0, side * math.exp(generator.uniform(math.log(_SMALLEST[0]), math.log(_SMALLEST[1]))))
     power, most = generator.uniform(*_POWER), max(_LARGEST * side, 2.0)
     colours, amplitudes, bare = np.zeros((height, width, channels)), np.zeros((height, width)), np.ones((height, width), bool)
     left = height * width

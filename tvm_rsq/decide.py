@@ -92,9 +92,9 @@ def decide(
         adjusted |= correct_biases(model, plan.tensors, adjusted, calibration)
         progress(Progress(stage="bias correction", done=1, total=1))
     elif chosen.bias_correction == "analytic":
-        corrected = correct_biases_analytically(model, adjusted, ready.statistics)
-        adjusted |= corrected.params
-        notes += _skipped(corrected)
+        analytic = correct_biases_analytically(model, adjusted, ready.statistics)
+        adjusted |= analytic.params
+        notes += _skipped(analytic)
     changed = {name: value for name, value in model.params.items() if value is not deploy.params[name]}
     provenance = {**plan.provenance, **asdict(chosen)} | ({"notes": notes} if notes else {})
     return Decided(plan=replace(plan, network_hash=deploy.network_hash, provenance=provenance), adjusted={**changed, **adjusted})

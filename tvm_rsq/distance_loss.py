@@ -48,14 +48,14 @@ class DistanceLoss:
 
         def observe(name: str, value: torch.Tensor) -> None:
             for mean, deviation in self._targets.get(name, ()):
-                found_mean, found_deviation = self._statistics.apply(value, _EPSILON)
+                found_mean, found_deviation = self._statistics.apply(value, _EPSILON)  # type: ignore[no-untyped-call]
                 batch_norm.append(_distance(found_mean, mean) + _distance(found_deviation, deviation))
 
         self._executor.run(inputs, observe=observe, before=before)
         gaussian: list[torch.Tensor] = [torch.zeros((), device=self._executor.device)]
         for image in normalised:
             if image.ndim > 2:
-                mean, deviation = ImageStatistics.apply(image, _EPSILON)
+                mean, deviation = ImageStatistics.apply(image, _EPSILON)  # type: ignore[no-untyped-call]
                 gaussian.append(_distance(mean, torch.zeros(())) + _distance(deviation, torch.ones(())))
         terms = {"batch_norm": torch.stack(batch_norm).sum(), "input": torch.stack(gaussian).sum()}
         return {"total": terms["batch_norm"] + terms["input"], **terms}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from tvm.ir.transform import Sequential
 
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.layer_links import LayerLink, layer_links
@@ -50,7 +51,7 @@ def equalize_weights(model: Model, *, relu6: Relu6 = "keep") -> Equalized:
     if relu6 not in ("keep", "relu"):
         raise ConfigError(f'relu6={relu6!r}, expected "keep" or "relu"')
     if relu6 == "relu":
-        model = replace(model, module=NameBindings()(UnboundRelu()(model.module)))
+        model = replace(model, module=Sequential([UnboundRelu(), NameBindings()])(model.module))
     links = [link for link in layer_links(model) if link.keeps_factors]
     shrunk, feeding = _shrinkage(links, model.params), {link.second.name: link.first.name for link in links}
     params = dict(model.params)
@@ -69,7 +70,7 @@ def _shrinkage(links: Sequence[LayerLink], params: Mapping[str, np.ndarray]) -> 
     # Ranges need no more than the largest |w| over the taps, (groups, O / groups, I / groups) of each layer.
     layers = {layer.name: layer for link in links for layer in (link.first, link.second)}
     peaks = {name: np.abs(layer.matrix(params[name])).max(axis=2).astype(np.float64) for name, layer in layers.items()}
-    total = {link.first.name: 1.0 for link in links}
+    total: dict[str, np.ndarray] = {link.first.name: np.ones(()) for link in links}
     for _ in range(_MOST_ROUNDS):
         change = 0.0
         for link in links:

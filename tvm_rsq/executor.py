@@ -123,7 +123,7 @@ class Executor:
             for name in list(values):
                 values[name] = self._observed(observe, name, values[name])
         for step, dead in self.schedule:
-            read = [values[name] if name in values else overrides.get(name, self.params.get(name)) for name in step.inputs]
+            read = [values[name] if name in values else overrides[name] if name in overrides else self.params[name] for name in step.inputs]
             if before is not None:
                 read = before(step, read)
             values[step.name] = step.evaluate(read)

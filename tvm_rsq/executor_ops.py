@@ -70,7 +70,7 @@ def _divide(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return torch.div(x, y) if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
 
 
-def _axis(function: Callable[[torch.Tensor, int], torch.Tensor]) -> Builder:
+def _axis(function: Callable[[Any, int], torch.Tensor]) -> Builder:
     def build(call: Call) -> Function:
         axis = int(call.attrs.axis)
         return lambda x: function(x, axis)

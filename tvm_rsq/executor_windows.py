@@ -7,19 +7,21 @@ channels-last format, so no layout costs a copy. Output sizes come from the call
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tvm.relax import Call
+from tvm.relax import Call, Expr
 
 from tvm_rsq.blocked_product import blocked_product
 from tvm_rsq.errors import UnsupportedError
 
-Function = Callable[..., torch.Tensor]
+Function = Callable[..., Any]
+"""Of tensors: a tensor, or a tuple of them where the operator has several results."""
 
 
-def static_shape(expr: object) -> tuple[int, ...]:
+def static_shape(expr: Expr) -> tuple[int, ...]:
     """Shape of a Relax tensor expression. UnsupportedError: not static."""
     shape = getattr(expr.ty, "shape", None)
     if shape is None or not all(hasattr(extent, "value") for extent in shape.values):
@@ -103,8 +105,8 @@ def avg_pool3d(call: Call) -> Function:
 def adaptive_avg_pool2d(call: Call) -> Function:
     """relax.nn.adaptive_avg_pool2d, NCHW or NHWC."""
     to_nchw, from_nchw = _views(call.attrs.layout)
-    size = _spatial(call, call.attrs.layout)
-    return lambda data: from_nchw(F.adaptive_avg_pool2d(to_nchw(data), size))
+    height, width = _spatial(call, call.attrs.layout)
+    return lambda data: from_nchw(F.adaptive_avg_pool2d(to_nchw(data), (height, width)))
 
 
 def resize2d(call: Call) -> Function:
@@ -220,7 +222,7 @@ def _coordinates(mode: str, before: int, after: int) -> np.ndarray:
 
 def _round(method: str, at: np.ndarray) -> np.ndarray:
     """Index of the nearest pixel; the 1e-5 are TVM's own."""
-    rules = {
+    rules: dict[str, Callable[[], np.ndarray]] = {
         "round": lambda: np.round(at),
         "round_prefer_floor": lambda: np.ceil(at - np.float32(0.5)),
         "round_prefer_ceil": lambda: np.floor(at + np.float32(0.5)),

@@ -51,7 +51,7 @@ def expected_inputs(model: Model, statistics: Mapping[str, NormalStatistics]) ->
         if node.name in outputs:
             found = statistics_of(statistics, outputs[node.name].name, view.shape(node.name)[-1])
             along = (1,) * (rank - 1) + (-1,)
-            moments = _Moments(mean=found.mean.reshape(along), std=found.std.reshape(along))
+            moments: _Moments | None = _Moments(mean=found.mean.reshape(along), std=found.std.reshape(along))
         else:
             moments = _moments(view, model.params, node, known)
         if moments is not None:
@@ -102,8 +102,10 @@ def _sum(terms: list[_Moments | None]) -> _Moments | None:
     left, right = terms
     if left is None or right is None:
         return None
-    independent = left is not right and left.std is not None and right.std is not None
-    return _Moments(mean=left.mean + right.mean, std=np.hypot(left.std, right.std) if independent else None)
+    std = None
+    if left is not right and left.std is not None and right.std is not None:  # else they depend on each other
+        std = np.hypot(left.std, right.std)
+    return _Moments(mean=left.mean + right.mean, std=std)
 
 
 def _joined(parts: tuple[np.ndarray, ...], shapes: list[tuple[int, ...]], axis: int) -> np.ndarray:

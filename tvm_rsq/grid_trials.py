@@ -19,10 +19,10 @@ from tvm_rsq.executor import Executor
 from tvm_rsq.layer_facts import Candidate, LayerFacts
 from tvm_rsq.layer_plans import fitted
 from tvm_rsq.layer_record import GridTrial
-from tvm_rsq.plan import TensorQuant
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.sensitivity import measure
 from tvm_rsq.squant import squant_weight
+from tvm_rsq.tensor_quant import TensorQuant
 from tvm_rsq.uniform import nmse
 from tvm_rsq.weight_grid import stored_bytes
 

@@ -43,7 +43,7 @@ class IntegerReference:
 
     def __post_init__(self) -> None:
         self.view = view = Dataflow(self.model.module)
-        weights = [view.operand(node.name, 1) for node in view.nodes.values() if node.op in ("nn.conv2d", "matmul")]
+        weights = [view.operand(node.name, 1) or "" for node in view.nodes.values() if node.op in ("nn.conv2d", "matmul")]
         islands = find_islands(view, {w for w in weights if w in view.params and w not in view.quantization}).islands
         # Only what is requantized: a result that leaves in float has no rounding to reproduce, and the rest moves integers.
         self.ends = {i.output: i for i in islands if i.kind in _FORMULAS and i.output in view.quantization}
@@ -80,16 +80,16 @@ class IntegerReference:
 
 def _layer(ref: IntegerReference, island: Island) -> torch.Tensor:
     view, anchor = ref.view, ref.view.nodes[island.ops[0]]
-    data, weight = view.operand(anchor.name, 0), view.operand(anchor.name, 1)
+    data, weight = view.variable(anchor.name, 0), view.variable(anchor.name, 1)
     scale = torch.from_numpy(np.atleast_1d(np.asarray(view.quantization[weight][0], np.float64))) * ref.affine(data)[0]
-    biased = len(island.ops) > 1 and view.nodes[island.ops[1]].op == "add" and view.is_param(view.operand(island.ops[1], 1))
+    added = view.operand(island.ops[1], 1) if len(island.ops) > 1 and view.nodes[island.ops[1]].op == "add" else None
     # The annotated bias is dequantized with float32(scale); both terms are exact multiples, so rounding finds the integers.
     acc = torch.round(ref.values.pop(anchor.name) / scale)
-    if biased:
-        bias = ref.model.params[view.operand(island.ops[1], 1)]
+    if added is not None and view.is_param(added):
+        bias = ref.model.params[added]
         acc = acc + torch.from_numpy(bias.astype(np.float64)).reshape(-1)
     residual = next((n for op in island.ops[1:] for n in view.nodes[op].operands if n in island.inputs), None)
-    arithmetic = ref.requantize.get(str(weight), "float")
+    arithmetic = ref.requantize.get(weight, "float")
     return _REQUANTIZE[arithmetic](ref, acc, scale / ref.affine(island.output)[0], residual, island.output)
 
 
@@ -132,9 +132,9 @@ def _sum(ref: IntegerReference, island: Island) -> torch.Tensor:
     node = ref.view.nodes[island.ops[0]]
     (a, b), (out_scale, out_zero) = node.operands, ref.affine(island.output)
     (scale_a, zero_a), (scale_b, zero_b) = ref.affine(a), ref.affine(b)
-    r0, r1 = scale_a / out_scale, scale_b / out_scale * (-1 if node.op == "subtract" else 1)
-    r2 = out_zero - zero_a * r0 - zero_b * r1
-    r0, r1, r2 = (_f32(torch.tensor(r, dtype=torch.float64)) for r in (r0, r1, r2))
+    left, right = scale_a / out_scale, scale_b / out_scale * (-1 if node.op == "subtract" else 1)
+    shift = out_zero - zero_a * left - zero_b * right
+    r0, r1, r2 = (_f32(torch.tensor(r, dtype=torch.float64)) for r in (left, right, shift))
     return torch.round(_fma(ref.integers(a), r0, _fma(ref.integers(b), r1, r2)))
 
 

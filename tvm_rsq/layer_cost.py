@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Protocol
 
 from tvm_rsq.errors import ConfigError
+from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.spec import TargetSpec, host_supports
 from tvm_rsq.targets.workload import Conv2DWorkload
 from tvm_rsq.threads import thread_count
@@ -31,8 +33,14 @@ def timings_path() -> Path:
     return Path(named).expanduser() if named else Path.home() / ".cache" / "tvm_rsq" / "timings.jsonl"
 
 
+class PreparedRunner(Runner, Protocol):
+    """A Runner that can be told what comes."""
+
+    def prepare(self, wanted: Sequence[tuple[TuningTask, Choice]]) -> None: ...
+
+
 def timed_target(
-    spec: TargetSpec, records: TimingRecords | None = None, *, runner: LocalRunner | None = None, machine: Machine | None = None
+    spec: TargetSpec, records: TimingRecords | None = None, *, runner: PreparedRunner | None = None, machine: Machine | None = None
 ) -> TimedTarget | None:
     """The target with its kernels timed at the threads that a compiled network would use; None where this machine cannot run them.
 
@@ -72,7 +80,7 @@ def _records() -> TimingRecords:
 
 
 def _prepare(
-    spec: TargetSpec, runner: LocalRunner, task_of: Callable[[Conv2DWorkload], TuningTask], records: TimingRecords,
+    spec: TargetSpec, runner: PreparedRunner, task_of: Callable[[Conv2DWorkload], TuningTask], records: TimingRecords,
     workloads: Sequence[Conv2DWorkload],
 ) -> None:  # fmt: skip
     """Build the kernels that have no record, on all cores, which is most of what timing them takes."""
@@ -104,8 +112,8 @@ def _times_us(
         if records.get(first) is None:
             records.put(first, None, min(samples[0] for samples in rounds))
         for i, task in enumerate(measured[1:], 1):
-            records.put(task, None, records.get(first) * median(samples[i] / samples[0] for samples in rounds))
-    return [records.get(task) for task in tasks]
+            records.put(task, None, records[first] * median(samples[i] / samples[0] for samples in rounds))
+    return [records[task] for task in tasks]
 
 
 def _agree(rounds: Sequence[Sequence[float]]) -> bool:

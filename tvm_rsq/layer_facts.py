@@ -17,11 +17,11 @@ from tvm_rsq.layer_override import LayerScheme
 from tvm_rsq.model import Model
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import Island, Islands
-from tvm_rsq.plan import TensorQuant
 from tvm_rsq.quantize_layers import bias_of
 from tvm_rsq.safe_weights import quantize_safely
 from tvm_rsq.sum_groups import fits
-from tvm_rsq.targets.workload import RequantizeArithmetic
+from tvm_rsq.targets.workload import Accumulate16, RequantizeArithmetic
+from tvm_rsq.tensor_quant import TensorQuant
 from tvm_rsq.uniform import accumulator_scale_floor, bias_scale_floor
 from tvm_rsq.weight_grid import WeightGrid, as_rows, from_rows
 
@@ -32,7 +32,7 @@ class Candidate:
 
     scheme: LayerScheme
     requantize: RequantizeArithmetic = "float"
-    accumulate16: int = 0
+    accumulate16: Accumulate16 = 0
     nonuniform: bool = False
 
 

@@ -118,7 +118,8 @@ def _layer(view: Dataflow, node: Node, weight: str) -> BiasedLayer:
     user = view.sole_user(node.name)
     bias = None if user is None else _bias(view, view.nodes[user], view.shape(weight)[-1 if dense else 0])
     return BiasedLayer(
-        name=weight, bias=bias, input=view.operand(node.name, 0), output=node.name if bias is None else user, dense=dense,
+        name=weight, bias=bias, input=view.variable(node.name, 0), output=user if user is not None and bias is not None else node.name,
+        dense=dense,
         groups=1 if dense else int(node.expr.attrs.groups), padded=not dense and any(int(p) for p in node.expr.attrs.padding),
     )  # fmt: skip
 

@@ -38,7 +38,8 @@ def groups_of(layer: LayerStep, step: Step) -> int:
 def covariance(layer: LayerStep, step: Step, value: torch.Tensor, kernel: tuple[int, int]) -> torch.Tensor:
     """float64 (G, K, K), one matrix for each group.   value: what the layer reads, (N, H, W, C) or (..., K)"""
     groups = groups_of(layer, step)
-    count, total, squares, shift = 0, 0.0, 0.0, None
+    count, shift = 0, None
+    total = squares = torch.zeros((), dtype=torch.float64)
     size = max(1, _UNFOLDED_BYTES // (value[:1].numel() * value.element_size() * kernel[0] * kernel[1]))
     for part in value.split(size):
         columns = _columns(step, part, kernel, groups) if layer.op == "relax.nn.conv2d" else part.reshape(1, -1, part.shape[-1])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tvm_rsq.config_checks import require
-from tvm_rsq.targets.workload import RequantizeArithmetic
+from tvm_rsq.targets.workload import Accumulate16, RequantizeArithmetic
 
 BITS = (4, 6, 8)
 WEIGHT_BITS = (3, 4, 6, 7, 8)  # of single layers: sums of two products of 7-bit weights fit int16, whatever the weights
@@ -42,7 +42,7 @@ class LayerOverride:
     weight_bits: int | None = None
     activation_bits: int | None = None
     requantize: RequantizeArithmetic | None = None
-    accumulate16: int | None = None
+    accumulate16: Accumulate16 | None = None
     grid: Literal["uniform", "codebook"] | None = None
 
     def __post_init__(self) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from tvm_rsq.layer_facts import Candidate, LayerFacts
 from tvm_rsq.layer_record import Alternative, GridTrial, LayerPlan
-from tvm_rsq.plan import TensorQuant
+from tvm_rsq.tensor_quant import TensorQuant
 from tvm_rsq.uniform import nmse
 from tvm_rsq.weight_grid import WeightGrid, as_rows, stored_bytes
 
@@ -29,32 +30,32 @@ class Decision:
 
 def layer_plan(layer: LayerFacts, decision: Decision, tensors: Mapping[str, TensorQuant]) -> LayerPlan:
     """The layer under its decision, with the scales that its tensors and weights permit."""
-    common = {
-        "name": layer.name, "op": layer.op, "output": layer.output, "macs": layer.macs,
-        "kl_per_tensor": decision.kl_per_tensor, "kl_per_channel": decision.kl_per_channel,
-    }  # fmt: skip
+    plan = partial(
+        LayerPlan, name=layer.name, op=layer.op, output=layer.output, macs=layer.macs,
+        kl_per_tensor=decision.kl_per_tensor, kl_per_channel=decision.kl_per_channel,
+    )  # fmt: skip
     if decision.candidate.scheme == "float":
-        coded = _coded(layer) if decision.candidate.nonuniform else {"weight_bits": 32, "weight_bytes": layer.weight.nbytes}
-        return LayerPlan(scheme="float", reason=decision.reason, **coded, **common)  # type: ignore[arg-type]
+        in_float = plan(scheme="float", reason=decision.reason, weight_bits=32, weight_bytes=layer.weight.nbytes)
+        return _coded(layer, in_float) if decision.candidate.nonuniform else in_float
     candidate, grid, lost = fitted(layer, decision.candidate, tensors)
     error = nmse(layer.weight, layer.real(layer.integers(candidate, grid), grid)) if np.any(layer.weight) else 0.0
-    return LayerPlan(
+    return plan(
         scheme=candidate.scheme, weight_scale=tuple(float(s) for s in grid.scale), weight_bits=layer.bits, weight_nmse=error,
         codebook=() if grid.books is None else tuple(tuple(book) for book in grid.books.tolist()),
         weight_bytes=stored_bytes(layer.weight.size, layer.bits), requantize=candidate.requantize, accumulate16=candidate.accumulate16,
         time_us=decision.time_us, considered=decision.considered, grids=decision.grids,
-        reason=", ".join(filter(None, (decision.reason, lost))), **common,
-    )  # type: ignore[arg-type]  # fmt: skip
+        reason=", ".join(filter(None, (decision.reason, lost))),
+    )  # fmt: skip
 
 
-def _coded(layer: LayerFacts) -> dict[str, object]:
+def _coded(layer: LayerFacts, in_float: LayerPlan) -> LayerPlan:
     """Of a layer in float whose weights are codes of float levels."""
     levels, rows = layer.levels(), as_rows(layer.weight, layer.axis)
-    return {
-        "weight_bits": layer.bits, "weight_bytes": stored_bytes(layer.weight.size, layer.bits),
-        "weight_scale": tuple(levels.scale.tolist()),
-        "codebook": (tuple(levels.levels.tolist()),), "weight_nmse": nmse(rows, levels.products(levels.codes(rows))) if rows.any() else 0.0,
-    }  # fmt: skip
+    return replace(
+        in_float, weight_bits=layer.bits, weight_bytes=stored_bytes(layer.weight.size, layer.bits),
+        weight_scale=tuple(levels.scale.tolist()), codebook=(tuple(levels.levels.tolist()),),
+        weight_nmse=nmse(rows, levels.products(levels.codes(rows))) if rows.any() else 0.0,
+    )  # fmt: skip
 
 
 def fitted(layer: LayerFacts, candidate: Candidate, tensors: Mapping[str, TensorQuant]) -> tuple[Candidate, WeightGrid, str]:

@@ -11,7 +11,7 @@ import numpy as np
 from tvm_rsq.codebook.scaled_levels import ScaledLevels
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.layer_override import ACCUMULATE16, CODEBOOK_BITS, REQUANTIZE, LayerScheme
-from tvm_rsq.targets.workload import RequantizeArithmetic
+from tvm_rsq.targets.workload import Accumulate16, RequantizeArithmetic
 from tvm_rsq.weight_grid import WeightGrid
 
 
@@ -27,7 +27,7 @@ class Alternative:
 
     scheme: LayerScheme
     requantize: RequantizeArithmetic = "float"
-    accumulate16: int = 0
+    accumulate16: Accumulate16 = 0
     shared_residual: bool = False
     kl: float | None = None
     time_us: float | None = None
@@ -89,7 +89,7 @@ class LayerPlan:
     macs: int = 0
     weight_bytes: int = 0
     requantize: RequantizeArithmetic = "float"
-    accumulate16: int = 0
+    accumulate16: Accumulate16 = 0
     codebook: tuple[tuple[float, ...], ...] = ()
     time_us: float | None = None
     considered: tuple[Alternative, ...] = ()

@@ -67,11 +67,11 @@ def statistics_of(statistics: Mapping[str, NormalStatistics], name: str, channel
 def _layer_behind(view: Dataflow, params: Mapping[str, np.ndarray], batch_norm: Node) -> str | None:
     """The layer into which `fold_batch_norm` folds it: the one that computes, for it alone, what it reads."""
     reader, name = batch_norm.name, view.operand(batch_norm.name, 0)
-    while name in view.nodes and view.sole_user(name) == reader:
+    while name is not None and name in view.nodes and view.sole_user(name) == reader:
         node = view.nodes[name]
         if node.op in _LAYERS:
             weight = view.operand(name, 1)
-            return weight if view.is_param(weight) and len(view.users[weight]) == 1 else None
+            return weight if weight is not None and view.is_param(weight) and len(view.users[weight]) == 1 else None
         affine = _affine(view, params, node, constants=node.op == "add")
         if affine is None and node.op not in _KEEP_CHANNELS:
             return None

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tvm_rsq.plan import TensorQuant
+from tvm_rsq.tensor_quant import TensorQuant
 
 
 class LearnedScale:
@@ -27,7 +27,7 @@ class LearnedScale:
 
     def quantize(self, value: torch.Tensor, quant: TensorQuant) -> torch.Tensor:
         """float32 of value's shape, on the grid of `quant` with the learned scale."""
-        return _Rounded.apply(value, self.start * self.t.exp(), quant.zero_point, 2**quant.bits - 1)
+        return _Rounded.apply(value, self.start * self.t.exp(), quant.zero_point, 2**quant.bits - 1)  # type: ignore[no-untyped-call]
 
     def learned(self, quant: TensorQuant) -> TensorQuant:
         """`quant` with the learned scale, the float of a float32."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from tvm_rsq.candidates import in_step, layer_candidates, workload_of, worthwhile
 from tvm_rsq.layer_facts import Candidate, LayerFacts
 from tvm_rsq.layer_override import LayerOverride
-from tvm_rsq.plan import TensorQuant
 from tvm_rsq.progress import Progress, ProgressCallback
 from tvm_rsq.shared_scales import Chain, share_scale
 from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.tensor_quant import TensorQuant
 from tvm_rsq.timed_target import TimedTarget
 
 _TOGETHER = 8  # layers whose kernels are built at once; those of all would not stay in memory

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from tvm_rsq.executor import Executor, LayerStep, Step
-from tvm_rsq.plan import TensorQuant
 from tvm_rsq.sensitivity import fake_quantized
+from tvm_rsq.tensor_quant import TensorQuant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tvm import relax
 from tvm.ir import IRModule
-from tvm.ir.transform import Pass
+from tvm.ir.transform import Pass, Sequential
 
 from tvm_rsq.model import Model
 from tvm_rsq.passes.annotate_qdq import FloatCodes, LayerQuant, annotate_qdq
@@ -19,8 +19,8 @@ from tvm_rsq.passes.lower_movement import Evaluate
 from tvm_rsq.passes.name_bindings import NameBindings
 from tvm_rsq.passes.schedule_leftovers import schedule_leftovers
 from tvm_rsq.passes.to_channels_last import to_channels_last
-from tvm_rsq.plan import TensorQuant
 from tvm_rsq.targets.kernel_library import KernelLibrary
+from tvm_rsq.tensor_quant import TensorQuant
 
 
 def prepare(model: Model) -> Model:
@@ -29,7 +29,7 @@ def prepare(model: Model) -> Model:
     model = fold_batch_norm(model)
     model = to_channels_last(model)
     # Last, so that plans and reports name what is left.
-    return replace(model, module=NameBindings()(model.module))
+    return replace(model, module=Sequential([NameBindings()])(model.module))
 
 
 def annotate(

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -23,12 +23,12 @@ from tvm_rsq.layer_override import LayerOverride
 from tvm_rsq.layer_plans import Decision, permitted
 from tvm_rsq.layer_record import Alternative
 from tvm_rsq.lever_times import LeverTimes
-from tvm_rsq.plan import TensorQuant
 from tvm_rsq.progress import ProgressCallback
 from tvm_rsq.report.formats import cost, nats, percent
 from tvm_rsq.sensitivity import LayerSensitivity, NetworkDivergence, measure
 from tvm_rsq.shared_scales import Chain, share_scale
 from tvm_rsq.targets.workload import Conv2DWorkload
+from tvm_rsq.tensor_quant import TensorQuant
 from tvm_rsq.timed_target import TimedTarget
 from tvm_rsq.weight_grid import WeightGrid
 
@@ -115,16 +115,17 @@ class LeverSearch:
         self, times: Mapping[str, Mapping[tuple[Candidate, bool | None], float]], chain_of: Mapping[str, Chain]
     ) -> dict[str, dict[Candidate, float]]:
         """Layer -> candidate -> KL of the layer alone; infinite where the weights permit no such thing."""
-        wanted, trials = {}, {}
+        wanted: dict[str, list[Candidate]] = {}
+        trials: dict[str, list[Callable[[], np.ndarray]]] = {}
         for layer in self.facts:
             base = self.base[layer.name]
             both = [replace(base, scheme=scheme) for scheme in ("per_channel", "per_tensor")]  # always, for the report
             # The last one wins: with a shared scale where one is needed.
             tensors = {c: share_scale(self.tensors, chain_of[layer.name]) if shared else self.tensors for c, shared in times[layer.name]}
             tensors = {**{c: self.tensors for c in both}, **tensors}
-            made = {c: self._weight(layer, c, used) for c, used in tensors.items()}
-            wanted[layer.name] = [c for c, weight in made.items() if weight is not None]
-            trials[layer.name] = [made[c].real for c in wanted[layer.name]]
+            made = {c: weight for c, used in tensors.items() if (weight := self._weight(layer, c, used)) is not None}
+            wanted[layer.name] = list(made)
+            trials[layer.name] = [weight.real for weight in made.values()]
             self.ratios[layer.name] = {c: layer.error_ratio(made[c].real(), made[base].real()) for c in wanted[layer.name]}
         found = measure(self.executor.model, self.calibration, self.tensors, trials, executor=self.executor, progress=self.progress)
         return {name: dict(zip(wanted[name], values, strict=True)) for name, values in found.items()}
@@ -173,6 +174,7 @@ class LeverSearch:
             for layer in self.facts:
                 candidate, _ = permitted(layer, selection.taken[layer.name].candidate, tensors)
                 found = self._weight(layer, candidate, tensors) or self._weight(layer, replace(candidate, requantize="float"), tensors)
+                assert found is not None, "a free multiplier has a scale for any weights"
                 weights[layer.name] = found.real()
             self.samples[key] = self._network.samples(tensors, weights)
         return float(self.samples[key].mean())

@@ -43,4 +43,4 @@ def _is(name: str, spec: TargetSpec) -> bool:
 
 
 def _cpu(spec: TargetSpec) -> tuple[object, ...]:
-    return spec.arch, spec.features, spec.tvm.get("mcpu", ""), tuple(sorted(map(str, spec.tvm.get("mattr", ()))))  # type: ignore[call-overload]
+    return spec.arch, spec.features, spec.tvm.get("mcpu", ""), tuple(sorted(map(str, spec.tvm.get("mattr", ()))))

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
+from typing import Any
 
 from tvm_rsq.calibration import calibrate
 from tvm_rsq.calibration_set import CalibrationSet
@@ -27,7 +28,7 @@ from tvm_rsq.model import Model
 from tvm_rsq.origins import origins
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
-from tvm_rsq.plan import QuantPlan, TensorQuant
+from tvm_rsq.plan import QuantPlan
 from tvm_rsq.plan_levers import LeverPlan, LeverSearch
 from tvm_rsq.progress import ProgressCallback, silent
 from tvm_rsq.recipe import LEARNED, recipe
@@ -35,6 +36,7 @@ from tvm_rsq.resolve_overrides import layer_names, resolve_overrides
 from tvm_rsq.sensitivity import LayerSensitivity, affordable, measure
 from tvm_rsq.shared_scales import residual_chains
 from tvm_rsq.standardized_executor import observer
+from tvm_rsq.tensor_quant import TensorQuant
 from tvm_rsq.timed_target import TimedTarget
 from tvm_rsq.trained_ranges import as_trained
 from tvm_rsq.weight_importance import weight_importance
@@ -99,9 +101,8 @@ class _Planner:
         layers = tuple(layer_plan(layer, self._with_grid(layer, decisions[layer.name]), tensors) for layer in self.facts)
         log.info("%d layers: %s", len(layers), {scheme: sum(layer.scheme == scheme for layer in layers) for scheme in LAYER_SCHEMES})
         config, calibration = self.config, self.calibration
-        has_frontier = found and found.decisions and self.timed
-        frontier = {}
-        if has_frontier:
+        frontier: dict[str, Any] = {}
+        if found and found.decisions and self.timed:
             points = [asdict(point) for point in found.frontier]
             frontier = {"target": self.timed.name, "measure": self.timed.measure, "frontier": points}
         return QuantPlan(
@@ -161,7 +162,7 @@ class _Planner:
             trials[layer.name] = [partial(layer.real, layer.integers(c, grid), grid) for c, grid in ways]
             ratios[layer.name] = layer.error_ratio(*(make() for make in trials[layer.name]))
         values = measure(self.model, self.judged, tensors, trials, executor=self.executor, progress=self.progress) if trials else {}
-        found = [LayerSensitivity(name, *pair, ratios[name]) for name, pair in values.items()]
+        found = [LayerSensitivity(name, per_tensor, per_channel, ratios[name]) for name, (per_tensor, per_channel) in values.items()]
         schemes = choose(found, allowance(found, self.config.budget))
         decisions = {layer.name: self._fixed(layer) for layer in self.facts}
         for kl, layer in zip(found, open_layers, strict=True):

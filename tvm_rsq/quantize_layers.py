@@ -32,7 +32,7 @@ def quantize_layers(model: Model, plan: QuantPlan) -> Mapping[str, LayerQuant]:
         weight = model.params[layer.name]
         axis = weight.ndim - 1 if layer.op == "dense" else 0
         scale = layer.grid.scale
-        input_scale = plan.tensors[view.operand(island.ops[0], 0)].scale
+        input_scale = plan.tensors[view.variable(island.ops[0], 0)].scale
         bias = bias_of(view, island.ops)
         found[layer.name] = LayerQuant(
             weight=_integer_weight(weight, axis, layer),

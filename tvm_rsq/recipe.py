@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tvm_rsq.config import BiasCorrection, Equalization, QuantConfig, Rounding, WeightRange
+from tvm_rsq.config import QuantConfig
 from tvm_rsq.errors import ConfigError
 
 NOISE = ("gaussian", "uniform")
@@ -34,20 +34,20 @@ def recipe(config: QuantConfig, source: str, batch_norms: bool = True) -> Recipe
     """source: of the calibration set; batch_norms: whether the network has any"""
     analytic = source == "statistics" and batch_norms
     low, noise = config.low, is_noise(source, batch_norms)
-    weight_range: WeightRange = "mse" if low else "min_max"
-    equalization: Equalization = "none" if noise else "outlying" if low else "activations"
-    rounding: Rounding = "squant"
-    if config.effort == "best" and source != "statistics" and (low or config.activation_bits < 8) and config.bias_correction != "analytic":
-        rounding = "reconstruct"
-    chosen = _or(config.rounding, rounding)
+    rounding = config.rounding
+    if rounding == "auto":
+        learns = config.effort == "best" and source != "statistics" and (low or config.activation_bits < 8)
+        rounding = "reconstruct" if learns and config.bias_correction != "analytic" else "squant"
     if source == "statistics":
         _refuse_what_needs_images(config)
-    # Biases were learned: a correction behind that took a point of top-1.
-    correction: BiasCorrection = "none" if noise or chosen in LEARNED else "analytic" if analytic else "empirical"
-    return Recipe(
-        weight_range=_or(config.weight_range, weight_range), equalization=_or(config.equalization, equalization),
-        rounding=chosen, bias_correction=_or(config.bias_correction, correction),
-    )  # fmt: skip
+    weight_range, equalization, correction = config.weight_range, config.equalization, config.bias_correction
+    if weight_range == "auto":
+        weight_range = "mse" if low else "min_max"
+    if equalization == "auto":
+        equalization = "none" if noise else "outlying" if low else "activations"
+    if correction == "auto":  # biases were learned: a correction behind that took a point of top-1
+        correction = "none" if noise or rounding in LEARNED else "analytic" if analytic else "empirical"
+    return Recipe(weight_range=weight_range, equalization=equalization, rounding=rounding, bias_correction=correction)
 
 
 def _refuse_what_needs_images(config: QuantConfig) -> None:
@@ -62,7 +62,3 @@ def _refuse_what_needs_images(config: QuantConfig) -> None:
 def is_noise(source: str, batch_norms: bool) -> bool:
     """Whether a calibration set of this source knows nothing of the network."""
     return source in NOISE or (source == "statistics" and not batch_norms)
-
-
-def _or(said: str, decided: str) -> str:  # type: ignore[return]
-    return decided if said == "auto" else said

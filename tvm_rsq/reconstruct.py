@@ -25,7 +25,7 @@ from tvm_rsq.model import Model
 from tvm_rsq.network_blocks import NetworkBlock, network_blocks
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
-from tvm_rsq.plan import QuantPlan, TensorQuant
+from tvm_rsq.plan import QuantPlan
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.quantize_layers import bias_of
 from tvm_rsq.reconstruct_block import BlockData, BlockUnderWay, learn
@@ -33,6 +33,7 @@ from tvm_rsq.reconstruction_budget import BlockCost, Budget, block_costs, fittin
 from tvm_rsq.round_weights import free_layers, nearest
 from tvm_rsq.sensitivity import fake_quantized
 from tvm_rsq.soft_rounding import SoftRounding
+from tvm_rsq.tensor_quant import TensorQuant
 from tvm_rsq.torch_device import torch_device
 
 LEARNED_BITS = 8  # scales of activations with fewer bits are learned
@@ -128,9 +129,9 @@ class _Reconstruct:
             notes.append(f"stopped by the user: {done} of {len(self.blocks)} blocks are reconstructed")
         if kept:
             notes.append(f"{len(kept)} of {done} blocks were best as they were: {', '.join(kept[:4])}")
-        learned = {name: np.ascontiguousarray(self.params[name].cpu().numpy()) for name in self.params if name in self.known}
+        adjusted = {name: np.ascontiguousarray(self.params[name].cpu().numpy()) for name in self.params if name in self.known}
         unreached = {self.biases[layer.name] for block in self.blocks[done:] for layer in block.layers if layer.name in self.biases}
-        return Reconstruction(adjusted=learned, tensors=self.tensors, notes=tuple(notes), blocks=done, unreached=frozenset(unreached))
+        return Reconstruction(adjusted=adjusted, tensors=self.tensors, notes=tuple(notes), blocks=done, unreached=frozenset(unreached))
 
     def _learn(self, index: int, block: NetworkBlock) -> bool | None:
         """Whether anything was gained; None when stopped. The block's outputs take the place of its inputs."""
@@ -139,13 +140,14 @@ class _Reconstruct:
         rough = {name: self.rough[name] for name in block.inputs}
         targets = BlockUnderWay(block=block, params=self.executor.params).outputs(exact, {}, chunk)
         work = self._work(block)
-        found: dict[str, torch.Tensor] | None = {}
+        found: dict[str, torch.Tensor] = {}
         if work.roundings:
             data = BlockData(exact=exact, rough=rough, targets=targets)
             started = {name: self.params[name] for name in [*work.roundings, *work.biases]}
-            found = learn(work, data, self.budget.settings[index], started, self.generator, self._goes_on, chunk=chunk)
-            if found is None:
+            gained = learn(work, data, self.budget.settings[index], started, self.generator, self._goes_on, chunk=chunk)
+            if gained is None:
                 return None
+            found = gained
         learned = {name: work.scales[name].learned(self.tensors[name]) for name in work.scales} if found else {}
         self.params.update(found)
         self.known.update(found)

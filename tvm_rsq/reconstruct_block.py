@@ -20,9 +20,9 @@ import torch
 
 from tvm_rsq.learned_scale import LearnedScale
 from tvm_rsq.network_blocks import NetworkBlock
-from tvm_rsq.plan import TensorQuant
 from tvm_rsq.sensitivity import fake_quantized
 from tvm_rsq.soft_rounding import SoftRounding, annealed_beta
+from tvm_rsq.tensor_quant import TensorQuant
 from tvm_rsq.torch_device import device_generator
 
 _SMALLEST = 1e-30

@@ -52,7 +52,7 @@ def feedback(model: Model, plan: QuantPlan, calibration: CalibrationSet, *, exec
         layer = layers.get(read.layer.name)
         if layer is None:
             return None
-        kernel = tuple(read.weight.shape[1:3]) if read.weight.ndim == 4 else (1, 1)
+        kernel = (read.weight.shape[1], read.weight.shape[2]) if read.weight.ndim == 4 else (1, 1)
         rows = weight_rows(read.layer, read.weight).to(torch.float64)
         scale = torch.tensor(layer.weight_scale, dtype=torch.float64).expand(len(rows))
         moments = covariance(read.layer, read.step, read.x_quantized, kernel)

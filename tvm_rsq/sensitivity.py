@@ -21,9 +21,9 @@ from tvm_rsq.divergence import Divergence
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.executor import Executor
 from tvm_rsq.model import Model
-from tvm_rsq.plan import TensorQuant
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.shared_prefix import SharedPrefix
+from tvm_rsq.tensor_quant import TensorQuant
 
 _FEWEST, _MOST_MACS = 8, 15e9  # samples, and multiply-accumulates of one pass of all of them
 

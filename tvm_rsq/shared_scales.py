@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tvm_rsq.layer_facts import LayerFacts
-from tvm_rsq.plan import TensorQuant
+from tvm_rsq.tensor_quant import TensorQuant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +38,14 @@ def residual_chains(
             name = parent[name]
         return name
 
-    adding = [layer for layer in facts if layer.residual and layer.stored and not layer.in_float]
-    for layer in adding:
-        parent[root(layer.residual)] = root(layer.output)
+    adding = [(layer, layer.residual) for layer in facts if layer.residual and layer.stored and not layer.in_float]
+    for layer, residual in adding:
+        parent[root(residual)] = root(layer.output)
     found = []
-    for top in dict.fromkeys(root(layer.output) for layer in adding):
+    for top in dict.fromkeys(root(layer.output) for layer, _ in adding):
         members = tuple(name for name in tensors if root(name) == top)
         if not set(members) & set(fixed) and len({tensors[name].bits for name in members}) == 1:
-            found.append(Chain(tensors=members, layers=tuple(layer.name for layer in adding if root(layer.output) == top)))
+            found.append(Chain(tensors=members, layers=tuple(layer.name for layer, _ in adding if root(layer.output) == top)))
     return tuple(found)
 
 

@@ -64,7 +64,7 @@ class StatisticsLoss:
 
         def observe(name: str, value: torch.Tensor) -> None:
             for mean, std, epsilon in self._batch_norms.get(name, ()):
-                center, spread = ChannelStatistics.apply(value, epsilon)
+                center, spread = ChannelStatistics.apply(value, epsilon)  # type: ignore[no-untyped-call]
                 shift = (center - mean) / torch.maximum(spread, std)
                 errors.append(float((spread / std).log().square().mean() + shift.square().mean()))
 
@@ -111,7 +111,7 @@ class StatisticsLoss:
         batch_norm, raw = self.run(inputs, before)
         gaussian = torch.stack([_gaussian(value) for value in normalised]).mean()
         scores = class_scores(raw) if targets is not None else None
-        cross_entropy = torch.zeros(()) if scores is None else F.cross_entropy(scores, targets.to(scores.device))
+        cross_entropy = torch.zeros(()) if scores is None or targets is None else F.cross_entropy(scores, targets.to(scores.device))
         total = batch_norm + self._input_weight * gaussian + self._class_weight * cross_entropy
         return {"total": total, "batch_norm": batch_norm, "input": gaussian, "class": cross_entropy}
 
@@ -121,14 +121,14 @@ def _statistics(step: BatchNormStep) -> tuple[torch.Tensor, torch.Tensor, float]
 
 
 def _distance(value: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, epsilon: float) -> torch.Tensor:
-    center, spread = ChannelStatistics.apply(value, epsilon)
+    center, spread = ChannelStatistics.apply(value, epsilon)  # type: ignore[no-untyped-call]
     return ((center - mean) / std).square().mean() + ((spread - std) / std).square().mean()
 
 
 def _gaussian(value: torch.Tensor) -> torch.Tensor:
     if value.ndim < 2:
         return value.new_zeros(())
-    center, spread = ChannelStatistics.apply(value, 1e-12)
+    center, spread = ChannelStatistics.apply(value, 1e-12)  # type: ignore[no-untyped-call]
     return center.square().mean() + (spread - 1).square().mean()
 
 

@@ -110,8 +110,8 @@ def _sums(
             for kw in range(w.kernel[1])
         ]
         for position in range((cols - 1) * w.stride[1] + (w.kernel[1] - 1) * dilation + 1):
-            used = [(x, *divmod(position - x * w.stride[1], dilation)) for x in range(cols)]
-            used = [(x, kw) for x, kw, rest in used if rest == 0 and 0 <= kw < w.kernel[1]]
+            taps = [(x, *divmod(position - x * w.stride[1], dilation)) for x in range(cols)]
+            used = [(x, kw) for x, kw, rest in taps if rest == 0 and 0 <= kw < w.kernel[1]]
             at = staged_at + (plane * groups.plane_step * groups.cols_in + position) * groups.column
             for v in range(_VECTORS) if used else ():
                 pixels = T.bind(staged.vload([at + v * groups.vector], "int8x16"))

@@ -33,10 +33,10 @@ class SaturatingNarrow:
             return _clipped([_sign_extended(v) for v in vectors] if low_half else vectors, lanes, qmin, qmax, signed=signed)
         kind, narrowing = ("int8", "sqxtn") if signed else ("uint8", "sqxtun")
         qmin, qmax, least, most = (qmin - 128, qmax - 128, -128, 127) if signed else (qmin, qmax, 0, 255)
-        given = [*vectors, *vectors[-1:] * (len(vectors) % 2)]  # the last vector of an odd number is narrowed twice and not stored
+        given = [*vectors, *[vectors[-1]] * (len(vectors) % 2)]  # the last vector of an odd number is narrowed twice and not stored
         pairs = [(_low_halves if low_half else _saturated)(*given[i : i + 2]) for i in range(0, len(given), 2)]
         halves = [tirx.call_llvm_pure_intrin(f"{kind}x8", f"llvm.aarch64.neon.{narrowing}.v8i8", pair) for pair in pairs]
-        made = halves[0] if len(halves) == 1 else _joined(*halves, 8)
+        made = halves[0] if len(halves) == 1 else _joined(halves[0], halves[1], 8)
         size, kept = len(halves) * 8, len(vectors) * _LANES
         if kept < size:
             made = tirx.Shuffle([made], _int32s(range(kept)))
@@ -55,7 +55,8 @@ def _clipped(vectors: Sequence[Expr], lanes: int, qmin: int, qmax: int, *, signe
 
 def _saturated(a: Expr, b: Expr) -> Expr:
     """int16x8, by sqxtn."""
-    return _joined(*(tirx.call_llvm_pure_intrin("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", v) for v in (a, b)), 4)
+    low, high = (tirx.call_llvm_pure_intrin("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", v) for v in (a, b))
+    return _joined(low, high, 4)
 
 
 def _low_halves(a: Expr, b: Expr) -> Expr:

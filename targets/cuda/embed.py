@@ -83,7 +83,8 @@ def _register() -> None:
 def _postprocessed(source: str, *rest: Any) -> str | bytes:
     build = _builds.get(threading.get_ident())
     if build is None:
-        return source if _before[_POSTPROC] is None else _before[_POSTPROC](source, *rest)
+        before = _before[_POSTPROC]
+        return source if before is None else before(source, *rest)
     if tvm.runtime.enabled("cuda"):  # which asks for machine code by itself
         return source
     build.made.append(build.compiled(source))
@@ -94,6 +95,7 @@ def _compiled(source: str, *rest: Any) -> Any:
     build = _builds.get(threading.get_ident())
     if build is not None:
         return bytearray(build.compiled(source))
-    if _before[_COMPILE] is None:
+    before = _before[_COMPILE]
+    if before is None:
         raise RuntimeError(f"TVM has no {_COMPILE}; import tvm.support.nvcc")
-    return _before[_COMPILE](source, *rest)
+    return before(source, *rest)

@@ -13,7 +13,9 @@ PROCESSORS: Mapping[str, int] = {
 }  # fmt: skip
 PORTABLE = "sm_80"  # where no architecture is named and no GPU is there
 
-_ORIN = {"kind": "cuda", "arch": "sm_87", "host": {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a78ae"}}
+_ORIN: dict[str, object] = {
+    "kind": "cuda", "arch": "sm_87", "host": {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a78ae"},
+}  # fmt: skip
 
 CARDS: dict[str, dict[str, object]] = {
     "nvidia-t4": {"kind": "cuda", "arch": "sm_75"},

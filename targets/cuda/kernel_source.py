@@ -68,8 +68,8 @@ def _kernel(defined: re.Match[str], functions: tuple[str, ...], prim_func: PrimF
     extents = _extents(prim_func)
     return CudaKernel(
         symbol=defined["symbol"],
-        grid=tuple(extents.get(f"blockIdx.{axis}", 1) for axis in "xyz"),
-        block=tuple(extents.get(f"threadIdx.{axis}", 1) for axis in "xyz"),
+        grid=(extents.get("blockIdx.x", 1), extents.get("blockIdx.y", 1), extents.get("blockIdx.z", 1)),
+        block=(extents.get("threadIdx.x", 1), extents.get("threadIdx.y", 1), extents.get("threadIdx.z", 1)),
         parameters=_parameters(defined["parameters"], prim_func),
         text=defined[0],
         functions=functions,
@@ -78,9 +78,9 @@ def _kernel(defined: re.Match[str], functions: tuple[str, ...], prim_func: PrimF
 
 def _parameters(declared: str, prim_func: PrimFunc) -> tuple[Parameter, ...]:
     """In the kernel's order, which is not the function's."""
-    kinds, names = zip(*(one.rsplit(" ", 1) for one in declared.replace("__restrict__ ", "").split(", ")), strict=True)
+    kinds, said = zip(*(one.rsplit(" ", 1) for one in declared.replace("__restrict__ ", "").split(", ")), strict=True)
     ours = [parameter.name for parameter in prim_func.params]
-    names = [name.removesuffix("_ptr").removesuffix("_flat") for name in names]
+    names = [name.removesuffix("_ptr").removesuffix("_flat") for name in said]
     if not all(kind.endswith("*") for kind in kinds) or not set(names) <= set(ours) or len(set(names)) < len(names):
         raise ValueError(f"a kernel of ({declared}), expected pointers to {', '.join(ours)}")
     return tuple(Parameter(kind, ours.index(name)) for kind, name in zip(kinds, names, strict=True))

@@ -14,9 +14,10 @@ from tvm_rsq.targets.carried import stored
 from tvm_rsq.targets.cuda.code_lookup import as_bytes, as_words
 from tvm_rsq.targets.epilogue import dequantized, has_affine, is_clipped, quantized
 from tvm_rsq.targets.generic.staging import flat
+from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload
 
-FORM = "cuda"
+FORM: RequantizeForm = "cuda"
 _VECTORS = (16, 8, 4)  # bytes that are loaded and stored together
 
 
@@ -93,6 +94,7 @@ class LaneEpilogue:
     def _constants(self, index: Expr) -> tuple[Expr, tuple[Expr, ...]]:
         e = self.w.epilogue
         at = index if e.per_channel else 0
+        multiplier: tuple[Expr, ...]
         if e.requantize == "fixed_point":
             multiplier = (T.bind(self.multiplier[0, at]), T.bind(self.multiplier[1, at]))
         else:

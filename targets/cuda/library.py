@@ -57,12 +57,13 @@ class CudaLibrary(ElementwiseKernels):
         choice = choice or self.conv2d_space(w)[0]
         if w.code_bits and getattr(choice, "codes", "load") == "load":
             return replace(self.conv2d(replace(w, code_bits=0), choice), expanded=w.code_bits)
-        kind = GemmTile if w.in_dtype == "int8" and not w.is_depthwise else DepthwiseTile
-        if not isinstance(choice, kind):
-            raise ValueError(f"choice {choice} does not fit {w}, expected a {kind.__name__}; take one of conv2d_space")
-        if w.in_dtype == "float32":
-            return float_conv(w, choice)
-        return depthwise(w, choice) if w.is_depthwise else conv2d(w, choice)
+        multiplied = w.in_dtype == "int8" and not w.is_depthwise
+        if multiplied and isinstance(choice, GemmTile):
+            return conv2d(w, choice)
+        if not multiplied and isinstance(choice, DepthwiseTile):
+            return float_conv(w, choice) if w.in_dtype == "float32" else depthwise(w, choice)
+        kind = GemmTile if multiplied else DepthwiseTile
+        raise ValueError(f"choice {choice} does not fit {w}, expected a {kind.__name__}; take one of conv2d_space")
 
     def conv2d_space(self, w: Conv2DWorkload) -> tuple[Choice, ...]:
         if w.in_dtype == "float32":

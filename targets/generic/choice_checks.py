@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
 
 from tvm_rsq.targets.generic.steps import ConvStep
 
+if TYPE_CHECKING:
+    from tvm_rsq.targets.generic.depthwise import DepthwiseTile
+    from tvm_rsq.targets.generic.tiles import Tile
+    from tvm_rsq.targets.generic.winograd_tile import WinogradTile
 
-def check_choice(choice: object, step: ConvStep | None = None) -> None:
-    """ValueError: a number below 1, an unknown word, a flag that is neither true nor false, lanes that are no power of two, or what `step`
-    is not, or does not offer."""
+
+def check_choice(choice: Tile | WinogradTile | DepthwiseTile) -> None:
+    """ValueError: a number below 1, an unknown word, a flag that is neither true nor false, or lanes that are no power of two."""
     kinds = get_type_hints(type(choice))
     for field in fields(choice):
         value, kind = getattr(choice, field.name), kinds[field.name]
@@ -22,11 +26,16 @@ def check_choice(choice: object, step: ConvStep | None = None) -> None:
             _refuse(choice, f"{field.name} is {value!r}, expected an integer of at least 1")
     if choice.lanes & (choice.lanes - 1):
         _refuse(choice, f"lanes is {choice.lanes}, expected a power of two")
-    if step is not None and choice.step != step.name:
+
+
+def check_step(choice: Tile | WinogradTile, step: ConvStep) -> None:
+    """The same for a choice that names its step.   ValueError: also another step than `step`, or what it does not offer"""
+    check_choice(choice)
+    if choice.step != step.name:
         _refuse(choice, f"step is {choice.step!r}, expected {step.name}")
-    if step is not None and choice.lanes > step.lanes:
+    if choice.lanes > step.lanes:
         _refuse(choice, f"lanes is {choice.lanes}, expected at most the {step.lanes} of {step.name}")
-    if step is not None and choice.cols % step.rows:
+    if choice.cols % step.rows:
         _refuse(choice, f"cols is {choice.cols}, expected a multiple of {step.rows}: {step.name} sums so many pixels together")
 
 

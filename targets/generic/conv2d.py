@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
@@ -20,7 +21,7 @@ from tvm.tirx import PrimFunc
 
 from tvm_rsq.targets.code_rows import CodeRows
 from tvm_rsq.targets.generic.block_codes import BlockCodes
-from tvm_rsq.targets.generic.choice_checks import check_choice
+from tvm_rsq.targets.generic.choice_checks import check_step
 from tvm_rsq.targets.generic.code_lookup import CodeLookup
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry, gathered_geometry
 from tvm_rsq.targets.generic.conv_segment import ConvSegments, row_width
@@ -49,7 +50,7 @@ def conv2d(
 
     ValueError: a tile that is larger than the output, or no tile of `step`.
     """
-    check_choice(tile, step)
+    check_step(tile, step)
     g = step_geometry(w, step)
     if g.gathered is not None:  # whose taps are copied by the segment, which should stay in the first-level cache
         tile = replace(tile, segment=max(1, min(tile.segment, _GATHERED_BYTES // (g.col_step * tile.cols))))
@@ -63,7 +64,7 @@ def conv2d(
     else:
         segments = ConvSegments(w=w, g=g, layout=packed)
 
-    def pack(weight):
+    def pack(weight: np.ndarray) -> np.ndarray:
         return packed.arranged(pack_conv(weight, groups=w.groups, geometry=g, tile=tile, step=step))
 
     kind = "dense" if g.pixels == 1 and w.kernel == (1, 1) else "conv2d"
@@ -76,17 +77,17 @@ def conv2d(
 
 
 def _layout(w: Conv2DWorkload, g: ConvGeometry, step: ConvStep, tile: Tile, lookup: CodeLookup | None) -> WeightLayout | BlockCodes:
-    common = {"step": step, "tile": tile, "steps": g.steps(step)}
-    plain = PlainWeights(**common, streamed=waits_for_memory(w))
+    steps, streamed = g.steps(step), waits_for_memory(w)
+    plain = PlainWeights(step=step, tile=tile, steps=steps, streamed=streamed)
     if not w.code_bits:
         return plain
     if lookup is None:
         raise ValueError(f"weights of {w.code_bits} bits, expected a lookup; make the kernel by KernelLibrary.conv2d")
     codes = CodeRows(w.code_bits)
     if tile.codes == "block":
-        plain = PlainWeights(**common)
+        plain = PlainWeights(step=step, tile=tile, steps=steps)
         return BlockCodes(plain=plain, values=g.taps_h * g.taps_w * plain.tap_values, codes=codes, lookup=lookup)
-    return CodedWeights(codes=codes, lookup=lookup, streamed=waits_for_memory(w), **common)
+    return CodedWeights(step=step, tile=tile, steps=steps, codes=codes, lookup=lookup, streamed=streamed)
 
 
 def step_geometry(w: Conv2DWorkload, step: ConvStep) -> ConvGeometry:
@@ -112,8 +113,7 @@ def conv_shape(w: Conv2DWorkload, step: ConvStep) -> ConvShape:
 
 def _prim_func(segments: ConvSegments, packed: WeightLayout | BlockCodes, form: RequantizeForm, narrow: Narrow) -> PrimFunc:
     w, g, tile, step, blocks, rows = segments.w, segments.g, segments.tile, segments.layout.step, segments.blocks, segments.rows
-    by_block = isinstance(packed, BlockCodes)
-    block_size = packed.block_bytes if by_block else segments.block_values
+    block_size = packed.block_bytes if isinstance(packed, BlockCodes) else segments.block_values
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
             T.func_attr({"tirx.noalias": True, "global_symbol": "main"})
@@ -130,7 +130,7 @@ def _prim_func(segments: ConvSegments, packed: WeightLayout | BlockCodes, form: 
                     data = gather_pixels(padded, g, origin, count)
                     with T.serial(blocks) as block:
                         segments.emit(operands, weights(block), (data, origin), row, block)
-            elif not by_block and stages_own_pixels(w, g, tile, rows, step.data):
+            elif not isinstance(packed, BlockCodes) and stages_own_pixels(w, g, tile, rows, step.data):
                 with T.parallel(rows) as row:
                     count = tile.segment * tile.cols
                     origin = tirx.min(row * count, segments.width - count)
@@ -139,7 +139,7 @@ def _prim_func(segments: ConvSegments, packed: WeightLayout | BlockCodes, form: 
                         segments.emit(operands, weights(block), (data, origin), row, block)
             else:
                 data = stage_input(operands.data, w, g, dtype=step.data, depth=step.depth * step.parts)
-                if by_block:
+                if isinstance(packed, BlockCodes):
                     parts = min(rows, -(-_TASKS // blocks))
                     with T.parallel(blocks * parts) as task:
                         block, part = tirx.floordiv(task, parts), tirx.floormod(task, parts)

@@ -20,8 +20,9 @@ _MOST = 180
 
 def default_choice(w: Conv2DWorkload, steps: Sequence[ConvStep], word_step: ConvStep | None) -> Tile | WinogradTile:
     """The cheapest by cost: of all `steps`, and of Winograd with `word_step` where there is one."""
-    choices = [ranked_tiles(step, conv_shape(w, step))[0] for step in steps]
-    choices += [(winograd_cost(w, word_step, tile), tile) for tile in winograd_tiles(w, word_step)[:1]]
+    choices: list[tuple[float, Tile | WinogradTile]] = [ranked_tiles(step, conv_shape(w, step))[0] for step in steps]
+    if word_step is not None:
+        choices += [(winograd_cost(w, word_step, tile), tile) for tile in winograd_tiles(w, word_step)[:1]]
     return min(choices, key=lambda choice: choice[0])[1]
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tvm import tirx
+from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
@@ -32,6 +33,9 @@ from tvm_rsq.targets.workload import Conv2DWorkload
 _UNROLLED_TAPS = 25
 
 
+Method = Literal["widen", "pairs", "quads", "taps"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthwiseTile:
     """cols output pixels x lanes channels at a time.
@@ -46,7 +50,7 @@ class DepthwiseTile:
 
     lanes: int
     cols: int
-    method: Literal["widen", "pairs", "quads", "taps"] = "widen"
+    method: Method = "widen"
     strip: int = 1
     segment: int = 1
     blocks: int = 1
@@ -108,11 +112,14 @@ def _prim_func(w: Conv2DWorkload, tile: DepthwiseTile, form: RequantizeForm, nar
     return builder.get()
 
 
-def _at(position: int, lanes: int):
+def _at(position: int, lanes: int) -> Expr | int:
     return tirx.Ramp(position * lanes, 1, lanes) if lanes > 1 else position
 
 
-def _tap(acc, data, weight, base, kh, kw, channel, w: Conv2DWorkload, g: ConvGeometry, tile: DepthwiseTile, acc_dtype: str) -> None:
+def _tap(
+    acc: Expr, data: Expr, weight: Expr, base: Expr, kh: Expr | int, kw: Expr | int, channel: Expr, w: Conv2DWorkload, g: ConvGeometry,
+    tile: DepthwiseTile, acc_dtype: str,
+) -> None:  # fmt: skip
     """Emit: acc += pixel * weight for one tap of every column."""
     lanes = tile.lanes
     wide = vector(acc_dtype, lanes)

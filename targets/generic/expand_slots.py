@@ -64,6 +64,7 @@ class SlotExpansion:
     def declare(self) -> tuple[Expr, Expr, Callable[[Expr, Expr], Expr]]:
         """Declare the kernel's arguments: its codes, its weight as a run of memory, and the value (place, code) of a weight."""
         w, scaled = self.w, self.scaled
+        assert w.spread is not None, "as __post_init__ saw to"
         a, r, p, d = w.spread
         T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "global_symbol": "main"})
         rows = T.arg("codes", T.buffer((self.groups * self.codes.rows * self.lanes,), "uint8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from tvm_rsq.targets.carrier import Carrier
 from tvm_rsq.targets.choice import Choice
@@ -26,6 +27,8 @@ from tvm_rsq.targets.kernel import Kernel
 from tvm_rsq.targets.levers import Levers
 from tvm_rsq.targets.numerics import RequantizeForm
 from tvm_rsq.targets.workload import Conv2DWorkload, ExpandWorkload
+
+Kind = TypeVar("Kind", Tile, DepthwiseTile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ class GenericLibrary(ElementwiseKernels):
         if isinstance(choice, Tile) and choice.codes != "load":
             raise ValueError(f"choice {choice} looks codes up, and the weights of {w} are none; take one of conv2d_space")
         if w.is_depthwise:
-            _fits(w, choice, DepthwiseTile)
-            return depthwise(w, self.form, vector_bytes=self.vector_bytes, narrow=self.narrow, tile=choice)
+            tile = None if choice is None else _fitting(w, choice, DepthwiseTile)
+            return depthwise(w, self.form, vector_bytes=self.vector_bytes, narrow=self.narrow, tile=tile)
         if joined := joined_groups(w):
             kernel, count = self.conv2d(joined, choice), w.groups // joined.groups
             return replace(kernel, pack_weight=lambda weight: kernel.pack_weight(join_weight(weight, w.groups, count)))
@@ -69,8 +72,8 @@ class GenericLibrary(ElementwiseKernels):
         if isinstance(choice, WinogradTile) and word_step is not None:
             self._wide_enough(choice)
             return winograd(w, word_step, self.form, choice, self.narrow)
-        _fits(w, choice, Tile)
-        return conv2d(w, self._step(w, choice), self.form, choice, self.narrow)
+        direct = _fitting(w, choice, Tile)
+        return conv2d(w, self._step(w, direct), self.form, direct, self.narrow)
 
     def _step(self, w: Conv2DWorkload, choice: Tile) -> ConvStep:
         """That the choice names.   ValueError: it is none of the workload's, or the choice is too narrow for it"""
@@ -87,7 +90,8 @@ class GenericLibrary(ElementwiseKernels):
         """The kernel of a workload whose weights are codes: of codes, or the plain one with a note that they are to be expanded."""
         if isinstance(choice, WinogradTile):  # its weights are sums of many, which no codes are for
             return self.conv2d(replace(w, code_bits=0), choice)
-        check_choice(choice)
+        if isinstance(choice, (Tile, DepthwiseTile)):
+            check_choice(choice)
         if not isinstance(choice, Tile) or choice.codes == "load":
             return replace(self.conv2d(replace(w, code_bits=0), choice), expanded=w.code_bits)
         if joined := joined_groups(w):
@@ -113,7 +117,7 @@ class GenericLibrary(ElementwiseKernels):
         untuned = default_choice(w, steps, word_step if self.winograd_untuned else None)
         return tuple(dict.fromkeys([untuned, *winograd_tiles(w, word_step), *direct_choices(w, steps)]))
 
-    def _wide_enough(self, choice: Choice) -> None:
+    def _wide_enough(self, choice: Tile | WinogradTile) -> None:
         check_choice(choice)
         if choice.lanes < self.narrowest:
             raise ValueError(f"choice {choice} has {choice.lanes} lanes, expected at least {self.narrowest}; take one of conv2d_space")
@@ -134,6 +138,7 @@ class GenericLibrary(ElementwiseKernels):
         return (*short, *(step for step in self.integer_steps if step.rows <= pixels))
 
 
-def _fits(w: Conv2DWorkload, choice: Choice | None, kind: type) -> None:
-    if choice is not None and not isinstance(choice, kind):
+def _fitting(w: Conv2DWorkload, choice: Choice, kind: type[Kind]) -> Kind:
+    if not isinstance(choice, kind):
         raise ValueError(f"choice {choice} does not fit {w}, expected a {kind.__name__}; take one of conv2d_space")
+    return choice

@@ -19,8 +19,10 @@ class Narrow(Protocol):
     takes_signed    whether it also makes signed bytes, of values that are 128 less
     """
 
-    takes_low_half: bool
-    takes_signed: bool
+    @property
+    def takes_low_half(self) -> bool: ...
+    @property
+    def takes_signed(self) -> bool: ...
 
     def groups(self, lanes: int, vecs: int) -> Sequence[tuple[int, int]]:
         """(lanes, vectors) of each group that is narrowed at a time: together the `vecs` x `lanes` neighbouring values, in order."""

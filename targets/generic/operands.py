@@ -83,7 +83,7 @@ class Operands:
     def _finish(self, total: Expr, index: Expr, channel: Expr) -> Expr:
         """The int32 or float32 value of the index-th output, which is `channel` of its pixel."""
         e = self.workload.epilogue
-        residual = self.residual[index] if e.residual else None
+        residual = None if self.residual is None else self.residual[index]
         if self.is_float:
             return finish_float(total, residual, e)
         column = channel if e.per_channel else 0

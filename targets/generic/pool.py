@@ -19,7 +19,7 @@ from tvm_rsq.targets.generic.steps import vector
 from tvm_rsq.targets.generic.te_kernel import clip_float
 from tvm_rsq.targets.generic.tiles import lanes_for, vectors
 from tvm_rsq.targets.kernel import Kernel
-from tvm_rsq.targets.workloads_elementwise import AvgPoolWorkload, MaxPoolWorkload
+from tvm_rsq.targets.workloads_elementwise import AvgPoolWorkload, MaxPoolWorkload, ReduceWorkload
 
 # Channels of a vector: the widest register that there is; narrower ones take several.
 _MAX_LANES = 64
@@ -92,7 +92,7 @@ def make_avg_pool2d(workload: AvgPoolWorkload, *, form: numerics.RequantizeForm,
     return build.reduction("avg_pool2d", [x, multiplier], total, output)
 
 
-def averaged(acc: Expr, ratio: Expr, workload, form: numerics.RequantizeForm) -> Expr:  # noqa: ANN001  (AvgPool- or ReduceWorkload)
+def averaged(acc: Expr, ratio: Expr, workload: AvgPoolWorkload | ReduceWorkload, form: numerics.RequantizeForm) -> Expr:
     """The int32 sum `acc` as the workload's output type: acc * ratio, requantized or in float."""
     if workload.out == "float32":
         return clip_float(acc.astype("float32") * ratio, workload.low, workload.high)

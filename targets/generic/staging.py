@@ -66,6 +66,7 @@ def gather_pixels(source: Expr, g: ConvGeometry, first: Expr, count: int) -> Exp
     source  as stage_padded leaves it.   g: gathered. What fills a pixel up to whole steps is not written: its weights are zero.
     """
     before = g.gathered
+    assert before is not None, "a geometry whose taps are gathered"
     staged = T.alloc_buffer((count * g.col_step,), str(source.dtype))
     with T.serial(count) as pixel:
         at = T.bind(before.offset(0, first + pixel))

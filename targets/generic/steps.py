@@ -34,27 +34,48 @@ class ConvStep(Protocol):
     prefetches  whether the untuned kernel may ask for weights ahead
     """
 
-    name: str
-    depth: int
-    parts: int
-    data: str
-    weight: str
-    acc: str
-    lanes: int
-    registers: int
-    scratch: int
-    work: float
-    latency: int
-    rows: int
-    sums: int
-    run: int
-    held: int
-    wide: int
-    paired: int
-    shares: bool
-    keeps: bool
-    load: float
-    prefetches: bool
+    @property
+    def name(self) -> str: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def parts(self) -> int: ...
+    @property
+    def data(self) -> str: ...
+    @property
+    def weight(self) -> str: ...
+    @property
+    def acc(self) -> str: ...
+    @property
+    def lanes(self) -> int: ...
+    @property
+    def registers(self) -> int: ...
+    @property
+    def scratch(self) -> int: ...
+    @property
+    def work(self) -> float: ...
+    @property
+    def latency(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def sums(self) -> int: ...
+    @property
+    def run(self) -> int: ...
+    @property
+    def held(self) -> int: ...
+    @property
+    def wide(self) -> int: ...
+    @property
+    def paired(self) -> int: ...
+    @property
+    def shares(self) -> bool: ...
+    @property
+    def keeps(self) -> bool: ...
+    @property
+    def load(self) -> float: ...
+    @property
+    def prefetches(self) -> bool: ...
 
     def operands(self, pixels: Sequence[Pixel], offset: Expr, count: int, lanes: int) -> list[list[Expr]]:
         """What `count` steps take of `rows` pixels, from `offset` on: one operand a part."""
@@ -100,16 +121,29 @@ class OneSum:
     """The part of a ConvStep that is the same for all whose accumulators hold one sum a lane: `broadcast` and `apply` are theirs."""
 
     __slots__ = ()
+    depth: int
+    parts: int
+    lanes: int
     rows = 1
     sums = 1
-    run = 1
-    held = 0
     wide = 1
     paired = 1
     shares = True
     keeps = False
     load = 0.3
     prefetches = True
+
+    @property
+    def run(self) -> int:
+        return 1
+
+    @property
+    def held(self) -> int:
+        return 0
+
+    @property
+    def work(self) -> float:
+        raise NotImplementedError
 
     def broadcast(self, data: Expr, index: Expr, lanes: int) -> Expr:
         """The `depth` values at data[index], as the operand for all lanes."""

@@ -35,6 +35,9 @@ _CHANNELS_TO_SHARE = 128
 VALUE_BYTES = {"int8": 1, "uint8": 1, "int16": 2, "float32": 4}
 
 
+Span = Literal["row", "image"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
     """cols output pixels x vecs vectors of `lanes` output channels are held in registers, and summed up by the step of that name.
@@ -54,7 +57,7 @@ class Tile:
     vecs: int
     segment: int
     outer: Literal["rows", "channels"]
-    span: Literal["row", "image"] = "row"
+    span: Span = "row"
     unroll: int = 1
     prefetch: bool = False
     codes: Literal["load", "kernel", "block"] = "load"
@@ -85,8 +88,9 @@ def vectors(channels: int, lanes: int) -> int:
 def ranked_tiles(step: ConvStep, shape: ConvShape, lanes: int | None = None) -> list[tuple[float, Tile]]:
     """Cost and tile, for tiles of `lanes` lanes (as wide as possible) that fit into registers, the cheapest first."""
     lanes = lanes or lanes_for(shape.channels, step.lanes)
-    costs = {}
-    for span in ("row",) if shape.rows == 1 else ("row", "image"):
+    costs: dict[tuple[int, int, Span], float] = {}
+    spans: tuple[Span, ...] = ("row",) if shape.rows == 1 else ("row", "image")
+    for span in spans:
         width = shape.cols if span == "row" else shape.rows * shape.cols
         for n in range(1, min(vectors(shape.channels, lanes), 8) + 1):
             for m in range(step.rows, min(width, 28) + 1, step.rows):
@@ -100,13 +104,13 @@ def registers(step: ConvStep, m: int, n: int) -> int:
     return m // step.rows * n * step.sums + n * step.wide + m * step.held + step.scratch
 
 
-def _tile(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: Literal["row", "image"]) -> Tile:
+def _tile(step: ConvStep, shape: ConvShape, lanes: int, m: int, n: int, span: Span) -> Tile:
     long = shape.rows == 1 or span == "image"
     tiles = -(-shape.cols * (shape.rows if span == "image" else 1) // m)
     segments = max(1, min(_SEGMENTS, tiles // _SEGMENT_TILES)) if long else 1
     far = shape.steps * n * lanes * step.parts * step.depth * VALUE_BYTES[step.weight] > _L1_BYTES
     shared = shape.groups * shape.channels >= _CHANNELS_TO_SHARE or shape.rows * shape.cols == 1
-    outer = "channels" if shared and far else "rows"
+    outer: Literal["rows", "channels"] = "channels" if shared and far else "rows"
     unroll, segment = _unroll(step, shape), -(-tiles // segments)
     tile = Tile(step=step.name, lanes=lanes, cols=m, vecs=n, segment=segment, outer=outer, span=span, unroll=unroll)
     return replace(tile, prefetch=step.prefetches and prefetch_pays(step, shape, tile))

@@ -18,7 +18,7 @@ from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from tvm_rsq.targets.generic.choice_checks import check_choice
+from tvm_rsq.targets.generic.choice_checks import check_step
 from tvm_rsq.targets.generic.conv_geometry import ConvGeometry, conv_geometry
 from tvm_rsq.targets.generic.narrow import CLIP, Narrow
 from tvm_rsq.targets.generic.operands import Operands
@@ -38,7 +38,7 @@ from tvm_rsq.targets.workload import Conv2DWorkload
 def winograd(w: Conv2DWorkload, step: ConvStep, form: RequantizeForm, tile: WinogradTile | None = None, narrow: Narrow = CLIP) -> Kernel:
     """The kernel of `w` made of `step`, which takes int16 for both operands.   ValueError: `w`, `step` and `tile` do not fit."""
     tile = tile or default_winograd_tile(w, step)
-    check_choice(tile, step)
+    check_step(tile, step)
     if not winograd_fits(w, tile.m):
         raise ValueError(f"{w} has no exact F({tile.m}) kernel; use the direct one")
     if (step.data, step.weight, step.parts) != ("int16", "int16", 1):

@@ -38,7 +38,7 @@ def winograd_cost(w: Conv2DWorkload, step: ConvStep, tile: WinogradTile) -> floa
     one = max(max(1, _PRODUCT * step.work) * size, step.latency) + _LOAD * (tile.cols + tile.vecs)
     products = positions * chunks * (weights.steps * one + size * _SUM + _TILE)
     patches = vectors(w.in_channels, 2 * tile.lanes) + weights.blocks * tile.vecs
-    transforms = positions * blocks * tile.tiles * patches * _TRANSFORM
+    transforms: float = positions * blocks * tile.tiles * patches * _TRANSFORM
     if tile.weights == "plain":
         transforms += positions * blocks * weights.blocks * weights.parts * weights.steps * tile.vecs * _TRANSFORM_WEIGHT
     size_bytes = weights.shape[0] * {"int8": 1, "int16": 2}[weights.dtype]

@@ -17,17 +17,18 @@ wrap around does not matter.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
-from tvm.ir import Expr
+
+from tvm_rsq.targets.generic.wrapping import Wrapping
 
 # A convolution whose sums are smaller than this in absolute value comes out exactly.
 EXACT_BELOW = 2**29
 # The inverse of (L / 2)^2 modulo 2^32, as an int32, by outputs along an axis.
 _ODD_INVERSE = {2: 1, 4: pow(225, -1, 2**32) - 2**32}
 
-Value: TypeAlias = Expr | np.ndarray
+Value = TypeVar("Value", np.ndarray, Wrapping)  # or an Expr
 # Gives a value a name, so that it is computed once.
 Keep: TypeAlias = Callable[[Value], Value]
 
@@ -45,7 +46,7 @@ def check_filters(weight: np.ndarray) -> None:
         raise ValueError("a weight is -128, Winograd's transform takes -127 to 127; quantize the weights symmetrically")
 
 
-def transform_weight(m: int, g: Sequence[Value], keep: Keep) -> list[Value]:
+def transform_weight(m: int, g: Sequence[Value], keep: Keep[Value]) -> list[Value]:
     """S G g along one axis: m + 2 int16 vectors for 3. Numpy arrays will do as well."""
     if m == 2:
         total = keep(g[0] + g[2])
@@ -63,7 +64,7 @@ def transform_weight(m: int, g: Sequence[Value], keep: Keep) -> list[Value]:
     ]
 
 
-def transform_input(m: int, d: Sequence[Value], keep: Keep) -> list[Value]:
+def transform_input(m: int, d: Sequence[Value], keep: Keep[Value]) -> list[Value]:
     """B d along one axis: m + 2 int16 vectors for m + 2. Numpy arrays will do as well."""
     if m == 2:
         return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[3] - d[1]]
@@ -82,7 +83,7 @@ def transform_input(m: int, d: Sequence[Value], keep: Keep) -> list[Value]:
     ]
 
 
-def transform_output(m: int, s: Sequence[Value], keep: Keep) -> list[Value]:
+def transform_output(m: int, s: Sequence[Value], keep: Keep[Value]) -> list[Value]:
     """A s along one axis: m int32 vectors for m + 2. Numpy arrays will do as well."""
     total, difference = keep(s[1] + s[2]), keep(s[1] - s[2])
     if m == 2:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Literal
 
-from tvm_rsq.targets.generic.depthwise import DepthwiseTile
+from tvm_rsq.targets.generic.depthwise import DepthwiseTile, Method
 from tvm_rsq.targets.generic.row_groups import RowGroups
 from tvm_rsq.targets.workload import Conv2DWorkload
 
@@ -33,7 +32,7 @@ def is_grouped(w: Conv2DWorkload) -> bool:
 
 
 def depthwise_choices(
-    w: Conv2DWorkload, vector_bytes: int, instructions: Mapping[str, int], most: int = 6
+    w: Conv2DWorkload, vector_bytes: int, instructions: Mapping[Method, int], most: int = 6
 ) -> tuple[DepthwiseTile, ...]:
     """Up to `most` tiles of each method, its cheapest first; none where these kernels do not fit.
 
@@ -50,7 +49,7 @@ def depthwise_choices(
     return tuple(tile for method in instructions for tile in sorted(_tiles(w, lanes, method), key=cost)[:most])
 
 
-def _tiles(w: Conv2DWorkload, lanes: int, method: Literal["pairs", "quads"]) -> Iterator[DepthwiseTile]:
+def _tiles(w: Conv2DWorkload, lanes: int, method: Method) -> Iterator[DepthwiseTile]:
     parts = range(1, -(-w.out_width // 4) + 1)
     segments = sorted({-(-w.out_width // part) for part in parts if -(-w.out_width // part) >= 2})
     for cols in (2, 4):

@@ -131,4 +131,4 @@ class _Sums:
                     kw, rest = divmod(position - x * w.stride[1], dilation)
                     if rest == 0 and 0 <= kw < w.kernel[1]:
                         weights = weight.vload([weight_at + (plane * w.kernel[1] + kw) * g.group], self.operand)
-                        self.values[x] = self.step.apply(self.values[x], [pixels], [weights], lanes)
+                        (self.values[x],) = self.step.add([self.values[x]], [pixels], [weights], lanes)

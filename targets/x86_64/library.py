@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm_rsq.targets.choice import Choice
-from tvm_rsq.targets.generic.depthwise import DepthwiseTile
+from tvm_rsq.targets.generic.depthwise import DepthwiseTile, Method
 from tvm_rsq.targets.generic.library import GenericLibrary
 from tvm_rsq.targets.generic.steps import ConvStep
 from tvm_rsq.targets.kernel import Kernel
@@ -47,13 +47,14 @@ class X86Library(GenericLibrary):
 
     def _depthwise_choices(self, w: Conv2DWorkload) -> tuple[DepthwiseTile, ...]:
         # Without VNNI the sum is an instruction of its own.
-        instructions = {method: 1 if self.has_vnni else 2 for method in self._group_steps}
+        instructions: dict[Method, int] = {method: 1 if self.has_vnni else 2 for method in self._group_steps}
         return depthwise_choices(w, self.integer_bytes, instructions)
 
     @property
-    def _group_steps(self) -> dict[str, ConvStep]:
+    def _group_steps(self) -> dict[Method, ConvStep]:
         """What multiplies groups of rows: four at a time where the CPU can, which was faster on every layer that was measured."""
-        return ({"quads": self.integer_steps[0]} if self.has_vnni else {}) | {"pairs": self.word_step}
+        found: dict[Method, ConvStep] = {"quads": self.integer_steps[0]} if self.has_vnni else {}
+        return found if self.word_step is None else {**found, "pairs": self.word_step}
 
     def lookup(self, w: LookupWorkload) -> Kernel:
         return make_lookup_shuffle(w, self.table_lanes)

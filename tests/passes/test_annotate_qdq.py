@@ -12,7 +12,7 @@ from tvm_rsq.passes.annotate_qdq import LayerQuant, annotate_qdq
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import find_islands
 from tvm_rsq.passes.fold_islands import fold_islands
-from tvm_rsq.plan import TensorQuant
+from tvm_rsq.tensor_quant import TensorQuant
 
 
 @I.ir_module

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tvm_rsq.layer_record import LayerPlan
-from tvm_rsq.plan import FloatIsland, QuantPlan, TensorQuant
+from tvm_rsq.plan import FloatIsland, QuantPlan
 from tvm_rsq.report import histogram
 from tvm_rsq.report.data import DeviceRow, Fidelity, LatencyRow, LayerTime, ReportData
+from tvm_rsq.tensor_quant import TensorQuant
 
 HOSTILE = '<script>document.title="owned"</script>"onmouseover="x'
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.errors import InputError
@@ -61,6 +61,7 @@ def write_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:
         raise InputError(f"the network has {len(arrays)} outputs and {path.name} holds one; name an .npz file")
     with atomic_write(path) as partial, partial.open("wb") as file:
         if path.suffix == ".npz":
-            np.savez(file, **{f"output_{i}": array for i, array in enumerate(arrays)})
+            named: dict[str, Any] = {f"output_{i}": array for i, array in enumerate(arrays)}
+            np.savez(file, **named)
         else:
             np.save(file, arrays[0])

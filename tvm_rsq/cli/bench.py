@@ -134,11 +134,11 @@ def bench(
     if any(sources.values()):
         check_runs_here(parse_target(target or "llvm"))  # before the long work
     with session.progress() as progress:
-        modules = {name: tvm_rsq.load(Path(name)) for name, source in sources.items() if source is None}
-        for name, source in sources.items():
-            if source is not None:
+        modules = {name: tvm_rsq.load(Path(name)) for name, network in sources.items() if network is None}
+        for name, network in sources.items():
+            if network is not None:
                 modules[name] = tvm_rsq.compile(
-                    source.model, target or "llvm", config, example_inputs=source.example_inputs, calibration=data, batch=batch,
+                    network.model, target or "llvm", config, example_inputs=network.example_inputs, calibration=data, batch=batch,
                     tuning=None if tuning is None else tvm_rsq.TuneConfig(trials=0, work_dir=tuning, threads=threads),
                     progress=progress.event, should_stop=session.interrupts.should_stop,
                 )  # fmt: skip
@@ -158,7 +158,7 @@ def bench(
         profile = first.profile(*random_inputs(first.inputs, seed), repeat=repeat) if profiled else ()
         peak = _peak(dict(first.contents.target)) if any(entry.macs for entry in profile) else None
     used = thread_count()
-    sizes = {name: Path(name).stat().st_size for name, source in sources.items() if source is None}  # the others are in no file
+    sizes = {name: Path(name).stat().st_size for name, network in sources.items() if network is None}  # the others are in no file
     rows = tuple(
         LatencyRow(build=name, times_us=found, artifact_bytes=sizes.get(name, 0), target=modules[name].target, threads=used)
         for name, found in times.items()
@@ -171,7 +171,7 @@ def bench(
     speeds = {entry.layer: gmacs(entry.macs, entry.time_us) or 0.0 for entry in profile if not is_effective(entry.kernel)}
     if most is not None and (beyond := [layer for layer, speed in speeds.items() if speed > most]):
         session.note(f"note: {', '.join(beyond)} beyond the peak of {most:.0f} GMAC/s, which was measured in a slow moment")
-    if report is not None:
+    if report is not None and first.report is not None:
         from tvm_rsq.report import page
 
         facts = {**first.report.facts, "command": command_line()}

@@ -39,6 +39,7 @@ def bench_devices(
     check_registered(devices)
     (name, network), *_ = sources.items()
     with session.progress() as progress:
+        builds: ArtifactBuilds | NetworkBuilds
         if network is None:
             builds = ArtifactBuilds({each: load(each, to_run=False) for each in sources})
         else:
@@ -54,7 +55,7 @@ def bench_devices(
     data_of_page = getattr(builds, "report", None)  # there is none of artifacts, nor before a board was reached
     if not found.rows or data_of_page is None:
         report = None
-    if report is not None:
+    elif report is not None:
         from tvm_rsq.report import page
 
         page.write(replace(data_of_page, devices=found.rows, facts={**data_of_page.facts, "command": command_line()}), report)

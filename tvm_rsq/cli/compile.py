@@ -96,7 +96,8 @@ def compile_(
             tuning=None if tuning is None else tvm_rsq.TuneConfig(trials=0, work_dir=tuning, threads=threads),
             codes=codes, device=boards, progress=progress.event, should_stop=session.interrupts.should_stop,
         )  # fmt: skip
-    found = module.report
+    found, plan = module.report, module.plan
+    assert found is not None and plan is not None, "an integer library carries both"
     with ExitStack() as files:  # both or neither
         made = [files.enter_context(atomic_write(path)) for path in (output, report) if path is not None]
         module.save(made[0])
@@ -119,12 +120,12 @@ def compile_(
             "weight_bytes_after": after,
             "seconds": progress.seconds,
             "notes": found.notes,
-            "plan": json.loads(module.plan.to_json()),
+            "plan": json.loads(plan.to_json()),
         },
-        layer_table(module.plan.layers, module.plan.provenance.get("measure", "time")),
+        layer_table(plan.layers, plan.provenance.get("measure", "time")),
         Text(),
-        plan_summary(module.plan),
-        *frontier_table(module.plan),
+        plan_summary(plan),
+        *frontier_table(plan),
         Text(f"weights {formats.size(before)} -> {formats.size(after)} ({formats.ratio(before / after if after else None)} smaller)"),
         Text(f"{output}: {formats.size(size)} for {module.target}" + (f"; report in {report}" if report else "")),
     )

@@ -87,16 +87,17 @@ def evaluate(
         if artifact is not None:
             module = tvm_rsq.load(artifact)
             run, specs = module.run, module.inputs
-            source = load_model.load(network.model, network.example_inputs, batch=specs[0].shape[0], progress=progress.event)
-            _check_same_network(module, source, artifact, model)
+            given = load_model.load(network.model, network.example_inputs, batch=specs[0].shape[0], progress=progress.event)
+            _check_same_network(module, given, artifact, model)
+            reference = tvm_rsq.build_float(given, "llvm", progress=progress.event)
         else:
             quantized = tvm_rsq.quantize(
                 network.model, config, example_inputs=network.example_inputs, calibration=data, batch=batch,
                 progress=progress.event, should_stop=session.interrupts.should_stop,
             )  # fmt: skip
-            run, specs, source = quantized.simulate, quantized.model.inputs, quantized
+            run, specs = quantized.simulate, quantized.model.inputs
+            reference = tvm_rsq.build_float(quantized, "llvm", progress=progress.event)
         size = specs[0].shape[0]
-        reference = tvm_rsq.build_float(source, "llvm", progress=progress.event)
         expected = in_batches(reference.run, inputs, size)
         found = compare(expected, in_batches(run, inputs, size), source=input_[0].name, labels=truth)
     rows = [

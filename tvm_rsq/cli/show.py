@@ -28,15 +28,15 @@ def printable(text: str) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, left: int = 1, title: str | None = None) -> Table:
     """A plain table: the first `left` columns are text, the others numbers. Names, in the first, are the last to be squeezed."""
-    rows = [[cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row] for row in rows]
-    longest = max((cell.cell_len for row in rows for cell in row[:1]), default=0)
+    cells = [[cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row] for row in rows]
+    longest = max((cell.cell_len for row in cells for cell in row[:1]), default=0)
     made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for i, column in enumerate(columns):
         made.add_column(
             column, justify="left" if i < left else "right", overflow="ellipsis", no_wrap=True,
             min_width=min(_NAME_WIDTH, max(longest, _LEAST_NAME_WIDTH)) if i == 0 else None,
         )  # fmt: skip
-    for row in rows:
+    for row in cells:
         made.add_row(*row)
     return made
 

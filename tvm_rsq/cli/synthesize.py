@@ -18,7 +18,8 @@ def _output(path: Path) -> Path:
     """BadParameter: neither .npz nor .npy, which `--calibration` could not read back, or not writable."""
     if path.suffix not in (".npz", ".npy"):
         raise typer.BadParameter(f"{path} ends in neither .npz nor .npy; name such a file")
-    return writable(path)
+    writable(path)
+    return path
 
 
 def synthesize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Any
 
+from rich.console import RenderableType
 from rich.text import Text
 
 from tvm_rsq.cli.session import Session
@@ -23,7 +25,7 @@ def targets(session: Session) -> None:
     records = [_record(title, name, parse_target(name)) for title, group in GROUPS.items() for name in group]
     linkers = {record["architecture"]: record["linker"] for record in records}
     problems = {record["architecture"]: record["no_linker"] for record in records if record["no_linker"]}
-    tables = [
+    tables: list[list[RenderableType]] = [
         [
             table(
                 (title, "also", "cores", "cpu", "features", "here"),
@@ -42,14 +44,14 @@ def targets(session: Session) -> None:
         Text(f"llvm: this machine, {here.tvm.get('mcpu', '')} ({here.triple}), {here.num_cores} cores"),
         Text(f"      {' '.join(sorted(here.features))}", "dim"),
         Text(),
-        *(part for parts in tables for part in parts),
+        *itertools.chain(*tables),
         *(Text(f"{arch} is linked by {linker}") for arch, linker in linkers.items() if linker),
         *(Text(problem, "yellow") for problem in problems.values()),
         Text("Any other CPU: --target 'llvm -mtriple=... -mcpu=... -mattr=+...,-...'"),
     )
 
 
-def _record(group: str, name: str, spec: TargetSpec) -> dict[str, object]:
+def _record(group: str, name: str, spec: TargetSpec) -> dict[str, Any]:
     from tvm_rsq.errors import TargetError
     from tvm_rsq.targets.linker import find_linker
     from tvm_rsq.targets.presets import aliases_of, features_that_matter
@@ -68,10 +70,10 @@ def _record(group: str, name: str, spec: TargetSpec) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _row(record: dict[str, object]) -> tuple[str, ...]:
+def _row(record: dict[str, Any]) -> tuple[str, ...]:
     here = [word for word, is_so in (("links", record["linker"]), ("runs", record["runs_here"])) if is_so]
-    processor = record["target"].get("mcpu") or record["target"].get("arch", "")  # type: ignore[attr-defined]
+    processor = record["target"].get("mcpu") or record["target"].get("arch", "")
     return (
-        str(record["name"]), " ".join(record["aliases"]), str(record["num_cores"] or formats.MISSING),  # type: ignore[arg-type]
-        str(processor), " ".join(record["features_that_matter"]), ", ".join(here) or "no linker",  # type: ignore[arg-type]
+        str(record["name"]), " ".join(record["aliases"]), str(record["num_cores"] or formats.MISSING),
+        str(processor), " ".join(record["features_that_matter"]), ", ".join(here) or "no linker",
     )  # fmt: skip

@@ -42,7 +42,10 @@ def is_loopback(host: str) -> bool:
     return _all_loopback(_resolved(host, None))
 
 
-def _resolved(host: str, port: int | None) -> list[tuple[socket.AddressFamily, tuple]]:
+Place = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
+
+
+def _resolved(host: str, port: int | None) -> list[Place]:
     """Families and socket addresses that `host` stands for.   ConfigError: it stands for none, or there is no such port"""
     if port is not None and not 0 <= port <= _HIGHEST_PORT:  # the resolver would take it modulo 2^16
         raise ConfigError(f"port is {port}, expected 0 (any) to {_HIGHEST_PORT}")
@@ -53,7 +56,7 @@ def _resolved(host: str, port: int | None) -> list[tuple[socket.AddressFamily, t
     return [(entry[0], entry[4]) for entry in found]
 
 
-def _all_loopback(places: list[tuple[socket.AddressFamily, tuple]]) -> bool:
+def _all_loopback(places: list[Place]) -> bool:
     return all(ipaddress.ip_address(str(place[0]).partition("%")[0]).is_loopback for _, place in places)
 
 

@@ -103,6 +103,7 @@ class BoardPool:
 
     def _take(self) -> BoardSession:
         """An idle session, or a new one while there are boards; else the next that comes free."""
+        session: BoardSession | None
         while True:
             with self._changed:
                 while True:

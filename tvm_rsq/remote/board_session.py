@@ -13,6 +13,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import tvm.rpc
@@ -173,7 +174,7 @@ def open_session(device: RemoteDevice, waiting: Waiting) -> BoardSession:
         place, word = request_board(tracker, device.key, patience_s=device.patience_s, waiting=waiting)
         thread = BoardThread(f"board {place}")
         try:
-            rpc = thread.call(lambda at=place, key=word: tvm.rpc.connect(at.host, at.port, key, device.session_timeout_s), _GREETING_S)
+            rpc = thread.call(partial(tvm.rpc.connect, place.host, place.port, word, device.session_timeout_s), _GREETING_S)
             return BoardSession(device, str(place), thread, rpc)
         except (RuntimeError, LeftBehind, SessionLost) as error:
             thread.leave()

@@ -40,6 +40,10 @@ class TimingRecords:
         """In what the task measures, None where it never was.   choice: None is whatever the untuned one is."""
         return self._times.get(_key(task.key(), _knobs(choice)))
 
+    def __getitem__(self, task: TuningTask) -> float:
+        """Of the untuned choice.   KeyError: it never was measured."""
+        return self._times[_key(task.key(), _knobs(None))]
+
     def put(self, task: TuningTask, choice: Choice | None, cost: float) -> float:
         """Write a cost, in what the task measures, unless there is one by now; the one that counts.   ValueError: no number above 0."""
         line = timing({"task": task.key(), "choice": _knobs(choice), cost_name(task.key()): cost})

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 
 from tvm import te, tirx
-from tvm.ir import IRModule
+from tvm.ir import Expr, IRModule
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
 
@@ -51,7 +51,7 @@ def _convolution(w: Conv2DWorkload) -> list[te.Tensor]:
     weight = te.placeholder((w.out_channels, *w.kernel, depth), "int8" if quantized else "float32", name="weight")
     kh, kw, ic = te.reduce_axis((0, w.kernel[0]), "kh"), te.reduce_axis((0, w.kernel[1]), "kw"), te.reduce_axis((0, depth), "ic")
 
-    def value(n, oh, ow, oc):
+    def value(n: Expr, oh: Expr, ow: Expr, oc: Expr) -> Expr:
         row = oh * w.stride[0] + kh * w.dilation[0] - w.padding[0]
         col = ow * w.stride[1] + kw * w.dilation[1] - w.padding[1]
         inside = tirx.all(row >= 0, row < w.height, col >= 0, col < w.width)

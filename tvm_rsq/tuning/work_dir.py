@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -135,7 +136,7 @@ class Decisions:
         return Decision(choice=choice, cost=line[name], untuned_cost=line[f"untuned_{name}"], measured=line["measured"])
 
 
-def read_decisions(path: str | Path) -> Decisions:
+def read_decisions(path: str | os.PathLike[str]) -> Decisions:
     """ConfigError: no such folder, or a broken file."""
     path = Path(path)
     if not path.is_dir():
@@ -144,13 +145,13 @@ def read_decisions(path: str | Path) -> Decisions:
 
 
 @contextmanager
-def open_work_dir(path: str | Path, target: Target) -> Iterator[WorkDir]:
+def open_work_dir(path: str | os.PathLike[str], target: Target) -> Iterator[WorkDir]:
     """The folder, made where it is missing, locked until the context ends.   ConfigError: as `check_work_dir`, or a broken file."""
     with _locked(Path(path)):
         yield WorkDir(Path(path), target)
 
 
-def check_work_dir(path: str | Path) -> None:
+def check_work_dir(path: str | os.PathLike[str]) -> None:
     """Before the long work; leaves nothing.   ConfigError: it cannot be written, another tuner holds it, or its decisions are broken."""
     path = Path(path)
     if path.is_dir():
