@@ -44,7 +44,7 @@ def canonicalize(imported: Imported, name: str) -> Model:
     module, params = fold_params(module, params)  # the reshapes of parameters that OrderOperands and Conv1dToConv2d wrote
     check_finite(params)
     module, params = separate_layers(module, params)
-    module = NameBindings()(module)
+    module = Sequential([NameBindings()])(module)
     check_canonical(module, imported.num_input)
     inputs = [
         InputSpec(name=var.name, shape=static_shape(var), dtype=str(var.ty.dtype))

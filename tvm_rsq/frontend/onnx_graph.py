@@ -9,6 +9,7 @@ by the node's output. Arithmetic on float weights is left in place, so that the 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -94,7 +95,8 @@ class Graph:
             self._fold_once()
 
     def _fold_once(self) -> None:
-        kept, alias = [], {}
+        kept: list[onnx.NodeProto] = []
+        alias: dict[str, str] = {}
         outputs = {value.name for value in self.outputs}
         for node in self.nodes:
             node = renamed(node, alias)
@@ -153,7 +155,7 @@ def describe(node: onnx.NodeProto) -> str:
     return f"operator {operator} (node {node.name or (node.output[0] if node.output else 'without a name')})"
 
 
-def attribute(node: onnx.NodeProto, name: str, default: object) -> object:
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     """An attribute's value (strings decoded), or the default. ModelError: it is of another type than a default that is not None."""
     for entry in node.attribute:
         if entry.name == name:

@@ -35,7 +35,7 @@ _TRANSLATION_ERRORS = (
 _COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
 
 
-class OnnxImporter(ONNXGraphImporter):
+class OnnxImporter(ONNXGraphImporter):  # type: ignore[misc]  # TVM has no types
     """One graph -> IRModule.   OnnxImporter(graph).run()"""
 
     def __init__(self, graph: Graph) -> None:
@@ -133,11 +133,13 @@ class OnnxImporter(ONNXGraphImporter):
         mode = attrs.get("mode", b"constant").decode()
         if mode != "constant":
             raise UnsupportedError(f"pad mode {mode}, expected constant")
-        pads = self._constant(inputs, 1) if len(inputs) > 1 and inputs[1] is not None else np.array(attrs["pads"])
+        pads = self._constant(inputs, 1)
+        if pads is None:
+            pads = np.array(attrs["pads"])
         value = self._constant(inputs, 2)
-        axes = self._constant(inputs, 3)
+        given = self._constant(inputs, 3)
         rank = inputs[0].ty.ndim
-        axes = range(rank) if axes is None else [int(axis) % rank for axis in axes]
+        axes = range(rank) if given is None else [int(axis) % rank for axis in given]
         width = [0] * (2 * rank)
         for axis, before, after in zip(axes, pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True):
             width[2 * axis : 2 * axis + 2] = [int(before), int(after)]
@@ -155,7 +157,9 @@ class OnnxImporter(ONNXGraphImporter):
             raise UnsupportedError("antialias and aspect ratio policies cannot be imported; resize with plain sizes")
         shape = static_shape(x)
         chosen = sizes if sizes is not None and len(sizes) else scales
-        full = list(shape) if chosen is sizes else [1.0] * len(shape)
+        if chosen is None:
+            raise UnsupportedError("neither scales nor sizes, expected one of them; export the network again")
+        full: list[Any] = list(shape) if chosen is sizes else [1.0] * len(shape)
         for axis, value in zip(range(len(shape)) if axes is None else axes, chosen, strict=True):
             full[axis] = value.item()
         if chosen is not sizes:

@@ -16,7 +16,7 @@ def expand_swish(graph: Graph) -> None:
 
 def _expanded(graph: Graph, node: onnx.NodeProto) -> list[onnx.NodeProto]:
     (x,), (y,) = node.input, node.output
-    alpha = float(attribute(node, "alpha", 1.0))  # type: ignore[arg-type]
+    alpha = float(attribute(node, "alpha", 1.0))
     made, scaled = [], x
     if alpha != 1.0:
         graph.weights[f"{y}.alpha"], scaled = np.array(alpha, np.float32), f"{y}.scaled"

@@ -28,7 +28,7 @@ def import_module(module: torch.nn.Module, example_inputs: Any, batch: int | Non
     example = _example_tensors(example_inputs, batch)
     if not all(parameter.is_contiguous() for parameter in module.parameters()):
         # Of a channels-last module, torch.export writes the strides into the program. On a copy: the module is the user's.
-        module = copy.deepcopy(module).to(memory_format=torch.contiguous_format)
+        module = copy.deepcopy(module).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch declares it for 4-D alone
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

@@ -34,7 +34,7 @@ _TRANSLATION_ERRORS = (
 )
 
 
-class TorchImporter(ExportedProgramImporter):
+class TorchImporter(ExportedProgramImporter):  # type: ignore[misc]  # TVM has no types
     """One program -> IRModule.   TorchImporter().run(program)"""
 
     def run(self, program: torch.export.ExportedProgram) -> tuple[IRModule, list[str]]:
@@ -97,7 +97,7 @@ class TorchImporter(ExportedProgramImporter):
         return self._avg_pool2d(node)
 
     def _adaptive_max_pool2d(self, node: fx.Node) -> tuple[relax.Expr, ...]:
-        x, sizes = self.env[node.args[0]], node.args[1]
+        x, sizes = self.retrieve_args(node)
         extents = [int(extent) for extent in self.shape_of(x)][2:]
         if any(extent % size for extent, size in zip(extents, sizes, strict=True)):
             raise NotImplementedError(f"output size {list(sizes)} does not divide {extents}")
@@ -105,8 +105,9 @@ class TorchImporter(ExportedProgramImporter):
         return (self.block_builder.emit(relax.op.nn.max_pool2d(x, window, window)),)
 
     def _contiguous_slice(self, node: fx.Node) -> relax.Expr:
-        x, axis, start, stop, step = (*node.args, *(0, 0, None, 1)[len(node.args) - 1 :])
-        return slice_as_split(self.block_builder, self.env[x], axis, start or 0, stop, step)
+        args, defaults = list(self.retrieve_args(node)), [0, 0, None, 1]
+        x, axis, start, stop, step = args + defaults[len(args) - 1 :]
+        return slice_as_split(self.block_builder, x, axis, start or 0, stop, step)
 
     def _amax(self, node: fx.Node) -> relax.Expr:
         args = self.retrieve_args(node)

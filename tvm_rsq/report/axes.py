@@ -32,8 +32,8 @@ class Axis:
         """(coordinate, label): whole decades on a log axis, round numbers on a linear one."""
         if self.log:
             first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
-            step = max(1, (last - first) // 6)
-            return [(self.at(10.0**e), "10" + str(e).translate(_SUPERSCRIPT)) for e in range(first, last + 1, step)]
+            decades = max(1, (last - first) // 6)
+            return [(self.at(10.0**e), "10" + str(e).translate(_SUPERSCRIPT)) for e in range(first, last + 1, decades)]
         step = _round_step((self.high - self.low) / 5)
         first = math.ceil(self.low / step - 1e-9)
         return [(self.at(k * step), f"{k * step:g}") for k in range(first, math.floor(self.high / step + 1e-9) + 1)]

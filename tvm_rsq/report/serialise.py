@@ -58,7 +58,7 @@ def from_dict(record: dict[str, Any]) -> ReportData:
             image_source=record["image_source"],
             loss_curve=tuple(record["loss_curve"]),
             histograms={
-                name: Histogram(counts=tuple(h["counts"]), edges=_edges(*h["edges"], len(h["counts"])), levels=tuple(h["levels"]))
+                name: Histogram(counts=tuple(h["counts"]), edges=_edges(h["edges"], len(h["counts"])), levels=tuple(h["levels"]))
                 for name, h in record["histograms"].items()
             },
             layer_times=tuple(LayerTime(**entry) for entry in record["layer_times"]),
@@ -88,5 +88,6 @@ def device_row(record: dict[str, Any]) -> DeviceRow:
     return DeviceRow(**{**record, "latency_us": None if times is None else tuple(times)})
 
 
-def _edges(low: float, high: float, bins: int) -> tuple[float, ...]:
+def _edges(ends: tuple[float, float], bins: int) -> tuple[float, ...]:
+    low, high = ends
     return tuple(float(edge) for edge in np.linspace(low, high, bins + 1))

@@ -54,7 +54,7 @@ def layer_rows(data: ReportData) -> list[LayerRow]:
 
 def scheme_counts(layers: Sequence[LayerPlan]) -> dict[str, int]:
     """Scheme -> number of layers, only those that occur, per-tensor first."""
-    found = Counter(layer.scheme for layer in layers)
+    found = Counter[str](layer.scheme for layer in layers)
     return {scheme: found[scheme] for scheme in SCHEME_LABELS if found[scheme]}
 
 
