@@ -38,7 +38,7 @@ FAST = SynthesisConfig(source="gaussian", images=4)
 
 
 def test_the_names_are_the_documented_ones():
-    assert set(tvm_rsq.__all__) == FUNCTIONS | TYPES | ERRORS
+    assert tvm_rsq.__all__ == sorted(FUNCTIONS | TYPES | ERRORS) == sorted(tvm_rsq._HOME)
     for name in tvm_rsq.__all__:
         assert getattr(tvm_rsq, name).__doc__, f"{name} has no documentation"
     assert all(issubclass(getattr(tvm_rsq, name), tvm_rsq.Error) for name in ERRORS)
