@@ -1,17 +1,17 @@
-"""The mapping of passes/ and targets/ into the package, in a wheel and in this editable install."""
+"""How passes/ and targets/ are mapped into the package, in pyproject.toml and in this editable install. Wheels: test_distribution.py."""
 
 from __future__ import annotations
 
 import ast
 import os
 import re
-import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
+
+import tvm_rsq
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,22 +25,6 @@ FOLDERS = {"tvm_rsq": "tvm_rsq", "passes": "tvm_rsq/passes", "targets": "tvm_rsq
 @pytest.fixture(scope="module")
 def pyproject() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # from a copy, because setuptools leaves build/lib behind and would pack what once was in it
-    source = tmp_path_factory.mktemp("source")
-    for name in FOLDERS:
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "LICENSE", *(["README.md"] if (ROOT / "README.md").exists() else [])):
-        shutil.copy(ROOT / file, source)
-    out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(out), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (built,) = out.glob("*.whl")
-    return built
 
 
 def run_elsewhere(code: str, folder: Path, **environment: str) -> str:
@@ -59,29 +43,13 @@ def test_packages_are_the_folders_with_an_init(pyproject: dict) -> None:
     assert set(pyproject["tool"]["setuptools"]["packages"]) == found
 
 
+def test_version_is_the_packages(pyproject: dict) -> None:
+    assert pyproject["project"]["version"] == tvm_rsq.__version__
+
+
 def test_no_module_lies_outside_a_package() -> None:
     orphans = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if not (path.parent / "__init__.py").exists()]
     assert not orphans
-
-
-def test_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
-    expected = set()
-    for folder, package in FOLDERS.items():
-        for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
-                expected.add(f"{package}/{path.relative_to(ROOT / folder).as_posix()}")
-    with zipfile.ZipFile(wheel) as archive:
-        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert {"tvm_rsq/py.typed", "tvm_rsq/passes/__init__.py", "tvm_rsq/targets/__init__.py"} <= packed
-    assert packed == expected
-
-
-def test_installed_wheel_imports_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "site")
-    code = "import tvm_rsq, tvm_rsq.passes, tvm_rsq.targets as t; print(tvm_rsq.__file__, tvm_rsq.passes.__file__, t.__file__)"
-    files = run_elsewhere(code, tmp_path, PYTHONPATH=str(tmp_path / "site")).split()
-    assert files == [str(tmp_path / "site" / package / "__init__.py") for package in FOLDERS.values()]
 
 
 def test_editable_install_imports_from_anywhere(tmp_path: Path) -> None:
