@@ -1,7 +1,8 @@
 """Products of matrices that come out the same, to the last bit, on one thread and on a few.
 
 torch's 1x1 convolutions and products split their sums differently on different numbers of threads; divergences then differ in their last
-digits, and with them a plan. In blocks of few rows, of which each is one thread's work, nothing is left to split; where there are fewer blocks than threads, a bit may still differ.
+digits, and with them a plan. In blocks of few rows, of which each is one thread's work, nothing is left to split; where there are
+fewer blocks than threads, a bit may still differ.
 """
 
 from __future__ import annotations
