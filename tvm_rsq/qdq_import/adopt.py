@@ -67,10 +67,11 @@ def adopt(
     islands = find_islands(view, set(layer_names(deploy)) - stored.keys())
     tensors, open_names = _tensors(deploy, view, islands, matched, calibration, config, executor, progress)
     facts = layer_facts(deploy, executor, view, islands, dict.fromkeys(layer_names(deploy), 8))
-    layers, saturated = [], {}
+    layers: list[LayerPlan] = []
+    saturated: dict[str, int] = {}
     for layer in facts:
-        plan, count = _layer(layer, stored.get(layer.name), tensors, config)
-        layers.append(plan)
+        made, count = _layer(layer, stored.get(layer.name), tensors, config)
+        layers.append(made)
         if count:
             saturated[layer.name] = count
     unused = [name for name, same in matched.tensors.items() if not tensors.keys() & same]

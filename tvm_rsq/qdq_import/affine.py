@@ -85,7 +85,7 @@ def read_affine(node: onnx.NodeProto, constants: Constants, stored: np.ndarray |
         raise ModelError(f"{describe(node)} has {real.size} scales and {zero.size} zero points, expected as many of both")
     shape = () if real.size == 1 else (real.size,)
     axis = attribute(node, "axis", 1)
-    return Affine(scale=real.reshape(shape), zero_point=zero.reshape(shape), dtype=dtype, axis=int(axis))  # type: ignore[call-overload]
+    return Affine(scale=real.reshape(shape), zero_point=zero.reshape(shape), dtype=dtype, axis=int(axis))
 
 
 def _named(node: onnx.NodeProto) -> str:
@@ -94,7 +94,7 @@ def _named(node: onnx.NodeProto) -> str:
     if not wanted:
         return "uint8"
     try:
-        return str(onnx.helper.tensor_dtype_to_np_dtype(int(wanted)))  # type: ignore[call-overload]
+        return str(onnx.helper.tensor_dtype_to_np_dtype(int(wanted)))
     except KeyError:
         return f"dtype {wanted}"
 

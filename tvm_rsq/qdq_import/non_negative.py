@@ -47,4 +47,4 @@ class NonNegative:
 
     def _clips(self, node: onnx.NodeProto) -> bool:
         lower = self.constants.get(node.input[1]) if len(node.input) > 1 and node.input[1] else attribute(node, "min", None)
-        return lower is not None and bool(lower >= 0)  # type: ignore[operator]
+        return lower is not None and bool(lower >= 0)

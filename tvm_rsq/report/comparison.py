@@ -33,8 +33,9 @@ class Build:
     @property
     def measure(self) -> str:
         """What `LayerCell.cost` counts: "time", but for a plan that was decided by counts and never timed."""
-        timed = self.report is None or self.report.layer_times
-        return "time" if timed else self.report.plan.provenance.get("measure", "time")
+        if self.report is None or self.report.layer_times:
+            return "time"
+        return str(self.report.plan.provenance.get("measure", "time"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ class ComparedLayer:
 
 def compare_layers(builds: Sequence[Build]) -> tuple[ComparedLayer, ...]:
     """Every layer that a quantized build has, in execution order; those of later builds behind the layer they follow there."""
-    found = [_cells(build) for build in builds if build.report is not None]
+    found = [_cells(build.report) for build in builds if build.report is not None]
     return tuple(_compared(i, name, [cells.get(name, LayerCell()) for cells in found]) for i, name in enumerate(_order(found), 1))
 
 
@@ -77,10 +78,10 @@ def levers_of(layer: LayerPlan) -> str:
     return ", ".join(filter(None, (requantize, f"accumulate16={layer.accumulate16}" if layer.accumulate16 else "")))
 
 
-def _cells(build: Build) -> dict[str, LayerCell]:
+def _cells(report: ReportData) -> dict[str, LayerCell]:
     return {
-        row.plan.name: LayerCell(plan=row.plan, kl=chosen_kl(row.plan), cost=row.time_us if build.report.layer_times else row.plan.time_us)
-        for row in layer_rows(build.report)
+        row.plan.name: LayerCell(plan=row.plan, kl=chosen_kl(row.plan), cost=row.time_us if report.layer_times else row.plan.time_us)
+        for row in layer_rows(report)
     }
 
 

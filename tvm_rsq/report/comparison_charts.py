@@ -51,8 +51,8 @@ def strips(rows: Sequence[ComparedLayer]) -> Strips | None:
         tuple(
             StripBar(cell=row.cells[i], x=round(x - bar / 2, 1), y=round(baselines[i] - height, 1), width=bar, height=height)
             for row, x in zip(rows, at, strict=True)
-            if row.cells[i].plan is not None
-            for height in (round(_BAR * min(stored_bits(row.cells[i].plan), _FULL) / _FULL, 1),)
+            if (plan := row.cells[i].plan) is not None
+            for height in (round(_BAR * min(stored_bits(plan), _FULL) / _FULL, 1),)
         )
         for i in range(count)
     )

@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from tvm_rsq.report import formats, summary
 from tvm_rsq.report.comparison import Build
 from tvm_rsq.report.data import Fidelity, LatencyRow, ReportData
 
 Values = Sequence[float | None]
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,8 @@ def figure_rows(builds: Sequence[Build]) -> tuple[FigureRow, ...]:
 
 
 def _row(
-    title: str, values: Values, write: Callable[[float], str], *, better: Callable | None, note: str = "", headline: bool = False
+    title: str, values: Values, write: Callable[[float], str], *, better: Callable[[Sequence[float]], float] | None, note: str = "",
+    headline: bool = False,
 ) -> FigureRow:  # fmt: skip
     known = [value for value in values if value is not None and math.isfinite(value)]
     longest = max(known, default=0.0) or 1.0
@@ -81,7 +84,7 @@ def _row(
     return FigureRow(title=title, note=note, figures=figures, headline=headline)
 
 
-def _each(builds: Sequence[Build], read: Callable[[ReportData], float | None]) -> list[float | None]:
+def _each(builds: Sequence[Build], read: Callable[[ReportData], _Read | None]) -> list[_Read | None]:
     return [None if build.report is None else read(build.report) for build in builds]
 
 
@@ -103,14 +106,14 @@ def _median_row(rows: Sequence[LatencyRow | None]) -> FigureRow:
 def _closeness(builds: Sequence[Build]) -> list[FigureRow]:
     """KL, equal answers and top-1 of every set of inputs; sets are told by source and size."""
     entries = [entry for build in builds if build.report for entry in build.report.fidelity]
-    rows = []
+    rows: list[FigureRow] = []
     for source, samples in dict.fromkeys((entry.source, entry.samples) for entry in entries):
         found = _each(builds, partial(_fidelity, source=source, samples=samples))
         note = f"{samples} inputs, {source}"
         rows += [
-            _row("divergence from FP32", [f and f.kl for f in found], _nats, better=min, note=note, headline=not rows),
-            _row("same answer as FP32", [f and f.agreement for f in found], formats.percent, better=max, note=note),
-            _row("top-1", [f and f.top1_quantized for f in found], formats.percent, better=max, note=_top1_note(found, note)),
+            _row("divergence from FP32", [None if f is None else f.kl for f in found], _nats, better=min, note=note, headline=not rows),
+            _row("same answer as FP32", [None if f is None else f.agreement for f in found], formats.percent, better=max, note=note),
+            _row("top-1", [None if f is None else f.top1_quantized for f in found], formats.percent, better=max, note=_top1_note(found, note)),
         ]
     return rows
 

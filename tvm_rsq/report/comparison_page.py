@@ -27,7 +27,7 @@ class ColumnGroup:
     @property
     def cost_source(self) -> str:
         """Where "cost" is from; "" without that column."""
-        if "cost" not in self.columns:
+        if "cost" not in self.columns or self.build.report is None:
             return ""
         return "profiled" if self.build.report.layer_times else "measured for the decision"
 

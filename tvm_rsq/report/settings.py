@@ -41,7 +41,8 @@ def compare_settings(reports: Sequence[ReportData | None]) -> tuple[tuple[Settin
     """
     found = [{} if report is None else _settings(report) for report in reports]
     quantized = [settings for settings, report in zip(found, reports, strict=True) if report is not None]
-    differing, alike = [], []
+    differing: list[Setting] = []
+    alike: list[Setting] = []
     for name in dict.fromkeys(name for settings in found for name in settings):
         values = tuple(settings.get(name, MISSING) for settings in found)
         first = quantized[0].get(name, MISSING)

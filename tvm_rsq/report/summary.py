@@ -127,5 +127,5 @@ def filter_choices(layers: Sequence[LayerPlan]) -> FilterChoices:
     grids = {grid_name(layer): (-stored_bits(layer), bool(layer.codebook)) for layer in layers}
     return FilterChoices(
         schemes=tuple(scheme_counts(layers)), ops=tuple(dict.fromkeys(layer.op for layer in layers)),
-        grids=tuple(sorted(grids, key=grids.get)),
+        grids=tuple(sorted(grids, key=lambda name: grids[name])),
     )  # fmt: skip
