@@ -109,11 +109,11 @@ def _closeness(builds: Sequence[Build]) -> list[FigureRow]:
     rows: list[FigureRow] = []
     for source, samples in dict.fromkeys((entry.source, entry.samples) for entry in entries):
         found = _each(builds, partial(_fidelity, source=source, samples=samples))
-        note = f"{samples} inputs, {source}"
+        note, top1 = f"{samples} inputs, {source}", [None if f is None else f.top1_quantized for f in found]
         rows += [
             _row("divergence from FP32", [None if f is None else f.kl for f in found], _nats, better=min, note=note, headline=not rows),
             _row("same answer as FP32", [None if f is None else f.agreement for f in found], formats.percent, better=max, note=note),
-            _row("top-1", [None if f is None else f.top1_quantized for f in found], formats.percent, better=max, note=_top1_note(found, note)),
+            _row("top-1", top1, formats.percent, better=max, note=_top1_note(found, note)),
         ]
     return rows
 
