@@ -14,6 +14,7 @@ from tvm import relax
 from tvm.ir import IRModule
 from tvm.ir.transform import PassContext
 
+from tvm_rsq.errors import UnsupportedError
 from tvm_rsq.passes.rewrite_bindings import operator_name, rewrite_main, static_shape
 
 
@@ -41,6 +42,8 @@ def _normalize(value: relax.Expr) -> relax.Expr | None:
             return relax.op.concat(x, int(value.attrs.axis or 0) % value.ty.ndim)
         case "relax.split":
             axis = int(value.attrs.axis) % x.ty.ndim
+            if not isinstance(value.ty, relax.TupleType):
+                raise UnsupportedError(f"split of a tensor of shape {list(static_shape(x))} into one part; remove it")
             return relax.op.split(x, _cuts(value, axis), axis)
         case "relax.squeeze":
             unit = [axis for axis, extent in enumerate(static_shape(x)) if extent == 1]

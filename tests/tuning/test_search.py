@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.tuning.fake_runner import BEST, SPACE, TableRunner, network_task, spec
+from tests.tuning.fake_runner import BEST, SPACE, TableRunner, cost, network_task, spec
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.targets.generic.tiles import Tile
 from tvm_rsq.tune_config import TuneConfig
@@ -120,10 +122,19 @@ def test_a_broken_line_elsewhere_is_named(tmp_path):
         run(tmp_path, TableRunner())
 
 
-def test_a_second_tuner_is_refused(tmp_path):
-    with open_work_dir(tmp_path, spec().tvm_target()), pytest.raises(ConfigError, match="another tuner is at work"):
-        run(tmp_path, TableRunner())
-    run(tmp_path, TableRunner())  # and not after it is done
+def test_a_second_tuner_waits_for_the_first_and_goes_on_from_its_records(tmp_path):
+    said = threading.Event()
+    runner = TableRunner()
+    config = TuneConfig(trials=12, work_dir=tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        with open_work_dir(tmp_path, spec().tvm_target()) as first:
+            told = lambda event: event.stage == "wait" and said.set()  # noqa: E731
+            second = pool.submit(tune, (network_task(),), spec(), config, runner=runner, progress=told)
+            assert said.wait(20) and not runner.asked and not second.done()
+            for choice in SPACE[:8]:
+                first.record(network_task().task, choice, cost(choice))
+        (result,) = second.result(timeout=60)
+    assert result.decision.measured == 13
 
 
 KILLED = """

@@ -66,11 +66,12 @@ def tune(
     runner   None: this machine
     at_once  trials that it takes side by side, proposed together and recorded in that order, whichever ends first
     Every measurement is written at once: a tuner that was killed goes on where it was.
-    TargetError: this machine cannot run the kernels, or an untuned one fails. ConfigError: another tuner is at work in the folder, or it
-    holds what tuners do not write.
+    Another tuner at work in the folder is waited for: two at once would slow down what they measure.
+    TargetError: this machine cannot run the kernels, or an untuned one fails. ConfigError: the folder holds what tuners do not write.
     """
     runner = runner or LocalRunner(spec)
-    with open_work_dir(config.work_dir, spec.tvm_target()) as folder:
+    waiting = partial(progress, Progress(stage="wait", done=0, total=1, detail=f"another tuner is at work in {config.work_dir}"))
+    with open_work_dir(config.work_dir, spec.tvm_target(), waiting=waiting) as folder:
         searches = [_search(task, spec, folder) for task in tasks]
         _explore(searches, config, runner, at_once, folder, progress)
         return _settle(tasks, searches, runner, folder, progress)

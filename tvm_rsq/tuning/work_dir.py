@@ -10,11 +10,12 @@ from __future__ import annotations
 import fcntl
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tvm.s_tir.meta_schedule.arg_info import ArgInfo
 from tvm.s_tir.meta_schedule.database import JSONDatabase, TuningRecord
@@ -28,6 +29,7 @@ from tvm_rsq.tuning.specification import annotate, choice_of, specification
 from tvm_rsq.tuning.task import MEASURES, TIME, TuningTask, identity
 
 _WORKLOADS, _RECORDS, _BEST = "database_workload.json", "database_tuning_record.json", "best.jsonl"
+_LOOK_EVERY_S = 0.2
 _FAILED_S = 1e10  # MetaSchedule's time of what could not be built
 
 
@@ -145,18 +147,25 @@ def read_decisions(path: str | os.PathLike[str]) -> Decisions:
 
 
 @contextmanager
-def open_work_dir(path: str | os.PathLike[str], target: Target) -> Iterator[WorkDir]:
-    """The folder, made where it is missing, locked until the context ends.   ConfigError: as `check_work_dir`, or a broken file."""
-    with _locked(Path(path)):
+def open_work_dir(path: str | os.PathLike[str], target: Target, *, waiting: Callable[[], None] | None = None) -> Iterator[WorkDir]:
+    """The folder, made where it is missing, locked until the context ends.
+
+    waiting  called again and again while another tuner is at work there, whose records are then on file; None: that is an error
+    ConfigError: as `check_work_dir`, or a broken file.
+    """
+    with _locked(Path(path), waiting):
         yield WorkDir(Path(path), target)
 
 
 def check_work_dir(path: str | os.PathLike[str]) -> None:
-    """Before the long work; leaves nothing.   ConfigError: it cannot be written, another tuner holds it, or its decisions are broken."""
+    """Before the long work; leaves nothing.   ConfigError: it cannot be written, or its decisions are broken."""
     path = Path(path)
     if path.is_dir():
-        with _locked(path):
-            read_decisions(path)
+        try:
+            (path / "lock").open("a").close()
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        read_decisions(path)
         return
     missing = [each for each in (path, *path.parents) if not each.exists()]
     try:
@@ -170,17 +179,27 @@ def check_work_dir(path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((path / "lock").open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"another tuner is at work in {path}; wait for it, or give another folder") from error
+            lock = stack.enter_context((path / "lock").open("a"))
+            while not _taken(lock):
+                if waiting is None:
+                    raise ConfigError(f"another tuner is at work in {path}; wait for it, or give another folder")
+                waiting()
+                time.sleep(_LOOK_EVERY_S)
         except OSError as error:
             raise _unwritable(path, error) from error
         yield
+
+
+def _taken(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigError:

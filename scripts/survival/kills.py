@@ -1,0 +1,87 @@
+"""`kill -9` at random moments of `tvm-rsq compile` and `tvm-rsq tune`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from scripts.survival.command import Place, alive_in
+from tvm_rsq.artifact import load
+from tvm_rsq.errors import Error
+from tvm_rsq.targets.parse import parse_target
+from tvm_rsq.tuning.work_dir import open_work_dir
+
+ABOUT = (
+    "`tvm-rsq compile` and, every second time, `tvm-rsq tune` of a small network is killed outright at a random moment, the process alone, "
+    "not what it started. It survives where the artifact is whole or not there, the tuning database opens and holds all that it held, no "
+    "process of the killed one is left after 5 s, and a run to the end leaves neither temporary folders nor half-written files behind."
+)
+_PATIENCE_S = 5.0
+_TRIALS = 400  # more than a run gets to before it is killed
+
+
+def kills(network: Path, count: int, seed: int, folder: Path) -> Iterator[tuple[str, str]]:
+    """(what was done, what is wrong afterwards, "" if nothing) of every kill, and of the two runs to the end after them."""
+    place, rng = Place(folder), np.random.default_rng(seed)
+    compile_, tune = _commands(network, place)
+    whole_s = place.run(compile_)
+    (place.out / "net.rsq").unlink()
+    records = 0
+    for number in range(count):
+        delay = float(rng.uniform(0.0, 1.1 * whole_s))
+        wrong = _killed(place, tune if number % 2 else compile_, delay)
+        if number % 2 and not wrong:
+            wrong, records = _database(place.out / "tuning", records)
+        elif not wrong:
+            wrong = _artifact(place.out)
+        yield f"{number} {'tune' if number % 2 else 'compile'} killed after {delay:.1f} s", wrong
+    place.run(compile_)
+    place.run([*tune, "--trials", str(records // 2 + 2)])
+    left = [*os.listdir(place.temporary), *(name for name in os.listdir(place.out) if name not in ("net.rsq", "tuning"))]
+    yield "compile and tune to the end", _artifact(place.out) or (f"left {left[:4]}" if left else "")
+
+
+def _commands(network: Path, place: Place) -> tuple[list[str], list[str]]:
+    compile_ = ["compile", str(network), "-o", str(place.out / "net.rsq"), "-q"]
+    return compile_, ["tune", str(network), "--work-dir", str(place.out / "tuning"), "--trials", str(_TRIALS), "--levers", "none", "-q"]
+
+
+def _killed(place: Place, arguments: list[str], delay: float) -> str:
+    with place.start(arguments) as process:
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + _PATIENCE_S
+        while (left := alive_in(process.pid)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    for orphan in left:
+        os.kill(orphan, signal.SIGKILL)
+    return f"{len(left)} processes went on" if left else ""
+
+
+def _artifact(out: Path) -> str:
+    path = out / "net.rsq"
+    if not path.exists():
+        return ""
+    try:
+        load(path)
+    except Error as error:
+        return str(error)
+    return ""
+
+
+def _database(folder: Path, before: int) -> tuple[str, int]:
+    """What is wrong, and how many measurements it holds."""
+    if not folder.exists():
+        return "", before
+    try:
+        with open_work_dir(folder, parse_target("llvm").tvm_target()) as opened:
+            now = sum(len(records) for records in opened._records.values())
+    except Error as error:
+        return str(error), 0
+    return (f"{now} measurements, {before} before" if now < before else ""), now
