@@ -71,7 +71,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "x.npy", rng.standard_normal(IMAGE, np.float32))
     np.save(folder / "inputs.npy", rng.standard_normal((8, *IMAGE[1:]), np.float32))
     shutil.copy(DATA / "qdq-onnxruntime.onnx", folder / "net.qdq.onnx")
-    tvm_rsq.compile(network, "llvm", tvm_rsq.QuantConfig(levers="none"), example_inputs=(x,)).save(folder / "net.rsq")
+    tvm_rsq.compile(folder / "net.onnx", "llvm", tvm_rsq.QuantConfig(levers="none")).save(folder / "net.rsq")
     for name in ("a.rsq", "b.rsq", "c.rsq"):
         shutil.copy(folder / "net.rsq", folder / name)
     return folder

@@ -9,10 +9,12 @@ import pytest
 
 from tests.report.comparison_sample import FLOAT, build, three, without
 from tvm_rsq.layer_record import LayerPlan
-from tvm_rsq.report.comparison import compare_layers, levers_of
+from tvm_rsq.report.comparison import Build, compare_layers, levers_of
 from tvm_rsq.report.comparison_charts import divergences, strips
 from tvm_rsq.report.comparison_figures import figure_rows
+from tvm_rsq.report.data import Fidelity, LatencyRow
 from tvm_rsq.report.labels import distinct_labels
+from tvm_rsq.report.measured import Measured
 from tvm_rsq.report.settings import compare_settings
 from tvm_rsq.report.summary import filter_choices, mean_bits
 
@@ -92,14 +94,38 @@ def test_figures_are_told_against_the_first_and_the_best_is_marked():
     assert not any(figure.best for figure in _figure(figure_rows([small, small]), "weights").figures), "equal ones are no contest"
 
 
-def test_nobody_is_fastest_across_machines():
-    slow = build("b", seed=1)
-    rows = tuple(replace(row, times_us=tuple(2 * t for t in row.times_us)) for row in slow.report.latencies)
-    elsewhere = tuple(replace(row, target="cortex-a72") for row in rows)
-    here = _figure(figure_rows([build("a"), build("b", latencies=rows)]), "latency")
-    there = _figure(figure_rows([build("a"), build("b", latencies=elsewhere)]), "latency")
-    assert [figure.best for figure in here.figures] == [True, False] and "machines are not alike" not in here.note
-    assert not any(figure.best for figure in there.figures) and "machines are not alike" in there.note
+def _timed(label: str, low: float, *, turns: str = "bench.json") -> Build:
+    """A build whose times are low to low + 20 microseconds."""
+    row = LatencyRow(build="quantized", times_us=tuple(low + t for t in range(21)), artifact_bytes=1, target="llvm", threads=1)
+    return replace(build(label), measured=Measured(latencies=(row,), turns=turns))
+
+
+def test_the_fastest_is_named_where_builds_ran_in_turns_and_it_is_clear():
+    latency = _figure(figure_rows([_timed("a", 1000), _timed("b", 1050), FLOAT]), "latency")
+    assert [figure.best for figure in latency.figures] == [True, False, False] and latency.note == "median, 1 thread; in turns"
+    assert [figure.value for figure in latency.figures] == [1010, 1060, None]
+
+
+@pytest.mark.parametrize(
+    ("builds", "why"),
+    [
+        ((_timed("a", 1000), _timed("b", 1005)), "too close to call"),
+        ((_timed("a", 1000), _timed("b", 1050, turns="other.json")), "each measured apart"),
+        ((_timed("a", 1000), build("b")), "each measured apart"),
+        ((build("a"), build("b")), "each measured apart"),
+    ],
+    ids=["close", "two files", "a file and a report", "reports"],
+)
+def test_no_build_is_called_the_fastest_otherwise(builds, why):
+    latency = _figure(figure_rows(builds), "latency")
+    assert why in latency.note and not any(figure.best for figure in latency.figures)
+
+
+def test_a_build_without_a_report_has_what_was_measured_of_it():
+    entry = Fidelity(source="x.npy", samples=9, agreement=1.0, kl=0.0, cosine=1.0)
+    measured = Measured(latencies=_timed("", 1000).measured.latencies, turns="bench.json", fidelity=(entry,))
+    rows = figure_rows([replace(FLOAT, measured=measured), _timed("b", 500)])
+    assert _figure(rows, "latency").figures[0].value == 1010 and _figure(rows, "divergence from FP32").figures[0].text == "0 nats"
 
 
 def test_closeness_is_compared_on_the_same_inputs_alone():

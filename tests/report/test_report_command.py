@@ -63,20 +63,37 @@ def test_a_plan_without_a_report_is_compared_too(here):
     assert "</span> of 4 layers" in Path("report.html").read_text()
 
 
+def test_what_was_measured_is_added(here):
+    rows = [
+        {"build": name, "times_us": [low, low + 1.0], "artifact_bytes": size, "target": "llvm", "threads": 1}
+        for name, low, size in (
+            ("y/net.rsq", 77.0, Path("y/net.rsq").stat().st_size), ("x/net.rsq", 99.0, Path("x/net.rsq").stat().st_size), ("FP32", 300.0, 0)
+        )
+    ]  # fmt: skip
+    Path("bench.json").write_text(json.dumps({"schema": 1, "command": "bench", "builds": rows, "layers": []}))
+    assert invoke("x/net.rsq", "--measured", "bench.json").exit_code == 0 and "99.5 µs" in Path("report.html").read_text()
+    record = json.loads(invoke("x/net.rsq", "y/net.rsq", "--measured", "bench.json", "-o", "c.html", "--json", "-").stdout)
+    assert [entry["report"]["latencies"][0]["times_us"] for entry in record["artifacts"]] == [[99.0, 100.0], [77.0, 78.0]]
+    assert "median, 1 thread; in turns; FP32 300 µs" in Path("c.html").read_text() and "3.88× as fast" in Path("c.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (("fp32.rsq",), 1, "fp32.rsq carries no report"),
         (("x/net.rsq", "fp32.rsq", "x/../x/net.rsq"), 2, "x/net.rsq is given twice"),
         (("x/net.rsq", "absent.rsq"), 1, "absent.rsq"),
+        (("x/net.rsq", "y/net.rsq", "--measured", "bench.json"), 1, "bench.json measured z.rsq, none of the artifacts"),
         ((*(f"n{i}.rsq" for i in range(9)),), 1, "9 builds to compare, expected 2 to 8"),
     ],
-    ids=["fp32", "twice", "absent", "many"],
+    ids=["fp32", "twice", "absent", "measured", "many"],
 )
 def test_refusals_are_one_line_and_leave_nothing(here, arguments, code, message):
     for name in arguments:
         if name.startswith("n"):
             _save(Path(name), 0)
+    row = {"build": "z.rsq", "times_us": [1.0], "artifact_bytes": 1, "target": "llvm", "threads": 1}
+    Path("bench.json").write_text(json.dumps({"command": "bench", "builds": [row], "layers": []}))
     done = invoke(*arguments, "-o", "c.html", "-q")
     words = " ".join(done.stderr.replace("│", " ").split())
     assert done.exit_code == code and message in words and not Path("c.html").exists()

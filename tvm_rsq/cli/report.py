@@ -15,8 +15,10 @@ from tvm_rsq.errors import ArtifactError
 from tvm_rsq.report import formats
 
 if TYPE_CHECKING:
+    from tvm_rsq.compiled_module import CompiledModule
     from tvm_rsq.report.comparison import Build
     from tvm_rsq.report.data import ReportData
+    from tvm_rsq.report.measured import Measured
 
 
 def report(
@@ -24,37 +26,49 @@ def report(
     artifacts: Annotated[
         list[Path], typer.Argument(metavar="ARTIFACT...", help="Files that `tvm-rsq compile` wrote; several are told against the first.")
     ],
+    measured: Annotated[
+        list[Path] | None,
+        typer.Option("--measured", metavar="JSON", help="Adds what `bench` or `evaluate` of these files wrote with --json. Repeatable."),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="HTML", callback=writable, help="The page.")] = Path("report.html"),
 ) -> None:
     """Write the report that ARTIFACT carries as one self-contained page; those of several, side by side.
 
-    Example:  tvm-rsq report net.rsq -o report.html; tvm-rsq report a.rsq b.rsq c.rsq -o compare.html
+    Example:  tvm-rsq report net.rsq -o report.html; tvm-rsq report a.rsq b.rsq c.rsq --measured bench.json -o compare.html
     """
-    record = _one(artifacts[0], output) if len(artifacts) == 1 else _several(artifacts, output)
+    files = measured or []
+    record = _one(artifacts[0], files, output) if len(artifacts) == 1 else _several(artifacts, files, output)
     size = output.stat().st_size
     session.result({**record, "output": str(output)}, Text(f"{output}: {formats.size(size)}"))
 
 
-def _one(artifact: Path, output: Path) -> dict[str, Any]:
+def _one(artifact: Path, files: Sequence[Path], output: Path) -> dict[str, Any]:
     import tvm_rsq
     from tvm_rsq.report import page
+    from tvm_rsq.report.measured import adopt, read_measured
 
     data = tvm_rsq.load(artifact, to_run=False).report
     if data is None:
         raise ArtifactError(f"{artifact} carries no report, expected a quantized build; compile the network again")
+    (found,) = read_measured(files, [artifact])
+    data = adopt(data, found)
     page.write(data, output)
     return {"artifact": str(artifact), "report": _record(data)}
 
 
-def _several(artifacts: Sequence[Path], output: Path) -> dict[str, Any]:
+def _several(artifacts: Sequence[Path], files: Sequence[Path], output: Path) -> dict[str, Any]:
+    import tvm_rsq
     from tvm_rsq.report.comparison_page import write_comparison
     from tvm_rsq.report.labels import distinct_labels
+    from tvm_rsq.report.measured import read_measured
 
     try:
         labels = distinct_labels(artifacts)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    builds = [_build(artifact, label) for artifact, label in zip(artifacts, labels, strict=True)]
+    modules = [tvm_rsq.load(artifact, to_run=False) for artifact in artifacts]
+    found = read_measured(files, artifacts)
+    builds = [_build(*parts) for parts in zip(artifacts, labels, modules, found, strict=True)]
     write_comparison(builds, output)
     listed = [
         {
@@ -66,16 +80,17 @@ def _several(artifacts: Sequence[Path], output: Path) -> dict[str, Any]:
     return {"artifacts": listed}
 
 
-def _build(artifact: Path, label: str) -> Build:
-    import tvm_rsq
+def _build(artifact: Path, label: str, module: CompiledModule, measured: Measured) -> Build:
     from tvm_rsq.report.comparison import Build
     from tvm_rsq.report.data import ReportData
+    from tvm_rsq.report.measured import adopt
 
-    module = tvm_rsq.load(artifact, to_run=False)
     data, network = module.report, module.contents.name
     if data is None and module.plan is not None:
         data = ReportData(network=network, target=module.target, plan=module.plan)
-    return Build(label=label, network=network, target=module.target, file_bytes=artifact.stat().st_size, report=data)
+    report = None if data is None else adopt(data, measured)
+    size = artifact.stat().st_size
+    return Build(label=label, network=network, target=module.target, file_bytes=size, report=report, measured=measured)
 
 
 def _record(data: ReportData) -> dict[str, Any]:

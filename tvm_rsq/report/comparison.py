@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tvm_rsq.layer_record import LayerPlan
-from tvm_rsq.report.data import ReportData
-from tvm_rsq.report.summary import chosen_kl, grid_name, layer_rows
+from tvm_rsq.report.data import Fidelity, LatencyRow, ReportData
+from tvm_rsq.report.measured import Measured
+from tvm_rsq.report.summary import chosen_kl, grid_name, is_baseline, layer_rows
 
 MOST_BUILDS = 8  # columns of more are read by nobody
 DECISIONS = ("scheme", "bits", "levers")
@@ -18,13 +19,30 @@ DECISIONS = ("scheme", "bits", "levers")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Build:
-    """One artifact.   label: tells it from the others; file_bytes: of the whole artifact; report: None for an FP32 build"""
+    """One artifact.
+
+    label       tells it from the others
+    file_bytes  of the whole artifact
+    report      None for an FP32 build
+    measured    what was measured since and is not in the file; a report is to have it too
+    """
 
     label: str
     network: str
     target: str
     file_bytes: int
     report: ReportData | None
+    measured: Measured = Measured()
+
+    @property
+    def latency(self) -> LatencyRow | None:
+        """Its own row, of those of its FP32 build beside it."""
+        reported = () if self.report is None else (row for row in self.report.latencies if row.times_us and not is_baseline(row))
+        return next(iter((*self.measured.latencies, *reported)), None)
+
+    @property
+    def fidelity(self) -> tuple[Fidelity, ...]:
+        return self.measured.fidelity if self.report is None else self.report.fidelity
 
     @property
     def layers(self) -> tuple[LayerPlan, ...]:

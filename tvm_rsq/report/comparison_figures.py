@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 from tvm_rsq.report import formats, summary
@@ -45,14 +44,13 @@ class FigureRow:
 
 def figure_rows(builds: Sequence[Build]) -> tuple[FigureRow, ...]:
     """Key figures first; only rows in which some build has a value."""
-    latencies = [None if build.report is None else _latency(build.report) for build in builds]
     closeness = _closeness(builds)
     rows = (
         _row(
             "weights", _each(builds, lambda report: report.weight_bytes_after or None), formats.size, better=min, note=_before(builds),
             headline=True,
         ),
-        _median_row(latencies),
+        _median_row(builds),
         *closeness,
         _row(
             "divergence spent, summed over layers", _each(builds, _spent), _nats, better=min, note="each layer quantized alone",
@@ -88,27 +86,37 @@ def _each(builds: Sequence[Build], read: Callable[[ReportData], _Read | None]) -
     return [None if build.report is None else read(build.report) for build in builds]
 
 
-def _latency(report: ReportData) -> LatencyRow | None:
-    return next((row for row in report.latencies if row.times_us and not summary.is_baseline(row)), None)
-
-
-def _median_row(rows: Sequence[LatencyRow | None]) -> FigureRow:
-    """No build is called the fastest where they ran on different machines or numbers of threads."""
-    machines = {(row.target, row.threads) for row in rows if row}
-    threads = sorted({row.threads for row in rows if row})
-    note = f"median, {' or '.join(map(str, threads))} thread{'s' if threads != [1] else ''}"
+def _median_row(builds: Sequence[Build]) -> FigureRow:
+    """The fastest is named only where all ran in turns, as a machine has its slow moments, and where it is clear which one that is."""
+    rows = [build.latency for build in builds]
+    timed = [row for row in rows if row]
+    sessions = {build.measured.turns for build, row in zip(builds, rows, strict=True) if row}
+    in_turns = len(sessions) == 1 and "" not in sessions
+    clear = in_turns and _is_clear(timed)
+    how = "each measured apart" if not in_turns else "in turns" if clear else "in turns, too close to call"
+    threads = sorted({row.threads for row in timed})
+    beside = {row for build in builds if in_turns for row in build.measured.latencies[1:]}  # one row of one session, or none
+    parts = (
+        f"median, {' or '.join(map(str, threads))} thread{'s' if threads != [1] else ''}", how if len(timed) > 1 else "",
+        *(f"FP32 {formats.duration(summary.quantile(row.times_us, 0.5))}" for row in beside),
+    )  # fmt: skip
+    note = "; ".join(filter(None, parts))
     medians = [summary.quantile(row.times_us, 0.5) if row else None for row in rows]
-    if len(machines) == 1:
-        return _row("latency", medians, formats.duration, better=min, note=note, headline=True)
-    return _row("latency", medians, formats.duration, better=None, note=f"{note}; machines are not alike", headline=True)
+    return _row("latency", medians, formats.duration, better=min if clear else None, note=note, headline=True)
+
+
+def _is_clear(rows: Sequence[LatencyRow]) -> bool:
+    """Whether the middle half of one build's times lies below that of all others."""
+    first, *others = sorted(rows, key=lambda row: summary.quantile(row.times_us, 0.5))
+    return all(summary.quantile(first.times_us, 0.75) < summary.quantile(other.times_us, 0.25) for other in others)
 
 
 def _closeness(builds: Sequence[Build]) -> list[FigureRow]:
     """KL, equal answers and top-1 of every set of inputs; sets are told by source and size."""
-    entries = [entry for build in builds if build.report for entry in build.report.fidelity]
+    entries = [entry for build in builds for entry in build.fidelity]
     rows: list[FigureRow] = []
     for source, samples in dict.fromkeys((entry.source, entry.samples) for entry in entries):
-        found = _each(builds, partial(_fidelity, source=source, samples=samples))
+        found = [_fidelity(build, source, samples) for build in builds]
         note, top1 = f"{samples} inputs, {source}", [None if f is None else f.top1_quantized for f in found]
         rows += [
             _row("divergence from FP32", [None if f is None else f.kl for f in found], _nats, better=min, note=note, headline=not rows),
@@ -118,8 +126,8 @@ def _closeness(builds: Sequence[Build]) -> list[FigureRow]:
     return rows
 
 
-def _fidelity(report: ReportData, source: str, samples: int) -> Fidelity | None:
-    return next((entry for entry in report.fidelity if (entry.source, entry.samples) == (source, samples)), None)
+def _fidelity(build: Build, source: str, samples: int) -> Fidelity | None:
+    return next((entry for entry in build.fidelity if (entry.source, entry.samples) == (source, samples)), None)
 
 
 def _top1_note(found: Sequence[Fidelity | None], note: str) -> str:

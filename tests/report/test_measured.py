@@ -1,0 +1,91 @@
+"""What `bench --json` and `evaluate --json` wrote, read for the report of artifacts."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from tvm_rsq.errors import ConfigError
+from tvm_rsq.report.measured import read_measured
+
+
+def _row(build: Path | str, size: int, *times: float) -> dict:
+    return {
+        "build": str(build), "times_us": times, "artifact_bytes": size, "target": "llvm", "threads": 1, "median_us": 1.0, "unstable": False,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Two artifacts of 3 and 4 bytes, measured in turns with FP32; the first one profiled."""
+    first, second = tmp_path / "a.rsq", tmp_path / "b.rsq"
+    first.write_bytes(b"abc")
+    second.write_bytes(b"abcd")
+    bench = {
+        "schema": 1, "command": "bench", "builds": [_row(first, 3, 10.0, 11.0), _row(second, 4, 20.0), _row("FP32", 0, 40.0)],
+        "layers": [{"layer": "w", "kernel": "k", "time_us": 2.0, "macs": 5, "gmacs": 1.0, "fraction_of_peak": None}],
+    }  # fmt: skip
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    return first, second, tmp_path / "bench.json"
+
+
+def _evaluation(path: Path, artifact: Path, **changed: object) -> Path:
+    record = {"source": "x.npy", "samples": 8, "agreement": 1.0, "kl": 0.5, "cosine": 1.0, "top1_fp32": None, "top1_quantized": None}
+    path.write_text(json.dumps({"schema": 1, "command": "evaluate", "evaluated": str(artifact), **record, "seconds": {}, **changed}))
+    return path
+
+
+def test_each_artifact_has_its_own_row_and_the_float_one(written):
+    first, second, bench = written
+    a, b = read_measured([bench], [first, second])
+    assert [row.times_us for row in a.latencies] == [(10.0, 11.0), (40.0,)] and [row.times_us for row in b.latencies] == [(20.0,), (40.0,)]
+    assert a.turns == b.turns == str(bench)
+    assert [entry.layer for entry in a.layer_times] == ["w"] and b.layer_times == ()
+
+
+def test_paths_are_the_same_however_they_are_written(written, monkeypatch):
+    first, second, bench = written
+    monkeypatch.chdir(first.parent)
+    assert read_measured([bench], [Path("b.rsq")])[0].latencies[0].times_us == (20.0,)
+
+
+def test_evaluations_are_added_and_the_later_one_counts(written, tmp_path):
+    first, second, bench = written
+    files = [_evaluation(tmp_path / "1.json", first), bench, _evaluation(tmp_path / "2.json", first, kl=None, agreement=None)]
+    a, b = read_measured(files, [first, second])
+    assert [entry.kl for entry in a.fidelity] == [math.inf] and math.isnan(a.fidelity[0].agreement) and a.latencies
+    assert b.fidelity == ()
+
+
+def test_an_artifact_that_was_compiled_again_is_refused(written):
+    first, second, bench = written
+    second.write_bytes(b"abcde")
+    with pytest.raises(ConfigError, match="b.rsq when it had 4 bytes, now it has 5"):
+        read_measured([bench], [first, second])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no JSON", "not JSON"), ("[]", "another program"), ('{"command": "run"}', "tvm-rsq run"),
+        ('{"command": "bench", "builds": [{}], "layers": []}', "cannot be read as measurements"),
+        ('{"command": "bench", "builds": [{"build": "HERE", "times_us": ["x"]}], "layers": []}', "cannot be read as measurements"),
+        ('{"command": "bench", "builds": [{"build": "HERE", "times_us": []}], "layers": []}', "a.rsq has no times"),
+        ('{"command": "evaluate", "evaluated": null}', "cannot be read as measurements"),
+        ('{"command": "bench", "devices": []}', "of artifacts"),
+        ('{"command": "evaluate", "evaluated": "simulated"}', "simulated, none of the artifacts"),
+    ],
+)  # fmt: skip
+def test_other_files_are_refused(written, tmp_path, text, message):
+    rest = '"artifact_bytes": 3, "target": "llvm", "threads": 1, "times_us"'
+    (tmp_path / "other.json").write_text(text.replace("HERE", str(written[0])).replace('"times_us"', rest))
+    with pytest.raises(ConfigError, match=message):
+        read_measured([tmp_path / "other.json"], written[:1])
+
+
+def test_a_file_that_is_not_there_is_refused(written, tmp_path):
+    with pytest.raises(ConfigError, match="absent.json: No such file"):
+        read_measured([tmp_path / "absent.json"], written[:1])

@@ -1,0 +1,114 @@
+"""Figures that `tvm-rsq bench --json` and `tvm-rsq evaluate --json` left behind, handed to the artifacts that they were taken of.
+
+A report is written when a network is compiled, before anything is measured; these files bring the measurements to it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from tvm_rsq.errors import ConfigError
+from tvm_rsq.report.data import Fidelity, LatencyRow, LayerTime, ReportData
+
+_FLOAT = "FP32"  # what `bench --fp32` calls the build of the network as it was
+_TYPES: Mapping[Any, Callable[[Any], Any]] = {
+    "str": str, "int": int, "float": float, "float | None": float, "tuple[float, ...]": lambda times: tuple(map(float, times)),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What was measured of one artifact.
+
+    latencies    its own row, called "quantized", and that of the FP32 build that ran in turns with it, where there was one
+    turns        the file whose builds ran in turns: only latencies of one file can be compared; "": there is none
+    layer_times  of its kernels, where they were profiled
+    """
+
+    latencies: tuple[LatencyRow, ...] = ()
+    turns: str = ""
+    layer_times: tuple[LayerTime, ...] = ()
+    fidelity: tuple[Fidelity, ...] = ()
+
+
+def read_measured(files: Sequence[Path], artifacts: Sequence[Path]) -> tuple[Measured, ...]:
+    """What `files` hold of each of `artifacts`, found by its path; of two files that measured the same, the later one counts.
+
+    ConfigError: a file that cannot be read, that neither command wrote, of none of the artifacts, or of one that was compiled again.
+    """
+    found = [Measured() for _ in artifacts]
+    for file in files:
+        record = _record(file)
+        read = {"bench": _of_bench, "evaluate": _of_evaluation}.get(record.get("command"))
+        if read is None or not record.keys() & {"builds", "evaluated"}:
+            what = f"tvm-rsq {record['command']}" if record.get("command") else "another program"
+            raise ConfigError(f"{file} was written by {what}, expected what `tvm-rsq bench` or `evaluate` of artifacts wrote with --json")
+        try:
+            held = [read(file, record, artifact, seen) for artifact, seen in zip(artifacts, found, strict=True)]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(f"{file} cannot be read as measurements ({error!r}); measure again with --json") from error
+        if not any(held):
+            names = [row["build"] for row in record["builds"]] if "builds" in record else [record["evaluated"]]
+            raise ConfigError(f"{file} measured {', '.join(names)}, none of the artifacts; name those, by the same paths, or leave it out")
+        found = [new or seen for new, seen in zip(held, found, strict=True)]
+    return tuple(found)
+
+
+def adopt(report: ReportData, measured: Measured) -> ReportData:
+    """`report` with what was measured since; of two figures of one thing, the measured one."""
+    sets = {(entry.source, entry.samples) for entry in measured.fidelity}
+    return replace(
+        report, latencies=measured.latencies or report.latencies, layer_times=measured.layer_times or report.layer_times,
+        fidelity=(*measured.fidelity, *(entry for entry in report.fidelity if (entry.source, entry.samples) not in sets)),
+    )  # fmt: skip
+
+
+def _record(file: Path) -> Mapping[str, Any]:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror or error}; expected what `tvm-rsq bench --json` wrote") from error
+    except ValueError as error:
+        raise ConfigError(f"{file} is not JSON ({error}); expected what `tvm-rsq bench` or `evaluate` wrote with --json") from error
+    return record if isinstance(record, dict) else {}
+
+
+def _of_bench(file: Path, record: Mapping[str, Any], artifact: Path, seen: Measured) -> Measured | None:
+    rows = [LatencyRow(**_read(LatencyRow, row)) for row in record["builds"]]
+    own = next((row for row in rows if _same(row.build, artifact)), None)
+    if own is None:
+        return None
+    if not own.times_us:
+        raise ValueError(f"{own.build} has no times")
+    size = artifact.stat().st_size
+    if own.artifact_bytes != size:
+        raise ConfigError(f"{file} measured {artifact} when it had {own.artifact_bytes} bytes, now it has {size}; measure it again")
+    profiled = _same(record["builds"][0]["build"], artifact) and record["layers"]
+    times = tuple(LayerTime(**_read(LayerTime, entry)) for entry in record["layers"]) if profiled else seen.layer_times
+    baselines = tuple(row for row in rows if row.build == _FLOAT)
+    return Measured(latencies=(replace(own, build="quantized"), *baselines), turns=str(file), layer_times=times, fidelity=seen.fidelity)
+
+
+def _of_evaluation(_file: Path, record: Mapping[str, Any], artifact: Path, seen: Measured) -> Measured | None:
+    if not _same(record["evaluated"], artifact):
+        return None
+    # JSON has neither NaN, the agreement of a network without classes, nor infinity, the divergence of outputs that are no numbers
+    unwritten = {"agreement": math.nan, "kl": math.inf, "cosine": math.nan}
+    entry = Fidelity(**{**_read(Fidelity, record), **{name: value for name, value in unwritten.items() if record[name] is None}})
+    others = tuple(e for e in seen.fidelity if (e.source, e.samples) != (entry.source, entry.samples))
+    return replace(seen, fidelity=(*others, entry))
+
+
+def _same(name: str, artifact: Path) -> bool:
+    return os.path.realpath(name) == os.path.realpath(artifact)
+
+
+def _read(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `kind` that a record of JSON holds, as the types they are declared to be."""
+    return {field.name: None if record[field.name] is None else _TYPES[field.type](record[field.name]) for field in fields(kind)}
