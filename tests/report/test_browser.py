@@ -58,6 +58,12 @@ const printed = (page) => {
   for (const rule of page.styleSheets[0].cssRules) if (rule.media && rule.media.mediaText === "print") rule.media.mediaText = "all";
   return cut(page);
 };
+const addressed = (page, fragment) => {
+  const view = page.defaultView;
+  view.history.replaceState(null, "", view.location.href.split("#")[0] + fragment);
+  view.dispatchEvent(new Event("hashchange"));
+  return [numbers(page), [...page.querySelectorAll("[aria-sort]")].map((head) => [head.textContent, head.getAttribute("aria-sort")])];
+};
 addEventListener("load", () => {
   const documents = Object.fromEntries(
     [...document.querySelectorAll("iframe")].map((frame) => [frame.id, frame.contentDocument])
@@ -86,6 +92,17 @@ addEventListener("load", () => {
     everything: numbers(one),
     differs: narrowed(several, "[data-key=differs]", true),
     any_build: narrowed(several, "[data-key=scheme]", "per-channel"),
+  });
+  set(one, "[data-key=scheme]", "per-tensor");
+  set(one, ".filter", "conv.1");
+  sorted(one, column(one, "MACs"));
+  sorted(one, column(one, "MACs"));
+  const fragment = one.defaultView.location.hash, asked = numbers(one);
+  one.querySelector(".reset").click();
+  Object.assign(result, {
+    address: [fragment, asked, one.defaultView.location.hash, numbers(one)],
+    restored: addressed(one, fragment),
+    foreign: addressed(one, "#bits=17&sort=99&what=ever"),
     printed: ["one", "several"].map((name) => ["portrait", "landscape"].map((paper) => printed(documents[`${name}-${paper}`]))),
     controls_printed: [...documents["several-landscape"].querySelectorAll(".tools")].map((tools) => getComputedStyle(tools).display),
   });
@@ -162,6 +179,14 @@ def test_filters_show_what_is_asked_for_and_count_it(found):
     assert found["bits"] == of(lambda layer: layer.weight_bits == 4 and layer.scheme != "float")
     assert found["op"] == of(lambda layer: layer.op == "conv2d"), "and no depthwise one"
     assert found["nothing"] == ["0 of 53 layers", []] and found["everything"] == list(range(1, 54))
+
+
+def test_what_was_asked_for_is_in_the_address(found):
+    fragment, asked, after_reset, everything = found["address"]
+    assert fragment == "#scheme=per-tensor&q=conv.1&sort=-11" and 1 < len(asked) < 53
+    assert after_reset == "" and everything == list(range(1, 54))
+    assert found["restored"] == [asked, [["MACs", "descending"]]]
+    assert found["foreign"] == [list(range(1, 54)), []], "an address of another page asks for nothing that is here"
 
 
 def test_only_layers_that_differ(found):
