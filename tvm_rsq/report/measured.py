@@ -45,7 +45,7 @@ def read_measured(files: Sequence[Path], artifacts: Sequence[Path]) -> tuple[Mea
     found = [Measured() for _ in artifacts]
     for file in files:
         record = _record(file)
-        read = {"bench": _of_bench, "evaluate": _of_evaluation}.get(record.get("command"))
+        read = {"bench": _of_bench, "evaluate": _of_evaluation}.get(str(record.get("command")))
         if read is None or not record.keys() & {"builds", "evaluated"}:
             what = f"tvm-rsq {record['command']}" if record.get("command") else "another program"
             raise ConfigError(f"{file} was written by {what}, expected what `tvm-rsq bench` or `evaluate` of artifacts wrote with --json")
