@@ -74,6 +74,7 @@ def test_an_artifact_that_was_compiled_again_is_refused(written):
         ('{"command": "bench", "builds": [{}], "layers": []}', "cannot be read as measurements"),
         ('{"command": "bench", "builds": [{"build": "HERE", "times_us": ["x"]}], "layers": []}', "cannot be read as measurements"),
         ('{"command": "bench", "builds": [{"build": "HERE", "times_us": []}], "layers": []}', "a.rsq has no times"),
+        ('{"command": [], "builds": []}', "another program"),
         ('{"command": "evaluate", "evaluated": null}', "cannot be read as measurements"),
         ('{"command": "bench", "devices": []}', "of artifacts"),
         ('{"command": "evaluate", "evaluated": "simulated"}', "simulated, none of the artifacts"),
