@@ -36,5 +36,29 @@ def test_what_only_concatenations_read_takes_their_quantization():
     }  # fmt: skip
 
 
+@I.ir_module
+class HalfLeaves:
+    """A piece of the split goes into a concatenation of integers, the other out of the network, in float."""
+
+    @R.function
+    def main(x: R.Tensor((1, 4, 4, 3), "float32"), w: R.Tensor((8, 1, 1, 2), "float32")):
+        R.func_attr({"num_input": 1})
+        with R.dataflow():
+            largest = R.nn.max_pool2d(x, pool_size=[4, 4], layout="NHWC")
+            split = R.split(largest, indices_or_sections=[2], axis=3)
+            leaves = split[0]
+            stays = split[1]
+            both = R.concat((stays, stays), axis=3)
+            out = R.nn.conv2d(both, w, data_layout="NHWC", kernel_layout="OHWI")
+            R.output(leaves, out)
+        return (leaves, out)
+
+
+def test_what_leaves_in_float_beside_a_concatenation_keeps_its_own_range():
+    view = Dataflow(HalfLeaves)
+    made = origins(view, find_islands(view), ())
+    assert made["largest"] == made["x"] != made["both"], made
+
+
 def test_a_tensor_that_keeps_its_own_keeps_that_of_what_is_moved_from_it():
     assert found(("x", "a")) == {**found(), "a": "a", "pool": "a"}

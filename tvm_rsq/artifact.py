@@ -158,14 +158,20 @@ def _contents(manifest: dict[str, Any], parts: dict[str, bytes], path: Path) -> 
         raise ArtifactError(f"{path} holds parts that cannot be read ({error}); compile the network again") from error
 
 
+_DTYPES = {"float32", "float64", "float16", "int8", "uint8", "int16", "int32", "int64", "bool"}  # that numpy and the C header can say
+
+
 def _check_types(manifest: dict[str, Any]) -> None:
     """TypeError or KeyError: what `Contents` takes for granted of the manifest does not hold."""
     texts = [manifest[name] for name in ("name", "target_name", "arch")] + [manifest["target"]["kind"], *manifest["features"]]
-    texts += [text for spec in manifest["inputs"] for text in (spec["name"], spec["dtype"])]
+    specs = [*manifest["inputs"], *manifest.get("outputs", ())]
+    texts += [text for spec in specs for text in (spec["name"], spec["dtype"])]
     texts += [text for call in manifest["calls"] for text in (call["tensor"], call["layer"], call["kernel"])]
-    extents = [extent for spec in manifest["inputs"] for extent in spec["shape"]]
+    extents = [extent for spec in specs for extent in spec["shape"]]
     if not all(isinstance(text, str) for text in texts) or not all(type(extent) is int and extent > 0 for extent in extents):
         raise TypeError("names that are no text, or extents that are no numbers above 0")
+    if unknown := {spec["dtype"] for spec in specs} - _DTYPES:
+        raise TypeError(f"tensors of {sorted(unknown)[0]!r}, expected {', '.join(sorted(_DTYPES))}")
 
 
 def _report(parts: dict[str, bytes]) -> ReportData | None:

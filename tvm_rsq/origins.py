@@ -38,6 +38,8 @@ def _readers(view: Dataflow, islands: Islands, group: Collection[str]) -> set[st
         for user in view.users[name]:
             outputs = {island.output for island in islands.islands if user in island.ops and name in island.inputs}
             found |= outputs or {user}
+            if user in islands.float_ops:  # a split of which one piece is wanted in float is read there, too
+                found.add(user)
     return found - set(group)
 
 

@@ -33,17 +33,24 @@ def main() -> int:
     # Each example from its seed alone: no database, no deadline; what is found is made small.
     options = settings(max_examples=examples, deadline=None, database=None, phases=(Phase.generate, Phase.shrink), print_blob=False)
 
+    failed = False  # from then on the example is only made smaller, and nothing more is tried
+
     @seed(number)
     @settings(options, suppress_health_check=list(HealthCheck))
     @given(networks(), cases())
     def search(model: onnx.ModelProto, case: Case) -> None:
+        nonlocal failed
         Finding(model=model, case=case).save(current)
         refused = ""
         try:
             check_network(model, case)
         except Error as error:  # refused by name: as it should be, and shown, as it may be a refusal too many
             refused = str(error)
-        print(json.dumps({"tried": 1, "refused": refused}), file=output, flush=True)
+        except Exception:
+            failed = True
+            raise
+        if not failed:
+            print(json.dumps({"tried": 1, "refused": refused}), file=output, flush=True)
 
     try:
         search()

@@ -41,6 +41,11 @@ def depthwise_network(behind: onnx.NodeProto | None = None, **constants: np.ndar
     return helper.make_model(helper.make_graph(nodes, "made", ends[:1], ends[1:], named), opset_imports=[helper.make_opsetid("", 19)])
 
 
+def with_output(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, CHANNELS, 6, 6]))
+    return model
+
+
 def test_the_layers_around_take_the_scales_up_and_compute_the_same_integers():
     model, x = depthwise_network(), RNG.standard_normal((4, 3, 6, 6)).astype(np.float32)
     found = tvm_rsq.quantize(model, calibration=x)
@@ -56,6 +61,7 @@ def test_the_layers_around_take_the_scales_up_and_compute_the_same_integers():
     [
         (depthwise_network(helper.make_node("Relu", ["cr"], ["y"])), "operator Relu .* expected a depthwise convolution"),
         (depthwise_network(high=np.float32(1)), "operator Clip .* expected a convolution"),
+        (with_output(depthwise_network(), "c"), "output c is beside an activation"),
         (depthwise_network(zc=np.arange(CHANNELS, dtype=np.uint8)), "5 zero points, expected one scale"),
     ],
 )

@@ -88,6 +88,66 @@ def replaced(index: int, *new: onnx.NodeProto) -> list[onnx.NodeProto]:
     return [*made[:index], *new, *made[index + 1 :]]
 
 
+def two_products(*weights: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Of x, by wa and wb, summed to y."""
+    return [
+        *nodes()[:2], *weights, helper.make_node("MatMul", ["xr", "wa"], ["ya"]), helper.make_node("MatMul", ["xr", "wb"], ["yb"]),
+        helper.make_node("Add", ["ya", "yb"], ["y"]),
+    ]  # fmt: skip
+
+
+def test_one_constant_read_by_two_scales_is_two_weights():
+    weight = np.random.default_rng(7).standard_normal((6, 4)).astype(np.float32)
+    made = two_products(
+        helper.make_node("QuantizeLinear", ["f", "sw", "zw"], ["fq"]),
+        helper.make_node("DequantizeLinear", ["fq", "sw", "zw"], ["wa"]),
+        helper.make_node("DequantizeLinear", ["fq", "sh", "zw"], ["wb"]),
+    )
+    found = tvm_rsq.quantize(network(made, CONSTANTS | {"f": weight}), calibration=SAMPLES)
+    assert [layer.weight_scale[0] for layer in found.plan.layers] == pytest.approx([0.01, 0.05])
+    integers = np.clip(np.rint(weight / np.float32(0.01)), -128, 127)
+    for layer, scale in zip(found.plan.layers, (0.01, 0.05), strict=True):
+        assert np.allclose(found.model.params[layer.name], integers * np.float32(scale))
+
+
+def test_a_tensor_that_is_quantized_twice_is_said():
+    second = [
+        helper.make_node("QuantizeLinear", ["x", "sh", "zx"], ["xq2"]), helper.make_node("DequantizeLinear", ["xq2", "sh", "zx"], ["xr2"]),
+    ]  # fmt: skip
+    weights = [helper.make_node("DequantizeLinear", ["w", "sw", "zw"], [name]) for name in ("wa", "wb")]
+    made = two_products(*second, *weights)
+    made[-2].input[0] = "xr2"
+    found = tvm_rsq.quantize(network(made, CONSTANTS), calibration=SAMPLES)
+    assert any(note == "1 values have several scales in the file, of which one is used: x" for note in found.plan.notes)
+
+
+def test_integers_that_only_some_readers_clip_are_refused():
+    clip = helper.make_node("Clip", ["xq", "low", "high"], ["xc"])
+    weights = [helper.make_node("DequantizeLinear", ["w", "sw", "zw"], [name]) for name in ("wa", "wb")]
+    made = two_products(clip, helper.make_node("DequantizeLinear", ["xc", "sx", "zx"], ["xr2"]), *weights)
+    made[-2].input[0] = "xr2"
+    constants = CONSTANTS | {"zx": np.uint8(7), "low": np.uint8(0), "high": np.uint8(15)}
+    with pytest.raises(UnsupportedError, match="clips integers that are read without it"):
+        tvm_rsq.quantize(network(made, constants), calibration=SAMPLES)
+
+
+def test_integers_are_no_sign_that_what_they_stand_for_is_not_negative():
+    """A relu was left out in front of h, whose operand is a sum with a constant stored as uint8 around 128."""
+    constants = CONSTANTS | SECOND | {"k": np.array([[100, 150, 90, 128]], np.uint8), "zk": np.uint8(128)}
+    add = [
+        helper.make_node("Relu", ["g"], ["p"]), helper.make_node("DequantizeLinear", ["k", "sh", "zk"], ["kr"]),
+        helper.make_node("Add", ["p", "kr"], ["h"]),
+    ]  # fmt: skip
+    found = tvm_rsq.quantize(network([*nodes(result="g"), *add, *TWO_LAYERS], constants), calibration=SAMPLES)
+    assert found.model.module.script().count("nn.relu") == 2
+
+
+def test_zero_points_of_zero_may_be_left_out():
+    quantize = helper.make_node("QuantizeLinear", ["x", "sx"], ["xq"], output_dtype=onnx.TensorProto.INT8)
+    made = [quantize, helper.make_node("DequantizeLinear", ["xq", "sx"], ["xr"]), *nodes()[2:]]
+    assert next(iter(agrees(network(made, CONSTANTS, opset=21)).plan.tensors.values())).zero_point == 128
+
+
 def quantize_by(scale: str) -> onnx.NodeProto:
     return helper.make_node("QuantizeLinear", ["x", scale, "zx"], ["xq"])
 
@@ -120,6 +180,18 @@ REFUSED = {
         lambda: network(replaced(2, helper.make_node("DequantizeLinear", ["w", "sw", "zw"], ["wr"], block_size=2)), CONSTANTS, opset=21),
     ),
     "scale of zero": (ModelError, "not finite and positive", lambda: network(nodes(), CONSTANTS | {"sx": np.float32(0)})),
+    "scale that is text": (ModelError, "expected float", lambda: network(nodes(), CONSTANTS | {"sx": np.array("much")})),
+    "scale beyond float32": (ModelError, "not finite and positive", lambda: network(nodes(), CONSTANTS | {"sx": np.float64(1e-60)})),
+    "clip at nothing": (
+        UnsupportedError, "clips integers to 0.0 to None",
+        lambda: network(
+            replaced(1, helper.make_node("Clip", ["xq", "low", "high"], ["xr"])), CONSTANTS | {"low": np.uint8(0), "high": np.float32(np.nan)}
+        ),
+    ),
+    "another domain": (
+        UnsupportedError, "reads xq, expected constants or what a QuantizeLinear makes",
+        lambda: network(replaced(0, helper.make_node("QuantizeLinear", ["x", "sx", "zx"], ["xq"], domain="evil")), CONSTANTS),
+    ),
     "missing scale": (ModelError, "operands", lambda: network(replaced(0, helper.make_node("QuantizeLinear", ["x"], ["xq"])), CONSTANTS)),
     "scales that fit no axis": (
         ModelError, "has 5 scales along axis 1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -34,7 +35,8 @@ def written(tmp_path):
 
 def _evaluation(path: Path, artifact: Path, **changed: object) -> Path:
     record = {"source": "x.npy", "samples": 8, "agreement": 1.0, "kl": 0.5, "cosine": 1.0, "top1_fp32": None, "top1_quantized": None}
-    path.write_text(json.dumps({"schema": 1, "command": "evaluate", "evaluated": str(artifact), **record, "seconds": {}, **changed}))
+    record |= {"schema": 1, "command": "evaluate", "evaluated": str(artifact), "sha256": hashlib.sha256(artifact.read_bytes()).hexdigest()}
+    path.write_text(json.dumps({**record, "seconds": {}, **changed}))
     return path
 
 
@@ -44,6 +46,15 @@ def test_each_artifact_has_its_own_row_and_the_float_one(written):
     assert [row.times_us for row in a.latencies] == [(10.0, 11.0), (40.0,)] and [row.times_us for row in b.latencies] == [(20.0,), (40.0,)]
     assert a.turns == b.turns == str(bench)
     assert [entry.layer for entry in a.layer_times] == ["w"] and b.layer_times == ()
+
+
+def test_an_evaluation_of_what_was_compiled_again_is_refused(written, tmp_path):
+    first, second, _ = written
+    evaluation = _evaluation(tmp_path / "e.json", first)
+    assert read_measured([evaluation], [first, second])[0].fidelity
+    first.write_bytes(b"abx")  # of the same size
+    with pytest.raises(ConfigError, match="compiled again since"):
+        read_measured([evaluation], [first, second])
 
 
 def test_paths_are_the_same_however_they_are_written(written, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -109,7 +110,9 @@ def evaluate(
     if found.top1_fp32 is not None and found.top1_quantized is not None:
         rows += [("top-1, FP32", formats.percent(found.top1_fp32)), ("top-1, quantized", formats.percent(found.top1_quantized))]
     what = "simulated" if artifact is None else str(artifact)
-    session.result({"evaluated": what, **asdict(found), "seconds": progress.seconds}, table(("", what), rows))
+    # So that `report --measured` can tell whether the artifact is still the one that was looked at.
+    digest = None if artifact is None else hashlib.sha256(artifact.read_bytes()).hexdigest()
+    session.result({"evaluated": what, "sha256": digest, **asdict(found), "seconds": progress.seconds}, table(("", what), rows))
 
 
 def _refuse_options(context: typer.Context) -> None:

@@ -28,8 +28,9 @@ class Imported:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedQuantization:
     """weights: parameter -> how it is stored; tensors: by the source's names; probe: the network whose first outputs they are,
-    None of none."""
+    None of none; twice: tensors that the source quantizes another way as well."""
 
     weights: Mapping[str, StoredWeight]
     tensors: Mapping[str, TensorQuant]
     probe: Imported | None
+    twice: tuple[str, ...] = ()

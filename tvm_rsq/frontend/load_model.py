@@ -43,7 +43,8 @@ def load(
     result = canonicalize(imported, name or default)
     if (found := imported.quantization) is not None:
         probe = None if found.probe is None else canonicalize(found.probe, result.name)
-        result = replace(result, quantization=SourceQuantization(weights=found.weights, tensors=found.tensors, probe=probe))
+        said = SourceQuantization(weights=found.weights, tensors=found.tensors, probe=probe, twice=found.twice)
+        result = replace(result, quantization=said)
     if batch is not None:
         check_batch(result.module, batch)
     progress(Progress(stage="import", done=2, total=2, detail=result.name))

@@ -64,7 +64,7 @@ def import_onnx(model: onnx.ModelProto, batch: int | None) -> Imported:
     stripped = strip_qdq(graph)
     probe = _import(_probe(stripped), batch) if stripped.tensors else None
     weights = {name.removeprefix("onnx::"): weight for name, weight in stripped.weights.items()}  # as TVM's importer calls parameters
-    quantization = ImportedQuantization(weights=weights, tensors=stripped.tensors, probe=probe)
+    quantization = ImportedQuantization(weights=weights, tensors=stripped.tensors, probe=probe, twice=stripped.twice)
     return replace(_import(stripped.graph, batch), quantization=quantization)
 
 

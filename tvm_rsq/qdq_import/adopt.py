@@ -7,6 +7,7 @@ said.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def adopt(
     matched = match_tensors(deploy, quantization)
     progress(Progress(stage="adopt", done=1, total=2, detail=f"{len(quantization.tensors)} scales"))
     view, executor = Dataflow(deploy.module), Executor(deploy)
-    stored = {name: found for name in layer_names(deploy) if (found := _stored(quantization, name)) is not None}
+    stored = {name: found for name in layer_names(deploy) if (found := _stored(quantization, name, deploy.params[name])) is not None}
     if not stored or not matched.found:
         what = "weights" if not stored else "activations"
         raise ModelError(f"the network has QuantizeLinear nodes, but none for its {what}; quantize both, or give the float network")
@@ -75,7 +76,9 @@ def adopt(
         if count:
             saturated[layer.name] = count
     unused = [name for name, same in matched.tensors.items() if not tensors.keys() & same]
-    notes = _notes(len(matched.tensors), unused, open_names, saturated)
+    unheard = [name for name, same in matched.tensors.items() if _differs(quantization.tensors[name], tensors, same)]
+    twice = list(dict.fromkeys((*quantization.twice, *matched.twice, *unheard)))
+    notes = _notes(len(matched.tensors), unused, twice, open_names, saturated)
     plan = QuantPlan(
         network_hash=deploy.network_hash, layers=tuple(layers), tensors=tensors, float_islands=float_islands(view, islands),
         provenance={
@@ -88,9 +91,17 @@ def adopt(
     return Decided(plan=plan, adjusted=nearest(deploy, plan))
 
 
-def _stored(quantization: SourceQuantization, layer: str) -> StoredWeight | None:
+def _stored(quantization: SourceQuantization, layer: str, weight: np.ndarray) -> StoredWeight | None:
     """Of a layer; a weight that several forms are made of has a number behind its name (see fold_params)."""
-    return quantization.weights.get(layer) or quantization.weights.get(re.sub(r"\.\d+$", "", layer))
+    if (found := quantization.weights.get(layer)) is not None:
+        return found
+    found = quantization.weights.get(re.sub(r"\.\d+$", "", layer))
+    return found if found is not None and found.integers.size == weight.size else None
+
+
+def _differs(quant: TensorQuant, tensors: Mapping[str, TensorQuant], same: tuple[str, ...]) -> bool:
+    """Whether a stored tensor that holds the values has another quantization."""
+    return any(name in tensors and tensors[name] != quant for name in same)
 
 
 def _tensors(
@@ -133,7 +144,7 @@ def _layer(
     if layer.in_float or stored is None:
         made = LayerPlan(
             name=layer.name, op=layer.op, output=layer.output, macs=layer.macs, scheme="float", weight_bits=32,
-            weight_bytes=layer.weight.nbytes, reason="not quantized in the file",
+            weight_bytes=layer.weight.nbytes, reason="its weight or its input is not quantized in the file",
         )  # fmt: skip
         return made, 0
     found = stored_grid(layer.name, layer.weight, layer.axis, stored)
@@ -152,11 +163,13 @@ def _layer(
     return made, found.saturated
 
 
-def _notes(scales: int, unused: list[str], open_names: list[str], saturated: dict[str, int]) -> list[str]:
+def _notes(scales: int, unused: list[str], twice: list[str], open_names: list[str], saturated: dict[str, int]) -> list[str]:
     notes = ["quantized elsewhere: scales and integers are those of the file"]
     if unused:
-        what = "are of values inside kernels or of outputs in float, which are not rounded"
+        what = "belong to no tensor that is stored, but to values inside kernels and to outputs in float, which are not rounded"
         notes.append(f"{len(unused)} of the file's {scales} activation scales {what}: {_some(unused)}")
+    if twice:
+        notes.append(f"{len(twice)} values have several scales in the file, of which one is used: {_some(twice)}")
     if open_names:
         notes.append(f"{len(open_names)} tensors have no scale in the file and were calibrated: {_some(open_names)}")
     if saturated:

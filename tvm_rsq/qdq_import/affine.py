@@ -34,8 +34,9 @@ class Affine:
 
     def same_as(self, other: Affine) -> bool:
         """Whether both map integers to the same reals."""
-        same_dtype = self.dtype == other.dtype and self.scale.shape == other.scale.shape
-        return same_dtype and np.array_equal(self.scale, other.scale) and np.array_equal(self.zero_point, other.zero_point)
+        same_kind = self.dtype == other.dtype and self.scale.shape == other.scale.shape
+        same_axis = self.scale.ndim == 0 or self.axis == other.axis
+        return same_kind and same_axis and np.array_equal(self.scale, other.scale) and np.array_equal(self.zero_point, other.zero_point)
 
 
 class Constants:
@@ -60,6 +61,14 @@ class Constants:
             return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else _plain(node)
         return None
 
+    def number(self, node: onnx.NodeProto, place: int) -> float | None:
+        """An operand that is one finite number; None where it is left out, or anything else."""
+        value = self.get(node.input[place]) if len(node.input) > place and node.input[place] else None
+        if value is None or value.size != 1 or value.dtype.kind not in "fiu":
+            return None
+        found = float(value.reshape(()))
+        return found if np.isfinite(found) else None
+
 
 def read_affine(node: onnx.NodeProto, constants: Constants, stored: np.ndarray | None = None) -> Affine:
     """The scales of a QuantizeLinear or DequantizeLinear.   stored: what a DequantizeLinear reads, where that is constant
@@ -77,9 +86,13 @@ def read_affine(node: onnx.NodeProto, constants: Constants, stored: np.ndarray |
     dtype = str(zero_point.dtype) if zero_point is not None else str(stored.dtype) if stored is not None else _named(node)
     if dtype not in INTEGERS:
         raise UnsupportedError(f"{describe(node)} stores {dtype}, expected {', '.join(INTEGERS)}; quantize the network to 8 bits")
-    real = np.asarray(scale, np.float64)
-    if real.size == 0 or real.ndim > 1 or not np.isfinite(real).all() or not (real > 0).all():
-        raise ModelError(f"{describe(node)} has a scale of shape {list(real.shape)} that is not finite and positive throughout")
+    if scale.dtype.kind != "f" or scale.size == 0 or scale.ndim > 1:
+        raise ModelError(f"{describe(node)} has a scale of {scale.dtype} and shape {list(scale.shape)}, expected float, () or (n,)")
+    real = scale.astype(np.float64)
+    with np.errstate(over="ignore", under="ignore"):
+        held = real.astype(np.float32)
+    if not np.isfinite(held).all() or not (held > 0).all():
+        raise ModelError(f"{describe(node)} has a scale of shape {list(real.shape)} that is not finite and positive throughout, in float32")
     zero = np.zeros(real.shape, np.int64) if zero_point is None else np.asarray(zero_point).astype(np.int64)
     if zero.size != real.size:
         raise ModelError(f"{describe(node)} has {real.size} scales and {zero.size} zero points, expected as many of both")

@@ -8,7 +8,7 @@ channel take them up. NNCF quantizes what depthwise convolutions read like that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,11 +37,15 @@ class ChannelScales:
 
 @dataclass
 class ChannelScaling:
-    """nodes, values, stored: of the float graph; nodes and values that change are replaced, the caller's arrays are left alone."""
+    """nodes, values, stored: of the float graph; nodes and values that change are replaced, the caller's arrays are left alone.
+
+    outputs  names of what the graph gives out, which must stay as it is
+    """
 
     nodes: list[onnx.NodeProto]
     values: dict[str, np.ndarray]
     stored: dict[str, StoredWeight]
+    outputs: Collection[str] = ()
 
     def move(self, found: ChannelScales) -> None:
         """UnsupportedError: around the tensor is something that cannot take its scales up, by name."""
@@ -67,7 +71,12 @@ class ChannelScaling:
                     names.update(node.output)
                 else:
                     found.append(node)
+        self._check_inside(names)
         return found
+
+    def _check_inside(self, names: Collection[str]) -> None:
+        if given := [name for name in names if name in self.outputs]:
+            raise UnsupportedError(f"output {given[0]} {_REASON.format(count='several')}; quantize it per tensor")
 
     def _source(self, found: ChannelScales, readers: set[int]) -> onnx.NodeProto:
         """The convolution that makes it, nothing but a relu in between; a clip that the scales imply becomes one."""
@@ -78,6 +87,7 @@ class ChannelScaling:
                 raise UnsupportedError(f"input {name} has {count} scales, expected one; quantize it per tensor")
             if name != found.tensor and sum(name in other.input for other in self.nodes if id(other) not in readers) > 1:
                 raise UnsupportedError(f"{describe(node)} {_REASON.format(count=count)}, and is read elsewhere; quantize it per tensor")
+            self._check_inside((name,))
             if node.op_type == "Conv" and len(node.input) > 1 and node.input[1] in self.values:
                 return node
             if node.op_type == "Clip" and self._implied(node, found):
@@ -91,12 +101,12 @@ class ChannelScaling:
         """Whether a clip does no more than a relu and the quantization behind it."""
         constants = Constants(self.values, self.nodes)
         low, high = (
-            constants.get(node.input[i]) if len(node.input) > i and node.input[i] else attribute(node, word, None)
+            constants.number(node, i) if len(node.input) > i and node.input[i] else attribute(node, word, None)
             for i, word in ((1, "min"), (2, "max"))
         )
-        highest = np.inf if high is None else float(np.asarray(high))
         reached = found.scale.max() * (found.highest - 0.5)  # what rounds to the highest integer
-        return low is not None and float(np.asarray(low)) == 0.0 and reached <= highest
+        limited = len(node.input) > 2 and bool(node.input[2])
+        return low == 0.0 and (reached <= high if high is not None else not limited)
 
     def _scale(self, node: onnx.NodeProto, operand: int, factor: np.ndarray) -> None:
         """Multiply output channels of a constant operand, and their scales."""
@@ -113,10 +123,11 @@ _REASON = "is beside an activation with {count} scales, one for each channel"
 
 
 def move_channel_scales(
-    found: list[ChannelScales], nodes: list[onnx.NodeProto], values: Mapping[str, np.ndarray], stored: Mapping[str, StoredWeight]
-) -> ChannelScaling:
+    found: list[ChannelScales], nodes: list[onnx.NodeProto], values: Mapping[str, np.ndarray], stored: Mapping[str, StoredWeight],
+    outputs: Collection[str] = (),
+) -> ChannelScaling:  # fmt: skip
     """The float graph with one scale for each activation.   UnsupportedError: as `ChannelScaling.move`"""
-    scaling = ChannelScaling(nodes=list(nodes), values=dict(values), stored=dict(stored))
+    scaling = ChannelScaling(nodes=list(nodes), values=dict(values), stored=dict(stored), outputs=outputs)
     for each in found:
         scaling.move(each)
     return scaling

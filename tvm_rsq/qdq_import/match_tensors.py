@@ -1,7 +1,8 @@
 """Which tensor of the deploy form is which activation of the QDQ network: they hold the same values.
 
-Passes fold, move and rename what lies between, and layouts differ, so that names do not tell. Both networks are run on one noise input in
-float64; two tensors are the same where their sorted values are. Sorted, since a tensor that is merely moved has the same scale.
+Passes fold, move and rename what lies between, and layouts differ, so that names do not tell. Both networks are run on noise of two sizes
+in float64; two tensors are the same where their sorted values are. Sorted, since a tensor that is merely moved has the same scale. Values
+that are all alike, such as what a dead relu makes, tell nothing.
 """
 
 from __future__ import annotations
@@ -20,58 +21,81 @@ from tvm_rsq.tensor_quant import TensorQuant
 _TOLERANCE = 1e-5
 """Of the largest value: both compute in float64, but folded batch norms were rounded to float32. Tensors that merely look alike are apart
 by far more in some of their sorted values."""
+_GAINS = (1.0, 0.1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matched:
-    """found: tensor of the deploy form -> the file's word on it; tensors: the file's activation -> the tensors that hold its values."""
+    """found: tensor of the deploy form -> the file's word on it; tensors: the file's activation -> the tensors that hold its values.
+
+    twice  activations of the file that hold the values of an earlier one and have another scale
+    """
 
     found: Mapping[str, TensorQuant]
     tensors: Mapping[str, tuple[str, ...]]
+    twice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Print:
-    """The sorted values of a tensor."""
+    """The sorted values of a tensor, by each probe."""
 
-    values: np.ndarray
+    values: tuple[np.ndarray, ...]
+
+    @property
+    def tells(self) -> bool:
+        return any(values[0] != values[-1] for values in self.values)
 
     def same_as(self, other: _Print) -> bool:
-        if self.values.size != other.values.size:
-            return False
-        least, largest = self.values[0], self.values[-1]
-        room = _TOLERANCE * max(abs(least), abs(largest))
-        if not (abs(least - other.values[0]) <= room and abs(largest - other.values[-1]) <= room):
-            return False
-        return bool(np.abs(self.values - other.values).max() <= room)
+        return all(_close(own, others) for own, others in zip(self.values, other.values, strict=True))
 
 
 def match_tensors(deploy: Model, quantization: SourceQuantization, seed: int = 0) -> Matched:
     """Of every tensor of `deploy` that the file quantizes. Where the file quantizes one value twice, the first counts."""
     if quantization.probe is None:
         return Matched(found={}, tensors={})
-    generator = torch.Generator().manual_seed(seed)
-    inputs = [torch.randn((1, *spec.shape[1:]), generator=generator, dtype=torch.float64) for spec in deploy.inputs]
-    with torch.no_grad():
-        outputs = Executor(quantization.probe, dtype=torch.float64).run(inputs)
-    known = [(name, quant, _print(value)) for (name, quant), value in zip(quantization.tensors.items(), outputs, strict=False)]
+    prints_of, prints_here = _probed(quantization.probe, deploy, seed)
+    known = [(name, quant, made) for (name, quant), made in zip(quantization.tensors.items(), prints_of, strict=False) if made.tells]
     found: dict[str, TensorQuant] = {}
     tensors: dict[str, list[str]] = {name: [] for name in quantization.tensors}
-
-    def observe(tensor: str, value: torch.Tensor) -> None:
-        if not value.is_floating_point():
-            return
-        here = _print(value)
+    twice: dict[str, None] = {}
+    for tensor, here in prints_here.items():
         same = [(name, quant) for name, quant, there in known if here.same_as(there)]
         if same:
             found[tensor] = same[0][1]
-        for name, _ in same:
+        for name, quant in same:
             tensors[name].append(tensor)
+            if quant != same[0][1]:
+                twice[name] = None
+    return Matched(found=found, tensors={name: tuple(each) for name, each in tensors.items()}, twice=tuple(twice))
+
+
+def _probed(probe: Model, deploy: Model, seed: int) -> tuple[list[_Print], dict[str, _Print]]:
+    """Of the probe's outputs, and of every float tensor of the deploy form."""
+    generator = torch.Generator().manual_seed(seed)
+    outputs: list[list[np.ndarray]] = []
+    here: dict[str, list[np.ndarray]] = {}
+
+    def observe(tensor: str, value: torch.Tensor) -> None:
+        if value.is_floating_point():
+            here.setdefault(tensor, []).append(_sorted(value))
 
     with torch.no_grad():
-        Executor(deploy, dtype=torch.float64).run(inputs, observe=observe)
-    return Matched(found=found, tensors={name: tuple(each) for name, each in tensors.items()})
+        for gain in _GAINS:
+            inputs = [gain * torch.randn((1, *spec.shape[1:]), generator=generator, dtype=torch.float64) for spec in deploy.inputs]
+            outputs.append([_sorted(value) for value in Executor(probe, dtype=torch.float64).run(inputs)])
+            Executor(deploy, dtype=torch.float64).run(inputs, observe=observe)
+    return [_Print(parts) for parts in zip(*outputs, strict=True)], {name: _Print(tuple(parts)) for name, parts in here.items()}
 
 
-def _print(value: torch.Tensor) -> _Print:
-    return _Print(np.sort(value.reshape(-1).numpy()))
+def _close(own: np.ndarray, others: np.ndarray) -> bool:
+    if own.size != others.size:
+        return False
+    room = _TOLERANCE * max(abs(own[0]), abs(own[-1]))
+    if not (abs(own[0] - others[0]) <= room and abs(own[-1] - others[-1]) <= room):
+        return False
+    return bool(np.abs(own - others).max() <= room)
+
+
+def _sorted(value: torch.Tensor) -> np.ndarray:
+    return np.sort(value.reshape(-1).numpy())

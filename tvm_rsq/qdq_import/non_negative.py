@@ -32,6 +32,7 @@ class NonNegative:
     def visit(self, node: onnx.NodeProto) -> None:
         """Add what the node makes, if it belongs there; in execution order."""
         first = bool(node.input) and self.holds(node.input[0])
+        first = first and attribute(node, "mode", "") != "cubic"  # which overshoots
         known = node.op_type in _ALWAYS or (node.op_type in _AS_FIRST and first)
         known = known or (node.op_type in _AS_ALL and all(self.holds(name) for name in node.input))
         known = known or (node.op_type == "Max" and any(self.holds(name) for name in node.input))
@@ -43,8 +44,8 @@ class NonNegative:
         if name in self.names:
             return True
         value = self.constants.get(name)
-        return value is not None and value.size > 0 and bool((value >= 0).all())
+        return value is not None and value.dtype.kind == "f" and value.size > 0 and bool((value >= 0).all())
 
     def _clips(self, node: onnx.NodeProto) -> bool:
-        lower = self.constants.get(node.input[1]) if len(node.input) > 1 and node.input[1] else attribute(node, "min", None)
-        return lower is not None and bool(lower >= 0)
+        lower = self.constants.number(node, 1) if len(node.input) > 1 and node.input[1] else attribute(node, "min", None)
+        return isinstance(lower, float) and lower >= 0

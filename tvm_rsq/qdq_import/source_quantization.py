@@ -36,9 +36,11 @@ class SourceQuantization:
 
     weights  parameter -> how it is stored
     tensors  the file's name of an activation -> its quantization, in execution order
+    twice    of them, those that the file quantizes another way as well
     probe    the same float network with these activations as its first outputs, in their order; None where there are none
     """
 
     weights: Mapping[str, StoredWeight]
     tensors: Mapping[str, TensorQuant]
     probe: Model | None
+    twice: tuple[str, ...] = ()

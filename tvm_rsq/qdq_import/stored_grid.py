@@ -18,7 +18,7 @@ _EXACT = 1e-3  # how far from whole numbers float32 products of scales leave int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredGrid:
-    """grid: of the deploy form's weight; saturated: how many weights were -128 and become -127"""
+    """grid: of the deploy form's weight; saturated: how many weights were 128 steps from 0 and become 127"""
 
     grid: WeightGrid
     saturated: int
@@ -42,7 +42,7 @@ def stored_grid(layer: str, weight: np.ndarray, axis: int, stored: StoredWeight)
         ratio = rows.astype(np.float64) / scale.astype(np.float64)[:, None]
         integers = np.rint(ratio)
         if np.abs(ratio - integers).max(initial=0.0) <= _EXACT and np.abs(integers).max(initial=0.0) <= _MOST + 1:
-            return StoredGrid(grid=_grid(scale, integers, stored), saturated=int((integers == -_MOST - 1).sum()))
+            return StoredGrid(grid=_grid(scale, integers, stored), saturated=int((np.abs(integers) > _MOST).sum()))
     raise UnsupportedError(
         f"layer {layer} has {stored.scale.size} scales for {len(rows)} output channels, and its weights are no whole multiples of them; "
         "quantize it per tensor or per output channel"
@@ -64,10 +64,9 @@ def _folded(rows: np.ndarray, stored: StoredWeight) -> list[np.ndarray]:
     for axis in range(stored.integers.ndim):
         if stored.integers.shape[axis] == len(rows):
             largest = np.abs(as_rows(stored.integers, axis).astype(np.int64)).max(axis=1)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                scale = np.where(largest > 0, peaks / largest, np.broadcast_to(stored.scale, len(rows)) if stored.scale.size == 1 else 1.0)
-            if (scale > 0).all():
-                found.append(scale.astype(np.float32))
+            # A channel of zeros, as a batch norm that multiplies by 0 makes it, has any scale.
+            scale = np.where(peaks > 0, peaks, 1.0) / np.where((peaks > 0) & (largest > 0), largest, 1)
+            found.append(scale.astype(np.float32))
     return found
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from tvm_rsq.errors import ModelError
-from tvm_rsq.frontend.onnx_graph import describe
+from tvm_rsq.frontend.onnx_graph import attribute, describe
 from tvm_rsq.qdq_import.affine import INTEGERS, Affine, Constants, read_affine
 from tvm_rsq.qdq_import.source_quantization import StoredWeight
 
@@ -34,7 +34,8 @@ class Stored:
         middle = _MIDDLE.get(affine.dtype, 0)
         odd = affine.zero_point[affine.zero_point != middle].reshape(-1)
         return StoredWeight(
-            integers=self.values.astype(np.int16) - middle, scale=affine.scale.reshape(-1).astype(np.float32), book=self.book,
+            integers=self.values.astype(np.int16) - middle, scale=affine.scale.reshape(-1).astype(np.float32),
+            book=tuple(entry - middle for entry in self.book),
             zero_point=int(odd[0]) - middle if odd.size else 0,
         )  # fmt: skip
 
@@ -59,7 +60,7 @@ class StoredIntegers:
             self._found[node.output[0]] = Stored(values=_quantized(node, value, read_affine(node, self.constants)), source=node.input[0])
         elif node.op_type == "Cast" and len(node.input) == 1 and (codes := self.get(node.input[0])) and str(codes.values.dtype) in _CODES:
             self._found[node.output[0]] = codes  # whatever integers they become, they index the same entries
-        elif node.op_type == "Gather" and len(node.input) == 2 and node.output and not node.attribute:
+        elif node.op_type == "Gather" and len(node.input) == 2 and node.output and attribute(node, "axis", 0) == 0:
             book, codes = self.constants.get(node.input[0]), self.get(node.input[1])
             if book is None or codes is None or book.ndim != 1 or str(book.dtype) not in ("int8", "uint8"):
                 return False

@@ -29,41 +29,55 @@ from tvm_rsq.qdq_import.stored_integers import StoredIntegers
 from tvm_rsq.tensor_quant import TensorQuant
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
+_DOMAINS = ("", "ai.onnx", "com.microsoft")  # ONNX Runtime has both nodes for types that older opsets lack
 _MOVES = frozenset(("Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"))
 _READ_BACK = re.compile(r"(.+?)_(?:DequantizeLinear(?:_Output)?|dequantized)|dq_output_(.+)_\d+")  # what quantizers call such a weight
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stripped:
-    """graph: without QuantizeLinear and DequantizeLinear; weights, tensors: by the names of its values, tensors in execution order."""
+    """graph: without QuantizeLinear and DequantizeLinear; weights, tensors: by the names of its values, tensors in execution order.
+
+    twice  of the tensors, those that the file quantizes another way as well; the first one counts
+    """
 
     graph: Graph
     weights: Mapping[str, StoredWeight]
     tensors: Mapping[str, TensorQuant]
+    twice: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Quantized:
-    """Integers of an activation.   name: of the float value that they stand for, before any move"""
+    """Integers of an activation.
+
+    name     of the float value that they stand for, before any move
+    counted  whether their quantization is the value's, which another one may have been before
+    """
 
     affine: Affine
     bits: int
     name: str
+    counted: bool
 
 
 def is_qdq(graph: Graph) -> bool:
     """Whether it brings a quantization of its own."""
-    return any(node.op_type in _QDQ for node in graph.nodes)
+    return any(_is(node, *_QDQ) for node in graph.nodes)
 
 
 def strip_qdq(graph: Graph) -> Stripped:
     """graph is left untouched.
 
     UnsupportedError: what has no equal in integer kernels, with the node: activations of other dtypes than 4 and 8 bits, or with scales of
-    channels that layers cannot take up (see channel_scales), integers that anything but a DequantizeLinear computes with.
-    ModelError: scales that contradict each other.
+    channels that layers cannot take up (see channel_scales), integers that anything but a DequantizeLinear computes with, or that come back
+    by another scale. ModelError: constants that are no scales.
     """
     return _Strip(graph).run()
+
+
+def _is(node: onnx.NodeProto, *kinds: str) -> bool:
+    return node.op_type in kinds and node.domain in _DOMAINS
 
 
 @dataclass
@@ -75,6 +89,8 @@ class _Strip:
     tensors: dict[str, TensorQuant] = field(default_factory=dict)
     quantized: dict[str, _Quantized] = field(default_factory=dict)
     channels: list[ChannelScales] = field(default_factory=list)
+    twice: dict[str, None] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
 
     def run(self) -> Stripped:
         graph = self.graph
@@ -91,19 +107,21 @@ class _Strip:
         for output in graph.outputs:
             if output.name in self.quantized:
                 raise UnsupportedError(f"output {output.name} holds integers, expected a DequantizeLinear in front of it")
-        moved = move_channel_scales(self.channels, [renamed(node, self.alias) for node in self.nodes], self.values, self.weights)
+        outputs = {output.name for output in graph.outputs}
+        moved = move_channel_scales(self.channels, [renamed(node, self.alias) for node in self.nodes], self.values, self.weights, outputs)
         nodes, self.values, self.weights = moved.nodes, moved.values, moved.stored
-        read = {name for node in nodes for name in node.input} | {output.name for output in graph.outputs}
+        read = {name for node in nodes for name in node.input} | outputs
         values = {name: value for name, value in self.values.items() if name in read}
-        return Stripped(graph=replace(graph, nodes=nodes, weights=values), weights=self.weights, tensors=self.tensors)
+        kept = replace(graph, nodes=nodes, weights=values)
+        return Stripped(graph=kept, weights=self.weights, tensors=self.tensors, twice=tuple(self.twice))
 
     def _visit(self, node: onnx.NodeProto) -> None:
         if self.integers.visit(node):
             return
         read = [self.quantized[name] for name in node.input if name in self.quantized]
-        if node.op_type == "QuantizeLinear":
+        if _is(node, "QuantizeLinear"):
             self._quantize(node)
-        elif node.op_type == "DequantizeLinear":
+        elif _is(node, "DequantizeLinear"):
             self._dequantize(node)
         elif not read:
             self.nodes.append(node)
@@ -131,23 +149,30 @@ class _Strip:
             self.nodes.append(helper.make_node("Relu", [node.input[0]], [name], name=name))
         if starts_at_zero:
             self.positive.names.add(node.output[0])
-        if affine.scale.ndim and name not in self.tensors:
+        first = name not in self.tensors
+        if affine.scale.ndim and first:
             self.channels.append(ChannelScales(tensor=name, scale=affine.scale, highest=highest - zero))
         quant = TensorQuant(scale=float(np.float32(affine.scale.max())), zero_point=zero - lowest, bits=bits)
-        self.tensors.setdefault(name, quant)
-        self.quantized[node.output[0]] = _Quantized(affine=affine, bits=bits, name=name)
+        known = self.tensors.setdefault(name, quant)
+        if known != quant:
+            self.twice[name] = None
+        self.quantized[node.output[0]] = _Quantized(affine=affine, bits=bits, name=name, counted=first)
         self.nodes.append(helper.make_node("Identity", [name], [node.output[0]], name=node.name))
 
     def _clip(self, node: onnx.NodeProto, read: _Quantized) -> None:
         """Integers of fewer bits."""
-        limits = [self.constants.get(name) if name else None for name in [*node.input[1:], "", ""][:2]]
         lowest = INTEGERS[read.affine.dtype][0]
-        low, high = (int(limit) - lowest if limit is not None and limit.size == 1 else None for limit in limits)
-        bits = {2**each - 1: each for each in (4, 6, 8)}.get(-1 if high is None else high)
+        low, high = (None if limit is None else limit - lowest for limit in (self.constants.number(node, place) for place in (1, 2)))
+        bits = {2**each - 1: each for each in (4, 6, 8)}.get(-1 if high is None else int(high))
         was = self.tensors[read.name]
         if low != 0 or bits is None or was.zero_point >= 2**bits:
             raise UnsupportedError(f"{describe(node)} clips integers to {low} to {high} above their least, expected 0 to 15, 63 or 255")
-        self.tensors[read.name] = replace(was, bits=bits)
+        if self.uses[node.input[0]] > 1:
+            raise UnsupportedError(f"{describe(node)} clips integers that are read without it, too; quantize them twice, or clip for all")
+        if read.counted:
+            self.tensors[read.name] = replace(was, bits=bits)
+        elif was.bits != bits:
+            self.twice[read.name] = None
         self.quantized[node.output[0]] = replace(read, bits=bits)
         self.nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
 
@@ -160,6 +185,8 @@ class _Strip:
         source = self.quantized.get(node.input[0])
         if source is None:
             raise UnsupportedError(f"{describe(node)} reads {node.input[0]}, expected constants or what a QuantizeLinear makes")
+        if len(node.input) < 3 or not node.input[2]:
+            affine = replace(affine, dtype=source.affine.dtype)  # of a zero point of 0 that is left out
         if not affine.same_as(source.affine):
             raise UnsupportedError(f"{describe(node)} has another scale, zero point or dtype than the QuantizeLinear in front of it")
         self.nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
@@ -177,9 +204,10 @@ class _Strip:
         """The weight's own name, where that can be told: of what was quantized in the graph, or without the words that quantizers add."""
         known = _READ_BACK.fullmatch(output)
         for name in (source, known and (known[1] or known[2])):
-            free = name not in self.taken or (name == source and name in self.graph.weights and self.uses[name] == 1)
-            if name and name != output and free:
+            own = name == source and name in self.graph.weights and self.uses[name] == 1 and name not in self.named
+            if name and name != output and (own or name not in self.taken):
                 self.taken.add(name)
+                self.named.add(name)
                 self.alias[output] = name
                 return name
         return output

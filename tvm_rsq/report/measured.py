@@ -5,6 +5,7 @@ A report is written when a network is compiled, before anything is measured; the
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -95,9 +96,11 @@ def _of_bench(file: Path, record: Mapping[str, Any], artifact: Path, seen: Measu
     return Measured(latencies=(replace(own, build="quantized"), *baselines), turns=str(file), layer_times=times, fidelity=seen.fidelity)
 
 
-def _of_evaluation(_file: Path, record: Mapping[str, Any], artifact: Path, seen: Measured) -> Measured | None:
+def _of_evaluation(file: Path, record: Mapping[str, Any], artifact: Path, seen: Measured) -> Measured | None:
     if not _same(record["evaluated"], artifact):
         return None
+    if record["sha256"] != hashlib.sha256(artifact.read_bytes()).hexdigest():
+        raise ConfigError(f"{file} evaluated another {artifact}, which was compiled again since; evaluate it again")
     # JSON has neither NaN, the agreement of a network without classes, nor infinity, the divergence of outputs that are no numbers
     unwritten = {"agreement": math.nan, "kl": math.inf, "cosine": math.nan}
     entry = Fidelity(**{**_read(Fidelity, record), **{name: value for name, value in unwritten.items() if record[name] is None}})
