@@ -30,7 +30,7 @@ _STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "figure.facecolor": "none", "axes.facecolor": "none",
     "savefig.facecolor": "none",
 }  # fmt: skip
-_CODEBOOK_LAYER = "features.4.conv.1.0.weight"
+_CODEBOOK_LAYER = "features.15.conv.0.0.weight"
 
 
 def draw(folder: Path) -> list[Path]:

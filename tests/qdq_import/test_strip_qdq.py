@@ -185,7 +185,8 @@ REFUSED = {
     "clip at nothing": (
         UnsupportedError, "clips integers to 0.0 to None",
         lambda: network(
-            replaced(1, helper.make_node("Clip", ["xq", "low", "high"], ["xr"])), CONSTANTS | {"low": np.uint8(0), "high": np.float32(np.nan)}
+            replaced(1, helper.make_node("Clip", ["xq", "low", "high"], ["xr"])),
+            CONSTANTS | {"low": np.uint8(0), "high": np.float32(np.nan)},
         ),
     ),
     "another domain": (
