@@ -79,7 +79,7 @@ def _report(writer: int, action: Callable[[], str], limit_s: float, limit_bytes:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + limit_bytes + _SPARE_BYTES,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (int(_WAIT * limit_s),) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(_WAIT * limit_s) + 1,) * 2)
     try:
         kind, said = ANSWERED, action()
     except Error as error:

@@ -47,7 +47,7 @@ def kills(network: Path, count: int, seed: int, folder: Path) -> Iterator[tuple[
 
 
 def _commands(network: Path, place: Place) -> tuple[list[str], list[str]]:
-    compile_ = ["compile", str(network), "-o", str(place.out / "net.rsq"), "-q"]
+    compile_ = ["compile", str(network), "-o", str(place.out / "net.rsq"), "--levers", "none", "-q"]
     return compile_, ["tune", str(network), "--work-dir", str(place.out / "tuning"), "--trials", str(_TRIALS), "--levers", "none", "-q"]
 
 

@@ -14,6 +14,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from tvm_rsq.errors import ModelError, UnsupportedError
 from tvm_rsq.frontend.imported import Imported
+from tvm_rsq.frontend.torch_archive import refuse_code, weights_only
 from tvm_rsq.frontend.torch_importer import TorchImporter, refuse_unknown
 
 _KEPT = ("hardswish", "hardsigmoid", "linear", "matmul", "silu")  # torch would decompose them into forms that differ from ONNX's
@@ -43,9 +44,13 @@ def import_module(module: torch.nn.Module, example_inputs: Any, batch: int | Non
 
 
 def load_program(path: os.PathLike[str]) -> torch.export.ExportedProgram:
-    """Read a `.pt2` file. ModelError: it is not one."""
+    """Read a `.pt2` file. ModelError: it is not one, or holds more than a program and tensors."""
     try:
-        return torch.export.load(path)
+        refuse_code(path)
+        with weights_only():
+            return torch.export.load(path)
+    except ModelError:
+        raise
     except Exception as error:  # noqa: BLE001  archive, pickle, json and version errors, all meaning the same to the user
         raise ModelError(f"{path} is not a torch.export program ({_first_line(error)}); write one with torch.export.save") from error
 
