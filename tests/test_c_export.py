@@ -112,6 +112,16 @@ def test_what_is_wrong_is_one_line(runner):
 
 
 @needs_compiler
+def test_another_architecture_is_an_error_of_the_compiler(coded, tmp_path):
+    folder = tmp_path / "out"
+    other = "aarch64" if coded.contents.arch == "x86_64" else "x86_64"
+    export_c(replace(coded.contents, arch=other), folder)
+    command = ["make", "-s", "-C", str(folder), f"PYTHON={sys.executable}", "CXXFLAGS=-fsyntax-only"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode and f"is compiled for {other}: build this for that" in done.stderr
+
+
+@needs_compiler
 def test_a_cpu_that_lacks_something_is_told(coded, tmp_path):
     words = coded.contents.features
     folder = tmp_path / "out"
@@ -135,8 +145,12 @@ def test_checksums_a_second_export_and_what_is_refused(coded, tmp_path):
     (out / "own.txt").write_text("mine")
     with pytest.raises(ConfigError, match="is there and not empty"):
         coded.export_c(out)
+    with (out / "SHA256SUMS").open("a") as sums:
+        sums.write("0  gone.h\n")  # as of a network that was called otherwise
+    (out / "gone.h").write_text("old")
     coded.export_c(out, replace=True)
-    assert not (out / "own.txt").exists() and {path.name for path in tmp_path.iterdir()} == {"net.rsq", "deploy"}
+    assert (out / "own.txt").read_text() == "mine" and not (out / "gone.h").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"net.rsq", "deploy"}
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "own.txt").write_text("mine")
     with pytest.raises(ConfigError, match="name another folder"):
@@ -147,7 +161,10 @@ def test_checksums_a_second_export_and_what_is_refused(coded, tmp_path):
         export_c(replace(coded.contents, target={"kind": "cuda"}), tmp_path / "gpu")
 
 
-SPELT = {"MobileNetV2": "mobilenetv2", "net.qdq-1": "net_qdq_1", "1st": "net_1st", "main": "net_main", "网": "network"}
+SPELT = {
+    "MobileNetV2": "mobilenetv2", "net.qdq-1": "net_qdq_1", "1st": "net_1st", "main": "net_main", "default": "net_default",
+    "std": "net_std", "网": "network",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "spelt"), SPELT.items())

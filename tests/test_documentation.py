@@ -170,6 +170,12 @@ def test_the_reference_is_what_the_code_says(name: str) -> None:
     assert (ROOT / "docs" / "reference" / name).read_text("utf-8") == pages()[name].rstrip() + "\n", "run: scripts/docs reference"
 
 
+def test_what_is_shown_as_printed_was_printed() -> None:
+    """Of pages whose outputs `scripts/docs run` puts in; others show what a machine said at a time."""
+    for name in NAMES:
+        assert all(block.text.strip() for block in blocks(ROOT / name) if block.kind == "output"), f"run: scripts/docs run {name}"
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S)

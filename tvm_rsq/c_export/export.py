@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +70,9 @@ class _Tensor:
 
 
 def export_c(contents: Contents, folder: Path, *, replace: bool = False) -> tuple[Path, ...]:
-    """Write the folder, whole or not at all, and answer its files.   replace: an export that is there already
+    """Write the folder, whole or not at all, and answer its files.
+
+    replace  an export that is there already, file by file; other files in it stay
 
     ArtifactError: for a GPU, or compiled before outputs were noted. ConfigError: `folder` is there and is no export, or cannot be written.
     """
@@ -95,11 +96,23 @@ def export_c(contents: Contents, folder: Path, *, replace: bool = False) -> tupl
             for name, data in {**files, SUMS: sums.encode()}.items():
                 (made / name).write_bytes(data)
             if folder.exists():
-                shutil.move(folder, scratch / "old")
-            os.replace(made, folder)
+                _replace(folder, made)
+            else:
+                os.rename(made, folder)
     except OSError as error:
         raise ConfigError(f"cannot write {folder}: {error.strerror or error}; name a folder that can be made") from error
     return tuple(folder / name for name in (*files, SUMS))
+
+
+def _replace(folder: Path, made: Path) -> None:
+    """File by file, checksums last: what is there in between is told by them. Files that are not of an export stay."""
+    earlier = {line.partition("  ")[2] for line in (folder / SUMS).read_text("utf-8").splitlines()} if (folder / SUMS).is_file() else set()
+    names = sorted((path.name for path in made.iterdir()), key=lambda name: name == SUMS)
+    for name in names:
+        os.replace(made / name, folder / name)
+    for name in earlier - set(names):
+        if Path(name).name == name:  # and not a path that leads elsewhere
+            (folder / name).unlink(missing_ok=True)
 
 
 def identifier(name: str) -> str:
@@ -108,7 +121,14 @@ def identifier(name: str) -> str:
     return f"net_{found}" if found[0].isdigit() or found in _TAKEN else found
 
 
-_TAKEN = frozenset("main int char double float void struct union enum const static class new delete this template auto run lib".split())
+# Keywords of C and C++, and names of their libraries and of the ones that the runner includes.
+_TAKEN = frozenset(
+    """alignas alignof and asm atomic auto bitand bitor bool break case catch char class compl complex concept const consteval constexpr
+    constinit continue decltype default delete do double else enum explicit export extern false ffi float for friend generic goto if
+    imaginary index inline int lib log long main mutable namespace new noexcept noreturn not nullptr operator or private protected public
+    register reinterpret_cast requires restrict return run short signal signed sizeof static std struct switch template this time throw true
+    try tvm typedef typeid typename typeof union unsigned using virtual void volatile while xor""".split()
+)
 
 
 def _texts(contents: Contents) -> dict[str, bytes]:
