@@ -17,7 +17,7 @@ from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.held_folder import scratch_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-_COLUMNS = 170
+_COLUMNS = 210
 _HEAD, _TAIL = 16, 7  # of what is longer than both
 
 
