@@ -25,5 +25,5 @@ def export_c(
     from tvm_rsq.report import formats
 
     files = tvm_rsq.load(artifact, to_run=False).export_c(output, replace=force)
-    lines = [Text(f"{path}: {formats.size(path.stat().st_size)}") for path in files]
+    lines = [Text(f"{output / path.name}: {formats.size(path.stat().st_size)}") for path in files]
     session.result({"artifact": str(artifact), "output": str(output), "files": [path.name for path in files]}, *lines)
