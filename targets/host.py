@@ -24,6 +24,7 @@ INSTRUCTION_SETS = {"x86_64": frozenset(x86_64.FLAGS.values()), "aarch64": froze
 
 _FLAGS = {"x86_64": x86_64.FLAGS, "aarch64": aarch64.FLAGS}
 _FLAG_LINES = {"x86_64": "flags", "aarch64": "Features"}
+_COMPILER_MACROS = {"x86_64": "__x86_64__", "aarch64": "__aarch64__"}
 
 # Lines of /proc/cpuinfo that tell one model of CPU from another: x86 writes its name, ARM the numbers of its maker and design.
 _MODEL_LINES = ("model name", "CPU implementer", "CPU part", "CPU variant")
@@ -73,6 +74,11 @@ def host_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 def kernel_words(arch: str, features: Collection[str]) -> tuple[str, tuple[str, ...]]:
     """The line of /proc/cpuinfo in which Linux on `arch` says what it has, and its words for these features (LLVM's names)."""
     return _FLAG_LINES.get(arch, ""), tuple(word for word, feature in _FLAGS.get(arch, {}).items() if feature in features)
+
+
+def compiler_macro(arch: str) -> str:
+    """What GCC and Clang define when they compile for `arch`; "" of an architecture that is not known here."""
+    return _COMPILER_MACROS.get(arch, "")
 
 
 def host_target() -> dict[str, object]:

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import tvm
+import tvm_ffi
 from torch import nn
 from typer.testing import CliRunner
 
@@ -23,6 +25,7 @@ from tvm_rsq.c_export.export import export_c, identifier
 from tvm_rsq.cli.app import app
 from tvm_rsq.compiled_module import CompiledModule
 from tvm_rsq.errors import ArtifactError, ConfigError
+from tvm_rsq.targets.host import host_arch
 
 STRICT = "-O1 -Wall -Wextra -Werror"
 COMPILER = shutil.which("g++") and shutil.which("make")
@@ -67,9 +70,14 @@ def runner(coded: CompiledModule, tmp_path_factory: pytest.TempPathFactory) -> P
 def test_codes_become_weights_and_the_answer_is_the_same(coded, runner):
     x = noise(1, 3, 12, 12, seed=3)
     x.tofile(runner / "x.bin")
-    done = run(runner, "lib.so", "x.bin", "y.bin")
-    assert done.returncode == 0 and done.stdout.endswith(" ms\n"), done.stderr
+    np.save(runner / "x.npy", x)
+    for given, made in (("x.bin", "y.bin"), ("x.npy", "y.npy")):
+        done = run(runner, "lib.so", given, made)
+        assert done.returncode == 0 and done.stdout.endswith(" ms\n"), done.stderr
     assert np.array_equal(np.fromfile(runner / "y.bin", np.float32).reshape(1, -1), coded.run(x))
+    written, shape = np.load(runner / "y.npy"), coded.run(x).shape
+    assert written.shape == shape and written.dtype == np.float32 and np.array_equal(written, coded.run(x))
+    assert ((runner / "y.npy").stat().st_size - written.nbytes) % 64 == 0
 
 
 @needs_compiler
@@ -99,8 +107,16 @@ def test_what_is_wrong_is_one_line(runner):
     (runner / "short.bin").write_bytes(b"1234")
     np.zeros((1, 3, 12, 12), np.float32).tofile(runner / "x.bin")
     (runner / "broken.so").write_bytes((runner / "lib.so").read_bytes()[:5000])
+    np.save(runner / "double.npy", np.zeros((1, 3, 12, 12)))
+    (runner / "raw.npy").write_bytes(b"1234")
+    np.save(runner / "cut.npy", np.zeros((1, 3, 12, 12), np.float32))
+    (runner / "cut.npy").write_bytes((runner / "cut.npy").read_bytes()[:-4])
+    wanted = "{'descr':'<f4','fortran_order':False,'shape':(1,3,12,12),}"
     for arguments, message in (
         (("lib.so", "short.bin", "y.bin"), "short.bin holds 4 bytes, expected 1728"),
+        (("lib.so", "double.npy", "y.bin"), f"double.npy is {wanted.replace('f4', 'f8')}, expected {wanted}"),
+        (("lib.so", "raw.npy", "y.bin"), "raw.npy is no .npy file of version 1.0"),
+        (("lib.so", "cut.npy", "y.bin"), "cut.npy holds 1724 bytes, expected 1728"),
         (("lib.so", "none.bin", "y.bin"), "none.bin: cannot be read"),
         (("none.so", "x.bin", "y.bin"), "./none.so cannot be read"),
         (("broken.so", "x.bin", "y.bin"), "broken.so is damaged"),
@@ -112,13 +128,33 @@ def test_what_is_wrong_is_one_line(runner):
 
 
 @needs_compiler
-def test_another_architecture_is_an_error_of_the_compiler(coded, tmp_path):
-    folder = tmp_path / "out"
-    other = "aarch64" if coded.contents.arch == "x86_64" else "x86_64"
-    export_c(replace(coded.contents, arch=other), folder)
-    command = ["make", "-s", "-C", str(folder), f"PYTHON={sys.executable}", "CXXFLAGS=-fsyntax-only"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode and f"is compiled for {other}: build this for that" in done.stderr
+def test_a_runtime_of_another_abi_is_told(runner):
+    (runner / "other.c").write_text("void TVMFFIGetVersion(unsigned *out) { out[0] = 9; out[1] = 8; out[2] = 0; }\n")
+    subprocess.run(["cc", "-shared", "-fPIC", "other.c", "-o", "other.so"], cwd=runner, check=True)
+    np.zeros((1, 3, 12, 12), np.float32).tofile(runner / "x.bin")
+    done = subprocess.run(
+        ["./run", "lib.so", "x.bin", "y.bin"], cwd=runner, env={"LD_PRELOAD": "./other.so"}, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "the runtime is tvm-ffi 9.8; the network is compiled for 0." in done.stderr, done.stderr
+
+
+@needs_compiler
+def test_a_compiler_for_another_architecture_is_told(coded, tmp_path):
+    other = {"x86_64": "aarch64", "aarch64": "x86_64"}[host_arch()]
+    export_c(replace(coded.contents, arch=other), tmp_path / "out")
+    done = subprocess.run(["g++", "-E", "block.cpp"], cwd=tmp_path / "out", capture_output=True, text=True)
+    assert done.returncode and f'#error "lib.so is for {other}; set CXX to a compiler for it"' in done.stderr, done.stderr
+
+
+def test_the_runtime_named_is_the_one_that_the_artifact_was_compiled_with(coded, tmp_path):
+    CompiledModule(replace(coded.contents, tvm_version="0.31.2", tvm_ffi_version="0.7.9.post1")).save(tmp_path / "net.rsq")
+    tvm_rsq.load(tmp_path / "net.rsq", to_run=False).export_c(tmp_path / "out")
+    for name in ("Makefile", "README.md"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "0.31.2" in text and "0.7.9.post1" in text and tvm.__version__ not in text and tvm_ffi.__version__ not in text
+    assert "found.major != 0 || found.minor != 7" in (tmp_path / "out" / "block.cpp").read_text()
+    with pytest.raises(ArtifactError, match="compiled for tvm-ffi None, expected a version"):
+        export_c(replace(coded.contents, tvm_ffi_version="None"), tmp_path / "none")
 
 
 @needs_compiler
@@ -142,15 +178,8 @@ def test_checksums_a_second_export_and_what_is_refused(coded, tmp_path):
     for line in (out / "SHA256SUMS").read_text().splitlines():
         digest, name = line.split("  ")
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
-    (out / "own.txt").write_text("mine")
     with pytest.raises(ConfigError, match="is there and not empty"):
         coded.export_c(out)
-    with (out / "SHA256SUMS").open("a") as sums:
-        sums.write("0  gone.h\n")  # as of a network that was called otherwise
-    (out / "gone.h").write_text("old")
-    coded.export_c(out, replace=True)
-    assert (out / "own.txt").read_text() == "mine" and not (out / "gone.h").exists()
-    assert {path.name for path in tmp_path.iterdir()} == {"net.rsq", "deploy"}
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "own.txt").write_text("mine")
     with pytest.raises(ConfigError, match="name another folder"):
@@ -159,6 +188,39 @@ def test_checksums_a_second_export_and_what_is_refused(coded, tmp_path):
         export_c(replace(coded.contents, outputs=()), tmp_path / "old")
     with pytest.raises(ArtifactError, match="expected a CPU"):
         export_c(replace(coded.contents, target={"kind": "cuda"}), tmp_path / "gpu")
+
+
+def test_a_second_export_leaves_the_users_files_alone(coded, tmp_path):
+    out = tmp_path / "deploy"
+    first = {path.name for path in coded.export_c(out)}
+    (out / "own.txt").write_text("mine")
+    (out / "run.cpp").write_text("damaged")
+    (tmp_path / "outside.txt").write_text("mine")
+    with (out / "SHA256SUMS").open("a") as sums:
+        sums.write("0  ../outside.txt\n0  ..\n")
+    second = replace(coded.contents, name="second")
+    (out / "second.h").write_text("mine")
+    with pytest.raises(ConfigError, match=r"second\.h is no file of the earlier export"):
+        export_c(second, out, replace=True)
+    assert (out / "second.h").read_text() == "mine" and (out / "block.h").exists() and not (out / "second.cpp").exists()
+    (out / "second.h").unlink()
+    export_c(second, out, replace=True)
+    assert {path.name for path in out.iterdir()} == first - {"block.h", "block.cpp"} | {"second.h", "second.cpp", "own.txt"}
+    assert (out / "own.txt").read_text() == (tmp_path / "outside.txt").read_text() == "mine" and "int main" in (out / "run.cpp").read_text()
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=out, check=True)
+
+
+def test_an_interrupted_second_export_can_be_made_again(coded, tmp_path, monkeypatch):
+    out = tmp_path / "deploy"
+    coded.export_c(out)
+    second = replace(coded.contents, name="second")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(ConfigError, match="cannot write .*No space left"):
+            export_c(second, out, replace=True)
+    assert (out / "second.h").exists() and (out / "block.h").exists()
+    export_c(second, out, replace=True)
+    assert not (out / "block.h").exists() and {path.name for path in tmp_path.iterdir()} == {"deploy"}
 
 
 SPELT = {

@@ -53,8 +53,8 @@ def save(contents: Contents, path: Path) -> None:
         "schema": SCHEMA,
         "name": contents.name,
         "tvm_rsq": __version__,
-        "tvm": tvm.__version__,
-        "tvm_ffi": tvm_ffi.__version__,
+        "tvm": contents.tvm_version,
+        "tvm_ffi": contents.tvm_ffi_version,
         "inputs": [asdict(spec) for spec in contents.inputs],
         "outputs": [asdict(spec) for spec in contents.outputs],
         "calls": [asdict(call) for call in contents.calls],
@@ -99,7 +99,7 @@ def load(path: str | os.PathLike[str], *, to_run: bool = True) -> CompiledModule
         raise ArtifactError(f"{path} has a manifest that cannot be read ({error}); compile the network again") from error
     contents = _contents(manifest, parts, path)
     if to_run:
-        _check_runs_here(manifest, contents, path)
+        _check_runs_here(contents, path)
     return CompiledModule(contents)
 
 
@@ -153,6 +153,8 @@ def _contents(manifest: dict[str, Any], parts: dict[str, bytes], path: Path) -> 
             features=tuple(manifest["features"]),
             plan=QuantPlan.from_json(parts["plan.json"].decode()) if "plan.json" in parts else None,
             report=_report(parts),
+            tvm_version=str(manifest.get("tvm")),
+            tvm_ffi_version=str(manifest.get("tvm_ffi")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
         raise ArtifactError(f"{path} holds parts that cannot be read ({error}); compile the network again") from error
@@ -183,10 +185,10 @@ def _report(parts: dict[str, bytes]) -> ReportData | None:
     return serialise.from_dict(record)
 
 
-def _check_runs_here(manifest: dict[str, Any], contents: Contents, path: Path) -> None:
-    if (made := manifest.get("tvm")) != tvm.__version__:
+def _check_runs_here(contents: Contents, path: Path) -> None:
+    if (made := contents.tvm_version) != tvm.__version__:
         raise ArtifactError(f"{path} was compiled with TVM {made}, this is {tvm.__version__}; install that version or compile it again")
-    if _minor(made := manifest.get("tvm_ffi")) != _minor(tvm_ffi.__version__):
+    if _minor(made := contents.tvm_ffi_version) != _minor(tvm_ffi.__version__):
         # The library calls the runtime through tvm-ffi's C ABI, which may change with a minor version.
         raise ArtifactError(
             f"{path} was compiled for the C ABI of apache-tvm-ffi {made}, this is {tvm_ffi.__version__}; "
@@ -199,5 +201,5 @@ def _check_runs_here(manifest: dict[str, Any], contents: Contents, path: Path) -
         )
 
 
-def _minor(version: object) -> list[str]:
-    return str(version).split(".")[:2]
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tvm
+import tvm_ffi
 from tvm import relax
 
 from tvm_rsq.errors import ArtifactError
@@ -39,6 +40,7 @@ class Contents:
     calls     the kernels it calls, in order
     target    the TVM target, with its name, architecture and the CPU features its code uses
     plan      None for an FP32 build
+    tvm_version, tvm_ffi_version   of the packages that compiled it, whose runtime it needs
     """
 
     name: str
@@ -52,6 +54,8 @@ class Contents:
     features: tuple[str, ...]
     plan: QuantPlan | None = None
     report: ReportData | None = None
+    tvm_version: str = tvm.__version__
+    tvm_ffi_version: str = tvm_ffi.__version__
 
 
 class CompiledModule:

@@ -3,7 +3,7 @@
     lib.so        the artifact's shared library, as it is
     NAME.h        C99 and C++: shapes, types and sizes, open, run, close
     NAME.cpp      these functions on TVM's runtime (tvm-ffi's C++ headers and two shared libraries)
-    run.cpp       a program that runs it on raw files
+    run.cpp       a program that runs it on .npy or raw files
     Makefile, README.md, SHA256SUMS
 """
 
@@ -18,21 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tvm
-import tvm_ffi
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tvm import relax
 
 from tvm_rsq import __version__
+from tvm_rsq.c_export.folder import SUMS, write_folder
 from tvm_rsq.compiled_module import Contents
 from tvm_rsq.errors import ArtifactError, ConfigError
-from tvm_rsq.held_folder import held_folder
 from tvm_rsq.model import InputSpec
 from tvm_rsq.passes.lower_islands import EXPAND
-from tvm_rsq.targets.host import kernel_words
+from tvm_rsq.targets.host import compiler_macro, kernel_words
 
 LIBRARY = "lib.so"
-SUMS = "SHA256SUMS"
 _LARGEST_RANK = 6  # of the header's shape
 
 
@@ -68,11 +65,14 @@ class _Tensor:
     def bytes(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
+    @property
+    def npy(self) -> str:
+        """What the header of its .npy file says, without spaces."""
+        return f"{{'descr':'{np.dtype(self.dtype).str}','fortran_order':False,'shape':{self.shape},}}".replace(" ", "")
+
 
 def export_c(contents: Contents, folder: Path, *, replace: bool = False) -> tuple[Path, ...]:
-    """Write the folder, whole or not at all, and answer its files.
-
-    replace  an export that is there already, file by file; other files in it stay
+    """Write the folder and answer its files.   replace: those of an export that is there already; the user's files there are left alone
 
     ArtifactError: for a GPU, or compiled before outputs were noted. ConfigError: `folder` is there and is no export, or cannot be written.
     """
@@ -83,36 +83,12 @@ def export_c(contents: Contents, folder: Path, *, replace: bool = False) -> tupl
     if any(len(spec.shape) > _LARGEST_RANK for spec in (*contents.inputs, *contents.outputs)):
         raise ArtifactError(f"{contents.name} has a tensor of more than {_LARGEST_RANK} axes, which the header cannot say")
     folder = Path(os.path.abspath(folder))
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        if not (replace and (folder / SUMS).is_file() and (folder / LIBRARY).is_file()):
-            raise ConfigError(f"{folder} is there and not empty; name another folder, or remove it" + ("" if replace else " (--force)"))
     files = {LIBRARY: contents.library, **_texts(contents)}
-    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with held_folder(folder.parent, f".{folder.name}.", ".partial") as scratch:
-            made = scratch / "made"
-            made.mkdir()
-            for name, data in {**files, SUMS: sums.encode()}.items():
-                (made / name).write_bytes(data)
-            if folder.exists():
-                _replace(folder, made)
-            else:
-                os.rename(made, folder)
+        write_folder(folder, files, replace=replace)
     except OSError as error:
         raise ConfigError(f"cannot write {folder}: {error.strerror or error}; name a folder that can be made") from error
     return tuple(folder / name for name in (*files, SUMS))
-
-
-def _replace(folder: Path, made: Path) -> None:
-    """File by file, checksums last: what is there in between is told by them. Files that are not of an export stay."""
-    earlier = {line.partition("  ")[2] for line in (folder / SUMS).read_text("utf-8").splitlines()} if (folder / SUMS).is_file() else set()
-    names = sorted((path.name for path in made.iterdir()), key=lambda name: name == SUMS)
-    for name in names:
-        os.replace(made / name, folder / name)
-    for name in earlier - set(names):
-        if Path(name).name == name:  # and not a path that leads elsewhere
-            (folder / name).unlink(missing_ok=True)
 
 
 def identifier(name: str) -> str:
@@ -136,6 +112,8 @@ def _texts(contents: Contents) -> dict[str, bytes]:
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     name = identifier(contents.name)
     line, words = kernel_words(contents.arch, contents.features)
+    if not (abi := re.match(r"(\d+)\.(\d+)", contents.tvm_ffi_version)):
+        raise ArtifactError(f"{contents.name} was compiled for tvm-ffi {contents.tvm_ffi_version}, expected a version; compile it again")
     values = {
         "id": name, "macro": name.upper(), "title": re.sub(r"[^\w .:+-]", "_", contents.name), "version": __version__, "library": LIBRARY,
         "target": re.sub(r"[^\w .:,=+-]", "_", contents.target_name), "arch": contents.arch,
@@ -143,7 +121,8 @@ def _texts(contents: Contents) -> dict[str, bytes]:
         "inputs": [_tensor(spec) for spec in contents.inputs], "outputs": [_tensor(spec) for spec in contents.outputs],
         "line": line, "words": words, "expand": EXPAND, "pooled": relax.VirtualMachine.POOLED_ALLOCATOR,
         "checksum": f"{zlib.crc32(contents.library):#x}",
-        "tvm": tvm.__version__, "tvm_ffi": tvm_ffi.__version__,
+        "arch_macro": compiler_macro(contents.arch), "ffi_major": int(abi[1]), "ffi_minor": int(abi[2]),
+        "tvm": re.sub(r"[^\w.+-]", "_", contents.tvm_version), "tvm_ffi": re.sub(r"[^\w.+-]", "_", contents.tvm_ffi_version),
     }  # fmt: skip
     names = {"network.h.j2": f"{name}.h", "network.cpp.j2": f"{name}.cpp", "run.cpp.j2": "run.cpp", "Makefile.j2": "Makefile"}
     names["README.md.j2"] = "README.md"

@@ -15,7 +15,7 @@ def export_c(
     session: Session,
     artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A file that `tvm-rsq compile` wrote.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder, which is made.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the files of an earlier export; yours are left alone.")] = False,
 ) -> None:
     """Write ARTIFACT as a shared library, a C header, a C++ runner and a Makefile, which need TVM's runtime and no Python.
 
