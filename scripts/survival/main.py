@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -45,15 +44,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 all survived, 1 something did not or the work failed, 130 interrupted."""
     args = parse(arguments)
-    words = shlex.join(sys.argv[1:] if arguments is None else arguments)
     rows = []
     try:
         for name in EXPERIMENTS if args.experiment == "all" else [args.experiment]:
             title, usual, experiment = EXPERIMENTS[name]
             with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
-                tally = experiment(args.count or usual, args.seed, Path(folder), _say)
+                count = args.count or usual
+                tally = experiment(count, args.seed, Path(folder), _say)
             row = record(
-                title, tally.tried, tally.survived, tally.figures, about=tally.about, command=f"scripts/reliability {words}",
+                title, tally.tried, tally.survived, tally.figures, about=tally.about, command=f"scripts/reliability {name} --count {count}",
                 seed=args.seed, docs=args.docs,
             )  # fmt: skip
             rows.append(asdict(row))
