@@ -5,6 +5,7 @@ The simulation in float64 takes most of the time, so four see smaller pictures, 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,11 @@ def network(name: str, side: int) -> onnx.ModelProto:
     return proto
 
 
-@pytest.mark.parametrize("name", IN_FLOAT)
+# Two whose kinds of layers others have are left to TVM_RSQ_EVERY_NETWORK=1, and to scripts/check_boards.
+NAMES = [name for name in IN_FLOAT if os.environ.get("TVM_RSQ_EVERY_NETWORK") or name not in ("inception_v1", "vgg19")]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_integer_library_equals_the_simulation(name):
     side = SIDES.get(name, 224)
     noise = np.random.default_rng(0).standard_normal((1, 3, side, side)).astype(np.float32)
