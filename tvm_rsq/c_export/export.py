@@ -99,11 +99,13 @@ def identifier(name: str) -> str:
 
 # Keywords of C and C++, and names of their libraries and of the ones that the runner includes.
 _TAKEN = frozenset(
-    """alignas alignof and asm atomic auto bitand bitor bool break case catch char class compl complex concept const consteval constexpr
-    constinit continue decltype default delete do double else enum explicit export extern false ffi float for friend generic goto if
-    imaginary index inline int lib log long main mutable namespace new noexcept noreturn not nullptr operator or private protected public
-    register reinterpret_cast requires restrict return run short signal signed sizeof static std struct switch template this time throw true
-    try tvm typedef typeid typename typeof union unsigned using virtual void volatile while xor""".split()
+    """abs alignas alignof and and_eq asm assert atomic auto bitand bitor bool break case catch char char16_t char32_t char8_t class close
+    co_await co_return co_yield compl complex concept const const_cast consteval constexpr constinit continue decltype default delete do
+    double dynamic_cast else enum errno exit explicit export extern false ffi float for free friend generic goto if imaginary index
+    inline int lib linux log long main malloc memcpy memset mutable namespace new noexcept noreturn not not_eq null nullptr open
+    operator or or_eq printf private protected public puts read register reinterpret_cast requires restrict return run short signal
+    signed size_t sizeof static static_assert static_cast std stderr stdin stdout struct switch template this thread_local throw time
+    true try tvm typedef typeid typename typeof union unix unsigned using virtual void volatile wchar_t while write xor xor_eq""".split()
 )
 
 

@@ -36,8 +36,7 @@ def collect_report(quantized: QuantizedModel, target: str, calls: Sequence[Kerne
         weight_bytes_after=sum(layer.weight_bytes for layer in plan.layers),
         facts={
             "seed": str(quantized.config.seed),
-            "scheme": quantized.config.scheme,
-            "budget": f"{quantized.config.budget:.0%} more divergence than per-channel",
+            **_asked(quantized),
             "activation ranges": quantized.config.range_method,
             "calibration": f"{len(calibration)} inputs, {calibration.source}",
             "TVM": tvm.__version__,
@@ -47,6 +46,13 @@ def collect_report(quantized: QuantizedModel, target: str, calls: Sequence[Kerne
         },
         notes=(*calibration.notes, *plan.notes),
     )
+
+
+def _asked(quantized: QuantizedModel) -> dict[str, str]:
+    """What was to be decided, and how; nothing of a network that brought its own quantization."""
+    if quantized.source.quantization is not None:
+        return {"scheme": "of the file"}
+    return {"scheme": quantized.config.scheme, "budget": f"{quantized.config.budget:.0%} more divergence than per-channel"}
 
 
 def pictures(inputs: np.ndarray) -> np.ndarray:
