@@ -28,7 +28,8 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = Fa
         return
     earlier = _listed(folder / SUMS)
     if not (replace and earlier >= _OF_EVERY_EXPORT):
-        raise ConfigError(f"{folder} is there and not empty; name another folder, or remove it" + ("" if replace else "; --force replaces an earlier export"))
+        how = "name another folder, or remove it" + ("" if replace else "; --force replaces an earlier export")
+        raise ConfigError(f"{folder} is there and not empty; {how}")
     for name, data in files.items():
         path = folder / name
         # Of an export that was interrupted, files are there that no list names yet.
