@@ -52,7 +52,7 @@ def test_nothing_that_is_loaded_is_a_pickle():
     for folder in ("tvm_rsq", "passes", "targets"):
         for path in (ROOT / folder).rglob("*.py"):
             text = path.read_text()
-            for word in ("import pickle", "import marshal", "import shelve", "import dill", "torch.load", "joblib", "yaml.load"):
+            for word in ("import pickle", "import marshal", "import shelve", "import dill", "torch.load(", "joblib", "yaml.load"):
                 assert word not in text, f"{path} has {word}"
             for line in text.splitlines():
                 assert "np.load(" not in line or "allow_pickle=False" in line, f"{path}: {line.strip()}"
