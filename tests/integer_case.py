@@ -10,6 +10,8 @@ import torch
 import tvm_rsq
 from tvm_rsq.compiler import compile_exposed
 from tvm_rsq.executor import Executor
+from tvm_rsq.frontend.load_model import load as load_model
+from tvm_rsq.model import Model
 from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.targets.carried import level_array
 
@@ -29,6 +31,11 @@ def seeded(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
             elif value.is_floating_point():
                 value.normal_(0, 0.3, generator=generator)
     return module.eval()
+
+
+def imported(module: torch.nn.Module, shapes: Sequence[tuple[int, ...]]) -> Model:
+    """The network as `quantized` takes it too: tests that quantize one in many ways import it once, which takes torch most of a second."""
+    return load_model(module, tuple(torch.from_numpy(noise(*shape)) for shape in shapes))
 
 
 def quantized(module: object, shapes: Sequence[tuple[int, ...]], config: tvm_rsq.QuantConfig | None = None) -> QuantizedModel:

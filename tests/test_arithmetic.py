@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tests.integer_case import check, near_float, quantized
+from tests.integer_case import check, imported, near_float, quantized
 from tests.integer_networks import Block, conv, seeded
 from tvm_rsq import QuantConfig
 from tvm_rsq.layer_record import LayerPlan
+from tvm_rsq.model import Model
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.planner import make_plan
 from tvm_rsq.quantized_model import QuantizedModel
@@ -25,13 +27,19 @@ def forward(m, x):
     return m.last(m.third(x) + x)
 
 
-def network(*, shared: bool = False, **config: object) -> QuantizedModel:
-    """Convolutions, a depthwise one, and two residual sums, 16 channels; shared: one scale for all that the sums connect."""
+@functools.cache
+def source() -> Model:
+    """Convolutions, a depthwise one, and two residual sums, 16 channels."""
     parts = {
         "first": conv(3, 16, 3, padding=1), "deep": conv(16, 16, 3, padding=1, groups=16), "second": conv(16, 16, 3, padding=1),
         "third": conv(16, 16, 1), "last": conv(16, 5, 1),
     }  # fmt: skip
-    found = quantized(seeded(Block(forward, **parts)), [SHAPE], QuantConfig(**{"scheme": "per_channel", **config}))
+    return imported(seeded(Block(forward, **parts)), [SHAPE])
+
+
+def network(*, shared: bool = False, **config: object) -> QuantizedModel:
+    """shared: one scale for all that the sums connect."""
+    found = quantized(source(), [SHAPE], QuantConfig(**{"scheme": "per_channel", **config}))
     if not shared:
         return found
     first, _, second, third, _ = found.plan.layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 
@@ -11,16 +12,19 @@ import torch
 from torch import nn
 
 import tvm_rsq
-from tests.integer_case import check, near_float, noise, quantized, seeded
+from tests.integer_case import check, imported, near_float, noise, quantized, seeded
 from tests.integer_networks import Block
 from tvm_rsq.choose_codebooks import _worse
 from tvm_rsq.errors import ConfigError
+from tvm_rsq.model import Model
 from tvm_rsq.plan import QuantPlan
 
+SHAPE = (2, 3, 12, 12)
 FOUR = {"weight_bits": 4, "scheme": "per_channel", "eight_bit_share": 0.0}
 
 
-def network() -> nn.Module:
+@functools.cache
+def network() -> Model:
     """Convolutions, grouped and depthwise ones, and a dense layer."""
     parts = {
         "a": nn.Conv2d(3, 16, 3, padding=1), "b": nn.Conv2d(16, 16, 3, padding=1, groups=16), "c": nn.Conv2d(16, 24, 1),
@@ -31,11 +35,18 @@ def network() -> nn.Module:
         x = torch.relu(m.b(torch.relu(m.a(x))))
         return m.e(torch.relu(m.d(torch.relu(m.c(x)))).mean((2, 3)))
 
-    return seeded(Block(forward, **parts))
+    return imported(seeded(Block(forward, **parts)), [SHAPE])
+
+
+KEPT: dict[str, tvm_rsq.QuantizedModel] = {}
 
 
 def made(**fields) -> tvm_rsq.QuantizedModel:
-    return quantized(network(), [(2, 3, 12, 12)], tvm_rsq.QuantConfig(**{**FOUR, **fields}))
+    """The network under FOUR and these fields, made once."""
+    key = str(sorted(fields.items()))
+    if key not in KEPT:
+        KEPT[key] = quantized(network(), [SHAPE], tvm_rsq.QuantConfig(**{**FOUR, **fields}))
+    return KEPT[key]
 
 
 @pytest.mark.parametrize("bits", [3, 4, 6])
@@ -128,7 +139,8 @@ def test_a_codebook_that_is_clearly_worse_is_not_taken():
 
 
 def test_the_same_seed_gives_the_same_plan():
-    assert made(nonuniform=True).plan.to_json() == made(nonuniform=True).plan.to_json()
+    again = quantized(network(), [SHAPE], tvm_rsq.QuantConfig(**FOUR, nonuniform=True))
+    assert again.plan.to_json() == made(nonuniform=True).plan.to_json()
 
 
 def test_hybrid_with_a_target_keeps_its_codebooks(tmp_path, monkeypatch):

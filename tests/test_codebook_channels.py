@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -10,17 +11,18 @@ import torch
 from torch import nn
 
 import tvm_rsq
-from tests.integer_case import check, noise, quantized, seeded
+from tests.integer_case import check, imported, noise, quantized, seeded
 from tests.integer_networks import Block
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.layer_workloads import layer_workloads
+from tvm_rsq.model import Model
 from tvm_rsq.plan import QuantPlan
 from tvm_rsq.targets.parse import parse_target
 
 SHAPE = (2, 3, 12, 12)
 
 
-def network() -> nn.Module:
+def module() -> nn.Module:
     """Odd numbers of channels, grouped, joined and depthwise convolutions, and a dense layer."""
     parts = {
         "a": nn.Conv2d(3, 17, 3, padding=1), "b": nn.Conv2d(17, 17, 3, padding=1, groups=17), "c": nn.Conv2d(17, 22, 1, stride=2),
@@ -35,9 +37,21 @@ def network() -> nn.Module:
     return seeded(Block(forward, **parts))
 
 
+@functools.cache
+def network() -> Model:
+    return imported(module(), [SHAPE])
+
+
+KEPT: dict[str, tvm_rsq.QuantizedModel] = {}
+
+
 def made(**fields) -> tvm_rsq.QuantizedModel:
+    """The network under these fields, made once."""
     common = {"weight_bits": 4, "scheme": "per_channel", "eight_bit_share": 0.0, "overrides": {"*": "grid=codebook"}}
-    return quantized(network(), [SHAPE], tvm_rsq.QuantConfig(**{**common, **fields}))
+    key = str(sorted(fields.items()))
+    if key not in KEPT:
+        KEPT[key] = quantized(network(), [SHAPE], tvm_rsq.QuantConfig(**{**common, **fields}))
+    return KEPT[key]
 
 
 def test_every_few_channels_have_a_book_and_depthwise_layers_one():
@@ -92,11 +106,11 @@ def test_per_tensor_scales_and_powers_of_two_have_several_books_too():
 def test_the_file_holds_codes_and_no_weight(channels):
     """Also of a layer that waits for memory, whose kernel would look codes of one book up itself."""
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(1536, 1024), nn.ReLU(), nn.Linear(1024, 64)).eval()
+    dense = nn.Sequential(nn.Linear(1536, 1024), nn.ReLU(), nn.Linear(1024, 64)).eval()
     config = tvm_rsq.QuantConfig(
         scheme="per_channel", weight_bits=4, eight_bit_share=0.0, overrides={"*": "grid=codebook"}, codebook_channels=channels
     )
-    found = tvm_rsq.quantize(module, config, example_inputs=(torch.zeros(1, 1536),), calibration=noise(8, 1536))
+    found = tvm_rsq.quantize(dense, config, example_inputs=(torch.zeros(1, 1536),), calibration=noise(8, 1536))
     built = found.compile("llvm")
     first = built.contents.calls[1]
     assert first.layer == found.plan.layers[0].name and first.kernel.endswith("_codes4") == (channels is None)
@@ -119,12 +133,12 @@ def test_no_effect_is_said_and_no_number_of_channels_is_refused():
 
 
 def test_a_network_of_zeros_is_exact():
-    module = network()
+    zeros = module()
     with torch.no_grad():
-        for value in module.parameters():
+        for value in zeros.parameters():
             value.zero_()
     config = tvm_rsq.QuantConfig(
         weight_bits=4, scheme="per_channel", eight_bit_share=0.0, overrides={"*": "grid=codebook"}, codebook_channels=3
     )
-    (logits,) = check(quantized(module, [SHAPE], config))
+    (logits,) = check(quantized(zeros, [SHAPE], config))
     assert not logits.any()
