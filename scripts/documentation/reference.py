@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import typer
 
@@ -71,7 +71,8 @@ def _methods(value: type) -> Iterator[tuple[str, Any]]:
 
 def _signature(function: Any) -> str:
     text = re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", str(inspect.signature(function)))
-    return text.replace("tvm_rsq.", "").replace("'", "").replace("(self, ", "(").replace("(self)", "()")
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # of annotations, not of defaults
+    return text.replace("tvm_rsq.", "").replace("(self, ", "(").replace("(self)", "()")
 
 
 def _code(text: str) -> list[str]:
@@ -85,10 +86,17 @@ def _command_line() -> str:
         lines += [f"## tvm-rsq {name}", "", *_code(inspect.cleandoc(command.help or "")), "| | |", "|---|---|"]
         for parameter in command.params:
             names = ", ".join((*parameter.opts, *parameter.secondary_opts)) if parameter.param_type_name == "option" else ""
-            shown = " ".join(filter(None, (names, parameter.metavar)))
+            shown = " ".join(filter(None, (names, parameter.metavar or _values(parameter.type_descriptor.annotation))))
             lines.append(f"| `{_cell(shown or parameter.name)}` | {_cell(parameter.help or '')}{_default(parameter)} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _values(annotation: Any) -> str:
+    """What an option without a word of its own for it takes; "" for a flag."""
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
+    return {int: "INT", float: "FLOAT", str: "TEXT"}.get(annotation, "")
 
 
 def _default(parameter: Any) -> str:
