@@ -1,12 +1,10 @@
 """Every command and snippet of README and docs is run, on a tiny network under the names that the pages use.
 
-What cannot be run here says why in a comment above it, `<!-- not run: ... -->`, and its options are held against the command's all the
-same.
+What cannot be run here says why in a comment above it, `<!-- not run: ... -->`, and is parsed all the same: documentation/test_spelling.py.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import shutil
@@ -17,10 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
-import typer
 from torch import nn
 from typer.testing import CliRunner
 
@@ -32,8 +28,10 @@ from scripts.documentation.run import run_page, shortened
 from scripts.models import mobilenetv2
 from scripts.models.network import Network
 from scripts.models.preprocessing import TORCHVISION
+from tests.documentation.loopback import Loopback, loopback
 from tests.integer_case import seeded
 from tests.qdq_made import DATA
+from tests.remote.programs import wait_until
 from tvm_rsq import layer_cost
 from tvm_rsq.cli.app import app
 
@@ -98,18 +96,22 @@ def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
 @pytest.mark.parametrize("name", RUN)
 def test_what_a_page_says_is_run(name: str, folder: Path) -> None:
     names = namespace(network=seeded(Tiny()), x=torch.zeros(IMAGE), x_numpy=np.zeros(IMAGE, np.float32))
-    for block in blocks(ROOT / name):
-        if block.not_run:
-            continue
-        if block.kind == "python":
-            execute(block, names, folder)
-        elif block.kind == "bash":
-            for line, words in commands(block.text):
-                run(line, words, block)
+    with loopback(folder) as boards:
+        for block in blocks(ROOT / name):
+            if block.not_run:
+                continue
+            if block.kind == "python":
+                execute(block, names, folder)
+            elif block.kind == "bash":
+                for line, words in commands(block.text):
+                    run(line, boards.here(words), block, boards)
 
 
-def run(line: str, words: list[str], block: Block) -> None:
-    """A command of ours in this process, any other by the shell."""
+def run(line: str, words: list[str], block: Block, boards: Loopback) -> None:
+    """A command of ours in this process, any other by the shell; what ends with & is left running until the page ends."""
+    if words[-1] == "&":
+        boards.start(words[:-1])
+        return
     if words[0] == "tvm-rsq" and not set(words) & {"|", "&&", "||"}:
         words = words[: words.index(">")] if ">" in words else words
         done = CliRunner().invoke(app, words[1:], catch_exceptions=False)
@@ -119,50 +121,6 @@ def run(line: str, words: list[str], block: Block) -> None:
     text = line.replace(".venv/bin/python", sys.executable)
     ended = subprocess.run(["bash", "-c", text], env={**os.environ, "PATH": path}, capture_output=True, text=True)
     assert ended.returncode == 0, f"{block.place}: {text}: {ended.stderr}"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_options_exist_where_a_command_is_not_run(name: str) -> None:
-    for block in blocks(ROOT / name):
-        if block.kind != "bash":
-            continue
-        for _, words in commands(block.text):
-            for part in re.split(r" (?:&&|\|\||\|) ", " ".join(words)):
-                check_options(part.split(), block.place)
-
-
-def check_options(words: list[str], place: str) -> None:
-    words = words[1:] if words and re.fullmatch(r"[A-Z_]+=.*", words[0]) else words
-    if not words:
-        return
-    if words[0] == "tvm-rsq":
-        known = options_of(words[1])
-    elif script := next((word for word in words[:2] if "scripts/" in word), None):
-        known = options_of_script(script)
-    else:
-        return
-    for word in words[1:]:
-        option = word.partition("=")[0]
-        if option.startswith("-") and not re.fullmatch(r"-\d.*|-", option):
-            assert option in known, f"{place}: {words[0]} has no option {option}"
-
-
-@functools.cache
-def options_of(command: str) -> frozenset[str]:
-    group = typer.main.get_command(app)
-    assert command in group.commands, f"tvm-rsq has no command {command}"
-    return frozenset(name for option in group.commands[command].params for name in (*option.opts, *option.secondary_opts)) | {"--help"}
-
-
-@functools.cache
-def options_of_script(script: str) -> frozenset[str]:
-    """Of what its sources say, since asking each for --help would take seconds; none of scripts in shell, which take none."""
-    path = ROOT / script[script.index("scripts/") :]
-    assert path.is_file(), f"there is no {script}"
-    text = path.read_text("utf-8")
-    package = re.search(r"from scripts\.(\w+)(?:\.\w+)* import main", text)
-    files = [path, *(sorted((ROOT / "scripts" / package[1]).glob("*.py")) if package else [])]
-    return frozenset(re.findall(r'"(--?[a-z][\w-]*)"', "".join(file.read_text("utf-8") for file in files))) | {"--help"}
 
 
 @pytest.mark.parametrize("name", pages())
@@ -202,6 +160,15 @@ def test_a_page_is_rewritten_with_what_was_printed(tmp_path: Path) -> None:
     assert shortened(["a"] * 24) == ["a"] * 24 and len(shortened(["a"] * 25)) == 24
 
 
+def test_what_is_left_running_is_seen_and_ends_with_the_page(tmp_path: Path) -> None:
+    page, mark = tmp_path / "page.md", f"sleep 98.{os.getpid()}"
+    page.write_text(f"```bash\nbash -c 'echo ready; {mark}' &\n```\n\n```\n```\n\n```bash\npgrep -fc '{mark}'\n```\n\n```\n```\n")
+    run_page(page)
+    ready, count = re.findall(r"```\n(\w+)\n```", page.read_text())
+    assert ready == "ready" and int(count) >= 1
+    wait_until(lambda: subprocess.run(["pgrep", "-f", mark], capture_output=True).returncode == 1)
+
+
 def test_a_block_that_fails_or_is_never_closed_is_told_with_its_place(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```bash\necho no >&2; false\n```\n")
@@ -213,9 +180,3 @@ def test_a_block_that_fails_or_is_never_closed_is_told_with_its_place(tmp_path: 
     page.write_text("```fortran\n```\n")
     with pytest.raises(ValueError, match="a block of fortran"):
         blocks(page)
-
-
-def test_an_option_that_does_not_exist_is_found() -> None:
-    with pytest.raises(AssertionError, match="no option --nonsense"):
-        check_options(["tvm-rsq", "compile", "net.onnx", "--nonsense"], "here")
-    assert onnx.__version__ and check_options(["tvm-rsq", "compile", "net.onnx", "-o", "net.rsq"], "here") is None
