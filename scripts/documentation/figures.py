@@ -101,7 +101,7 @@ def _sensitivity(source: Model) -> plt.Figure:
 
 
 def _codebook(source: Model) -> plt.Figure:
-    """One layer's weights in units of their channel's scale, and 16 levels for them: even ones, and a codebook."""
+    """One layer's weights in units of their channel's scale, and levels of 4 bits for them: 15 even ones, and a codebook of 16."""
     deploy = pipeline.prepare(source)
     weight = deploy.params[_CODEBOOK_LAYER]
     rows = as_rows(weight, 0)
@@ -118,6 +118,6 @@ def _codebook(source: Model) -> plt.Figure:
             axes.axvline(level, color=colour, linewidth=1.3)
         axes.set_title(f"{name}: relative squared error {error:.4f}", fontsize=10, loc="left")
         axes.set(yticks=[], xlim=(-1.02, 1.02))
-    panels[1].set_xlabel("weight, in parts of the largest of its channel; 16 levels, their median over channels")
+    panels[1].set_xlabel("weight, in parts of the largest of its channel; levels: their median over channels")
     return figure
 
