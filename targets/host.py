@@ -12,7 +12,7 @@ import ctypes
 import functools
 import os
 import platform
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tvm.target import Target, codegen
@@ -79,6 +79,11 @@ def kernel_words(arch: str, features: Collection[str]) -> tuple[str, tuple[str, 
 def compiler_macro(arch: str) -> str:
     """What GCC and Clang define when they compile for `arch`; "" of an architecture that is not known here."""
     return _COMPILER_MACROS.get(arch, "")
+
+
+def kernel_bits(arch: str, words: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """For each of these words, what AT_HWCAP and AT_HWCAP2 have set; () where they do not say what there is, as on x86-64."""
+    return tuple(aarch64.hwcap_bits(word) for word in words) if arch == "aarch64" else ()
 
 
 def host_target() -> dict[str, object]:

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +20,17 @@ from torch import nn
 from typer.testing import CliRunner
 
 import tvm_rsq
+from scripts.emulator.runtime_libraries import are_cached, runtime_libraries
+from scripts.emulator.toolchain import COMPILER as CROSS_COMPILER
+from scripts.emulator.toolchain import QEMU, sysroot
 from tests.integer_case import noise, quantized, seeded
 from tests.integer_networks import varied
+from tests.remote.emulated_boards import skip_without_programs
 from tvm_rsq.c_export.export import export_c, identifier
 from tvm_rsq.cli.app import app
 from tvm_rsq.compiled_module import CompiledModule
 from tvm_rsq.errors import ArtifactError, ConfigError
+from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.targets.host import host_arch
 
 STRICT = "-O1 -Wall -Wextra -Werror"
@@ -49,16 +55,22 @@ def coded() -> CompiledModule:
     return quantized(varied(), [(1, 3, 12, 12)], tvm_rsq.QuantConfig(**bits)).compile(codes="load")
 
 
-def built(module: CompiledModule, folder: Path, flags: str = "-O0") -> Path:
+@pytest.fixture(scope="module")
+def two() -> QuantizedModel:
+    """Two inputs, two outputs, the second of them in float."""
+    return quantized(seeded(TwoOutputs()), [(2, 6), (2, 4)])
+
+
+def built(module: CompiledModule, folder: Path, flags: str = "-O0", *variables: str) -> Path:
     module.export_c(folder)
-    command = ["make", "-s", "-C", str(folder), f"PYTHON={sys.executable}", f"CXXFLAGS={flags}"]
+    command = ["make", "-s", "-C", str(folder), f"PYTHON={sys.executable}", f"CXXFLAGS={flags}", *variables]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(folder / "run"), *map(str, arguments)], cwd=folder, capture_output=True, text=True)
+def run(folder: Path, *arguments: object, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*before, str(folder / "run"), *map(str, arguments)], cwd=folder, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +92,29 @@ def test_codes_become_weights_and_the_answer_is_the_same(coded, runner):
     assert ((runner / "y.npy").stat().st_size - written.nbytes) % 64 == 0
 
 
+def test_a_board_answers_alike_and_a_lesser_one_is_told(two, tmp_path):
+    skip_without_programs()
+    if not are_cached():
+        pytest.skip("TVM's runtime for aarch64 is not in the cache; run: scripts/arm_emulator --prepare")
+    variables = f"TVM_HOME={runtime_libraries()}", f"CXX={CROSS_COMPILER}"
+    folder = built(two.compile("cortex-a76"), tmp_path / "out", "-O0 -Wall -Wextra -Werror", *variables)
+    files = ("lib.so", "x0.npy", "x1.npy", "y0.npy", "y1.npy")
+    inputs = [noise(2, 6, seed=1), noise(2, 4, seed=2)]
+    for name, array in zip(files[1:], inputs, strict=False):
+        np.save(folder / name, array)
+    board = [QEMU, "-L", str(sysroot()), "-cpu"]
+    done = run(folder, *files, before=[*board, "cortex-a76"])
+    assert done.returncode == 0, done.stderr
+    sums, softmax = two.compile().run(*inputs)
+    assert np.array_equal(np.load(folder / "y0.npy"), sums)
+    np.testing.assert_allclose(np.load(folder / "y1.npy"), softmax, rtol=1e-6)
+    done = run(folder, *files, before=[*board, "cortex-a72"])
+    assert done.returncode == 1 and "this CPU lacks asimdhp; the network is compiled for cortex-a76" in done.stderr, done.stderr
+
+
 @needs_compiler
-def test_several_inputs_and_outputs(tmp_path):
-    found = quantized(seeded(TwoOutputs()), [(2, 6), (2, 4)])
-    module = found.compile()
+def test_several_inputs_and_outputs(two, tmp_path):
+    module = two.compile()
     folder = built(module, tmp_path / "out")
     inputs = [noise(2, 6, seed=1), noise(2, 4, seed=2)]
     for i, array in enumerate(inputs):

@@ -27,3 +27,12 @@ def hwcap_words(hwcap: int, hwcap2: int) -> frozenset[str]:
     """The words of /proc/cpuinfo that a kernel says with these two entries of the auxiliary vector."""
     pairs = ((hwcap, _HWCAP), (hwcap2, _HWCAP2))
     return frozenset(word for bits, words in pairs for bit, word in enumerate(words) if bits >> bit & 1)
+
+
+def hwcap_bits(word: str) -> tuple[int, int]:
+    """What AT_HWCAP and AT_HWCAP2 have set where the kernel says `word`: the inverse of `hwcap_words`. KeyError: it says no such word."""
+    for index, words in enumerate((_HWCAP, _HWCAP2)):
+        if word in words:
+            bit = 1 << words.index(word)
+            return (0, bit) if index else (bit, 0)
+    raise KeyError(word)

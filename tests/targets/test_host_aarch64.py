@@ -12,7 +12,7 @@ from qemu_aarch64 import run_program, skip_without_qemu
 from tvm.target import Target, codegen
 
 from tvm_rsq.targets import host, presets
-from tvm_rsq.targets.aarch64.cpu_flags import FLAGS, hwcap_words
+from tvm_rsq.targets.aarch64.cpu_flags import FLAGS, hwcap_bits, hwcap_words
 from tvm_rsq.targets.parse import parse_target
 
 PROGRAM = """
@@ -126,3 +126,10 @@ def test_bits_are_the_kernels():
     for second, name, bit in found:
         (word,) = hwcap_words(*((0, 1 << int(bit)) if second else (1 << int(bit), 0)))
         assert word == name.lower().replace("_", "")
+
+
+def test_the_bits_of_a_word_are_those_that_say_it():
+    for word in FLAGS:
+        assert hwcap_words(*hwcap_bits(word)) == {word}
+    with pytest.raises(KeyError):
+        hwcap_bits("avx2")

@@ -27,7 +27,7 @@ from tvm_rsq.compiled_module import Contents
 from tvm_rsq.errors import ArtifactError, ConfigError
 from tvm_rsq.model import InputSpec
 from tvm_rsq.passes.lower_islands import EXPAND
-from tvm_rsq.targets.host import compiler_macro, kernel_words
+from tvm_rsq.targets.host import compiler_macro, kernel_bits, kernel_words
 
 LIBRARY = "lib.so"
 _LARGEST_RANK = 6  # of the header's shape
@@ -121,7 +121,8 @@ def _texts(contents: Contents) -> dict[str, bytes]:
         "target": re.sub(r"[^\w .:,=+-]", "_", contents.target_name), "arch": contents.arch,
         "plan": hashlib.sha256(contents.plan.to_json().encode()).hexdigest()[:12] if contents.plan else "",
         "inputs": [_tensor(spec) for spec in contents.inputs], "outputs": [_tensor(spec) for spec in contents.outputs],
-        "line": line, "words": words, "expand": EXPAND, "pooled": relax.VirtualMachine.POOLED_ALLOCATOR,
+        "line": line, "words": words, "bits": kernel_bits(contents.arch, words),
+        "expand": EXPAND, "pooled": relax.VirtualMachine.POOLED_ALLOCATOR,
         "checksum": f"{zlib.crc32(contents.library):#x}",
         "arch_macro": compiler_macro(contents.arch), "ffi_major": int(abi[1]), "ffi_minor": int(abi[2]),
         "tvm": re.sub(r"[^\w.+-]", "_", contents.tvm_version), "tvm_ffi": re.sub(r"[^\w.+-]", "_", contents.tvm_ffi_version),
