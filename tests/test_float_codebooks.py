@@ -12,7 +12,7 @@ import torch
 import tvm_rsq
 from tests.integer_case import check, near_float, noise, quantized
 from tests.integer_networks import varied
-from tests.test_codebook_channels import SHAPE, network
+from tests.test_codebook_channels import SHAPE, module, network
 from tvm_rsq.cli.show import layer_table
 from tvm_rsq.compiler import build
 from tvm_rsq.config import LayerOverride, QuantConfig
@@ -29,9 +29,9 @@ from tvm_rsq.weight_grid import as_rows
 CODED = "float,grid=codebook,weight_bits=4"
 
 
-def made(module=None, **fields) -> tvm_rsq.QuantizedModel:
+def made(net=None, **fields) -> tvm_rsq.QuantizedModel:
     common = {"scheme": "per_channel", "equalization": "none"}  # so that weights are the network's own
-    return quantized(module or network(), [SHAPE], QuantConfig(**{**common, **fields}))
+    return quantized(net or network(), [SHAPE], QuantConfig(**{**common, **fields}))
 
 
 def test_the_plan_has_levels_scales_and_the_bytes_of_codes():
@@ -144,18 +144,18 @@ def test_the_error_of_outputs_gives_other_levels():
 
 
 def test_a_layer_of_zeros_is_zero_and_of_nan_is_refused():
-    module = network()
+    net = module()
     with torch.no_grad():
-        module.a.weight.zero_()
-        module.c.weight.fill_(0.25)
-    found = made(module, overrides={"*": CODED})
+        net.a.weight.zero_()
+        net.c.weight.fill_(0.25)
+    found = made(net, overrides={"*": CODED})
     assert not found.annotated.params["a.weight"].any() and found.plan.layer("a.weight").weight_nmse == 0
     np.testing.assert_array_equal(found.annotated.params["c.weight"], found.model.params["c.weight"])
     check(found)
     with torch.no_grad():
-        module.a.weight[0, 0, 0, 0] = torch.nan
+        net.a.weight[0, 0, 0, 0] = torch.nan
     with pytest.raises(ModelError, match="NaN"):
-        made(module, overrides={"*": CODED})
+        made(net, overrides={"*": CODED})
 
 
 def test_one_weight():

@@ -7,7 +7,7 @@ import pytest
 
 import tvm_rsq
 from tests.integer_case import quantized
-from tests.test_choose_codebooks import network
+from tests.test_choose_codebooks import SHAPE, network
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.targets.parse import parse_target
 from tvm_rsq.targets.workload import Conv2DWorkload
@@ -21,11 +21,11 @@ LAYER = Conv2DWorkload(batch=1, height=7, width=7, in_channels=32, out_channels=
 @pytest.fixture(scope="module")
 def model() -> tvm_rsq.QuantizedModel:
     config = tvm_rsq.QuantConfig(weight_bits=4, nonuniform=True, scheme="per_channel", eight_bit_share=0.0)
-    return quantized(network(), [(1, 3, 12, 12)], config)
+    return quantized(network(), [SHAPE], config)
 
 
 def test_both_places_give_the_same_and_kernels_say_where_they_are(model):
-    x = np.random.default_rng(0).standard_normal((1, 3, 12, 12)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
     built = {codes: model.compile("llvm", codes=codes) for codes in ("auto", "load", "kernel")}
     outputs = [module.run(x) for module in built.values()]
     np.testing.assert_array_equal(outputs[0], outputs[1])
