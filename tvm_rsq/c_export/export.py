@@ -1,10 +1,10 @@
 """A compiled network as a folder for people without Python: library, C header, C++ runner, Makefile.
 
-    lib.so        the artifact's shared library, as it is
-    NAME.h        C99 and C++: shapes, types and sizes, open, run, close
-    NAME.cpp      these functions on TVM's runtime (tvm-ffi's C++ headers and two shared libraries)
-    run.cpp       a program that runs it on .npy or raw files
-    Makefile, README.md, SHA256SUMS
+lib.so        the artifact's shared library, as it is
+NAME.h        C99 and C++: shapes, types and sizes, open, run, close
+NAME.cpp      these functions on TVM's runtime (tvm-ffi's C++ headers and two shared libraries)
+run.cpp       a program that runs it on files; tensor_file.h reads and writes them, .npy or raw
+Makefile, README.md, SHA256SUMS
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ from tvm_rsq.compiled_module import Contents
 from tvm_rsq.errors import ArtifactError, ConfigError
 from tvm_rsq.model import InputSpec
 from tvm_rsq.passes.lower_islands import EXPAND
-from tvm_rsq.targets.host import compiler_macro, kernel_bits, kernel_words
+from tvm_rsq.targets.cpu_check import cpu_check
+from tvm_rsq.targets.host import compiler_macro
 
 LIBRARY = "lib.so"
+_FILES = ("run", "tensor_file")  # stems of files that are there for every network
+_HEADERS = ("cstdlib", "cstring", "fstream", "iterator", "mutex", "new", "stdexcept", "string", "vector")  # of the network's own functions
 _LARGEST_RANK = 6  # of the header's shape
 
 
@@ -92,28 +95,16 @@ def export_c(contents: Contents, folder: Path, *, replace: bool = False) -> tupl
 
 
 def identifier(name: str) -> str:
-    """The network's name as C can spell it."""
+    """The network's name as the beginning of C's identifiers and of file names."""
     found = re.sub(r"\W+", "_", name.encode("ascii", "replace").decode()).strip("_").lower() or "network"
-    return f"net_{found}" if found[0].isdigit() or found in _TAKEN else found
-
-
-# Keywords of C and C++, and names of their libraries and of the ones that the runner includes.
-_TAKEN = frozenset(
-    """abs alignas alignof and and_eq asm assert atomic auto bitand bitor bool break case catch char char16_t char32_t char8_t class close
-    co_await co_return co_yield compl complex concept const const_cast consteval constexpr constinit continue decltype default delete do
-    double dynamic_cast else enum errno exit explicit export extern false ffi float for free friend generic goto if imaginary index
-    inline int lib linux log long main malloc memcpy memset mutable namespace new noexcept noreturn not not_eq null nullptr open
-    operator or or_eq printf private protected public puts read register reinterpret_cast requires restrict return run short signal
-    signed size_t sizeof static static_assert static_cast std stderr stdin stdout struct switch template this thread_local throw time
-    true try tvm typedef typeid typename typeof union unix unsigned using virtual void volatile wchar_t while write xor xor_eq""".split()
-)
+    return f"net_{found}" if found[0].isdigit() or found in _FILES else found
 
 
 def _texts(contents: Contents) -> dict[str, bytes]:
     loader = PackageLoader("tvm_rsq.c_export")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     name = identifier(contents.name)
-    line, words = kernel_words(contents.arch, contents.features)
+    check = cpu_check(contents.arch, contents.features)
     if not (abi := re.match(r"(\d+)\.(\d+)", contents.tvm_ffi_version)):
         raise ArtifactError(f"{contents.name} was compiled for tvm-ffi {contents.tvm_ffi_version}, expected a version; compile it again")
     values = {
@@ -121,14 +112,14 @@ def _texts(contents: Contents) -> dict[str, bytes]:
         "target": re.sub(r"[^\w .:,=+-]", "_", contents.target_name), "arch": contents.arch,
         "plan": hashlib.sha256(contents.plan.to_json().encode()).hexdigest()[:12] if contents.plan else "",
         "inputs": [_tensor(spec) for spec in contents.inputs], "outputs": [_tensor(spec) for spec in contents.outputs],
-        "line": line, "words": words, "bits": kernel_bits(contents.arch, words),
+        "cpu": check, "headers": sorted({*check.headers, *_HEADERS}),
         "expand": EXPAND, "pooled": relax.VirtualMachine.POOLED_ALLOCATOR,
         "checksum": f"{zlib.crc32(contents.library):#x}",
         "arch_macro": compiler_macro(contents.arch), "ffi_major": int(abi[1]), "ffi_minor": int(abi[2]),
         "tvm": re.sub(r"[^\w.+-]", "_", contents.tvm_version), "tvm_ffi": re.sub(r"[^\w.+-]", "_", contents.tvm_ffi_version),
     }  # fmt: skip
-    names = {"network.h.j2": f"{name}.h", "network.cpp.j2": f"{name}.cpp", "run.cpp.j2": "run.cpp", "Makefile.j2": "Makefile"}
-    names["README.md.j2"] = "README.md"
+    names = {"network.h.j2": f"{name}.h", "network.cpp.j2": f"{name}.cpp"}
+    names |= {f"{alike}.j2": alike for alike in ("run.cpp", "tensor_file.h", "Makefile", "README.md")}
     return {made: environment.get_template(template).render(values).encode() for template, made in names.items()}
 
 
