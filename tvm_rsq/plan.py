@@ -34,6 +34,8 @@ class FloatIsland:
     op: str
     reason: str
 
+OF_THE_FILE = "of the file"  # the scheme of a network that was quantized elsewhere
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantPlan:
@@ -56,6 +58,11 @@ class QuantPlan:
     def notes(self) -> tuple[str, ...]:
         """One-line remarks of those who decided."""
         return tuple(self.provenance.get("notes", ()))
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether data decided any of it: not where a file brought all of its scales."""
+        return self.provenance.get("scheme") != OF_THE_FILE or "calibration_source" in self.provenance
 
     def layer(self, name: str) -> LayerPlan:
         """The layer called `name`. KeyError: there is none."""

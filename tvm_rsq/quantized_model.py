@@ -50,6 +50,11 @@ class QuantizedModel:
     config: QuantConfig
     adjusted: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One-line remarks on the calibration data, where they decided anything, and of those who decided."""
+        return (*(self.calibration.notes if self.plan.calibrated else ()), *self.plan.notes)
+
     @cached_property
     def annotated(self) -> Model:
         """The network in QDQ form: int8 weights, int32 biases, quantize/dequantize around stored tensors."""

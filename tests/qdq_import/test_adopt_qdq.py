@@ -18,6 +18,7 @@ from tests.integer_networks import every_network, varied
 from tests.qdq_made import DATA, samples
 from tvm_rsq.cli.app import app
 from tvm_rsq.onnx_export.export import qdq_network
+from tvm_rsq.report.page import render
 
 EVERY = every_network()
 # One of each kind of operator; all 77 that export and have a layer were tried by hand, and were equal in every bit.
@@ -102,3 +103,17 @@ def test_the_command_line(tmp_path: Path):
     made = CliRunner().invoke(app, ["compile", str(DATA / "qdq-onnxruntime.onnx"), "-o", str(out)])
     assert made.exit_code == 0 and "6 layers: 6 per-channel" in made.output
     assert tvm_rsq.load(out).plan.notes[0].startswith("quantized elsewhere")
+
+
+def test_data_is_named_only_where_it_decided_something():
+    """Of our own export every tensor has a scale; of the other file some have none."""
+    networks = ((qdq_network(quantized(varied(), [IMAGE]).annotated), 12), (DATA / "qdq-nncf.onnx", 16))
+    whole, part = (
+        tvm_rsq.quantize(net, calibration=tvm_rsq.CalibrationSet(inputs=(noise(4, 3, side, side),), source="noise", notes=("odd",)))
+        for net, side in networks
+    )
+    assert not whole.plan.calibrated and "odd" not in whole.notes and part.plan.calibrated and "odd" in part.notes
+    reports = [found.compile().report for found in (whole, part)]
+    assert [report.image_source for report in reports] == ["", "noise"] and [len(report.images) for report in reports] == [0, 4]
+    assert [{"seed", "calibration", "activation ranges"} <= report.facts.keys() for report in reports] == [False, True]
+    assert "Calibration data" not in render(reports[0]) and "Calibration data" in render(reports[1])

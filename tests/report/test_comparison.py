@@ -150,8 +150,8 @@ def test_mean_bits_are_of_weights_and_not_of_layers():
 def test_only_settings_that_differ_are_among_those_that_do():
     first, second = build("a").report, replace(build("b").report, facts={"tvm_rsq": "0.2.0"})
     differing, alike = compare_settings([first, second, None])
-    assert {setting.name for setting in differing} == {"tvm rsq", "apache-tvm", "machine"}, "the command differs in every build"
-    version = next(setting for setting in differing if setting.name == "tvm rsq")
+    assert {setting.name for setting in differing} == {"tvm_rsq", "apache-tvm", "machine"}, "the command differs in every build"
+    version = next(setting for setting in differing if setting.name == "tvm_rsq")
     assert version.values == ("0.1.0", "0.2.0", "–") and version.differs == (False, True, False)
     assert "config.budget" in {setting.name for setting in alike}
 

@@ -59,9 +59,7 @@ def test_hostile_words_are_text_wherever_they_are_from(text):
 
 
 def test_only_what_there_is_has_a_column_or_a_section():
-    bare = [
-        build(label, seed=seed, latencies=(), layer_times=(), fidelity=(), facts={}, notes=()) for label, seed in (("a", 0), ("b", 1))
-    ]
+    bare = [build(label, seed=seed, latencies=(), layer_times=(), fidelity=(), facts={}, notes=()) for label, seed in (("a", 0), ("b", 1))]
     text = render_comparison(bare)
     (_, head), _ = _table(text)
     assert "time" not in head and "KL" in head and ">Latency<" not in text and "latency" not in text.partition("<tbody>")[2]

@@ -92,3 +92,11 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         page.write(report_data(layers=3), tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_plan_and_report_both_know_is_said_once():
+    provenance = {"range_method": "mse", "budget": 0.005, "calibration_samples": 16, "notes": ["a note"], "judged_samples": 8, "seed": 3}
+    facts = {"seed": "3", "activation ranges": "mse", "budget": "0.5 % more", "calibration": "16 inputs, statistics"}
+    text = page.render(replace(report_data(), plan=replace(plan(), provenance=provenance), facts=facts))
+    footer = text[text.index("<footer>") :]
+    assert re.findall(r"<dt>(.*?)</dt>", footer) == [*facts, "judged samples", "network hash"]

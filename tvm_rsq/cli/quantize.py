@@ -91,7 +91,7 @@ def quantize(
         quantized.export_onnx(output, opset)
     elif output is not None:
         quantized.plan.save(output)
-    for note in (*quantized.calibration.notes, *quantized.plan.notes):
+    for note in quantized.notes:
         session.note(f"note: {note}")
     session.result(
         {

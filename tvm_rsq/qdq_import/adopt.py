@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from tvm_rsq.model import Model
 from tvm_rsq.origins import origins
 from tvm_rsq.passes.dataflow import Dataflow
 from tvm_rsq.passes.find_islands import Islands, find_islands
-from tvm_rsq.plan import QuantPlan
+from tvm_rsq.plan import OF_THE_FILE, QuantPlan
 from tvm_rsq.progress import Progress, ProgressCallback, silent
 from tvm_rsq.qdq_import.match_tensors import Matched, match_tensors
 from tvm_rsq.qdq_import.source_quantization import SourceQuantization, StoredWeight
@@ -82,13 +83,19 @@ def adopt(
     plan = QuantPlan(
         network_hash=deploy.network_hash, layers=tuple(layers), tensors=tensors, float_islands=float_islands(view, islands),
         provenance={
-            "scheme": "of the file", "requantize": config.requantize, "range_method": config.range_method, "seed": config.seed,
-            "budget": config.budget, "calibration_source": calibration.source, "calibration_samples": len(calibration),
-            "calibration_notes": list(calibration.notes), "notes": notes,
+            "scheme": OF_THE_FILE, "requantize": config.requantize,
+            **(_calibrated(calibration, config) if open_names else {}), "notes": notes,
         },
     )  # fmt: skip
     progress(Progress(stage="adopt", done=2, total=2, detail=f"{len(layers)} layers"))
     return Decided(plan=plan, adjusted=nearest(deploy, plan))
+
+
+def _calibrated(calibration: CalibrationSet, config: QuantConfig) -> dict[str, Any]:
+    return {
+        "range_method": config.range_method, "seed": config.seed,
+        "calibration_source": calibration.source, "calibration_samples": len(calibration), "calibration_notes": list(calibration.notes),
+    }  # fmt: skip
 
 
 def _stored(quantization: SourceQuantization, layer: str, weight: np.ndarray) -> StoredWeight | None:

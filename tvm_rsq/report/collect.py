@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tvm
 
+from tvm_rsq.calibration_set import CalibrationSet
 from tvm_rsq.passes.lower_islands import KernelCall
+from tvm_rsq.plan import OF_THE_FILE
 from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.report import histogram
 from tvm_rsq.report.data import ReportData
@@ -19,15 +22,13 @@ _LARGEST_PICTURE = 128  # pixels a side in the report; larger ones are thinned o
 
 def collect_report(quantized: QuantizedModel, target: str, calls: Sequence[KernelCall], library_bytes: int) -> ReportData:
     """The report of a build, without times or fidelity."""
-    plan, calibration = quantized.plan, quantized.calibration
+    plan = quantized.plan
     weights = {layer.name: quantized.model.params[layer.name] for layer in plan.layers}
     return ReportData(
         network=quantized.model.name,
         target=target,
         plan=plan,
-        images=pictures(calibration.inputs[0]),
-        image_source=calibration.source,
-        loss_curve=calibration.loss_curve,
+        **(_calibration(quantized.calibration) if plan.calibrated else {}),
         histograms={
             layer.name: histogram.build(weights[layer.name], layer.weight_scale, layer.weight_bits, book=(*layer.codebook, ())[0])
             for layer in plan.layers
@@ -35,24 +36,28 @@ def collect_report(quantized: QuantizedModel, target: str, calls: Sequence[Kerne
         weight_bytes_before=sum(weight.nbytes for weight in weights.values()),
         weight_bytes_after=sum(layer.weight_bytes for layer in plan.layers),
         facts={
-            "seed": str(quantized.config.seed),
             **_asked(quantized),
-            "activation ranges": quantized.config.range_method,
-            "calibration": f"{len(calibration)} inputs, {calibration.source}",
             "TVM": tvm.__version__,
             "Python": platform.python_version(),
             "compiled on": platform.machine(),
             "library": f"{library_bytes / 1e6:.1f} MB, {len(calls)} kernel calls",
         },
-        notes=(*calibration.notes, *plan.notes),
+        notes=quantized.notes,
     )
 
 
+def _calibration(data: CalibrationSet) -> dict[str, Any]:
+    return {"images": pictures(data.inputs[0]), "image_source": data.source, "loss_curve": data.loss_curve}
+
+
 def _asked(quantized: QuantizedModel) -> dict[str, str]:
-    """What was to be decided, and how; nothing of a network that brought its own quantization."""
-    if quantized.source.quantization is not None:
-        return {"scheme": "of the file"}
-    return {"scheme": quantized.config.scheme, "budget": f"{quantized.config.budget:.0%} more divergence than per-channel"}
+    """What was to be decided, and how and on what; of a network that brought its own quantization as far as it left something open."""
+    config, data, found = quantized.config, quantized.calibration, {"scheme": OF_THE_FILE}
+    if quantized.source.quantization is None:
+        found = {"scheme": config.scheme, "budget": f"{100 * config.budget:g} % more divergence than per-channel"}
+    if quantized.plan.calibrated:
+        found |= {"seed": str(config.seed), "activation ranges": config.range_method, "calibration": f"{len(data)} inputs, {data.source}"}
+    return found
 
 
 def pictures(inputs: np.ndarray) -> np.ndarray:

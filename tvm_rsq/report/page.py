@@ -9,7 +9,7 @@ from tvm_rsq.report.data import ReportData
 from tvm_rsq.report.devices import device_groups
 from tvm_rsq.report.document import render_document, write_document
 from tvm_rsq.report.grids import grid_table
-from tvm_rsq.report.settings import flat
+from tvm_rsq.report.settings import build_settings
 
 MOST_PICTURES = 64  # a picture of 224 x 224 noise is about 150 kB of PNG
 
@@ -38,7 +38,7 @@ def render(data: ReportData) -> str:
         pictures=[png.encode(picture) for picture in data.images[:MOST_PICTURES]],
         levers=any(layer.requantize != "float" or layer.accumulate16 for layer in layers),
         frontier=data.plan.provenance.get("frontier", ()),
-        provenance=flat({key: value for key, value in data.plan.provenance.items() if key != "frontier"}),
+        provenance=build_settings(data),
     )
 
 

@@ -11,6 +11,8 @@ from tvm_rsq.report.data import ReportData
 from tvm_rsq.report.formats import MISSING
 
 _OUTCOMES = ("notes", "calibration_notes", "frontier")  # of the plan's provenance, found and not set
+_SAID = {"range_method": "activation ranges", "calibration_source": "calibration", "calibration_samples": "calibration"}
+"""Settings of the plan that a fact of the report says in other words."""
 _NAMES = {"target": "kernels timed on", "measure": "kernels compared by"}  # what is too short to be understood alone
 
 
@@ -35,11 +37,8 @@ def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def compare_settings(reports: Sequence[ReportData | None]) -> tuple[tuple[Setting, ...], tuple[Setting, ...]]:
-    """The settings in which quantized builds differ, and those in which all are alike.   reports: of each build, None of an FP32 one
-
-    A fact of the report gives way to a setting of the plan that is called the same.
-    """
-    found = [{} if report is None else _settings(report) for report in reports]
+    """The settings in which quantized builds differ, and those in which all are alike.   reports: of each build, None of an FP32 one"""
+    found = [{} if report is None else _compared(report) for report in reports]
     quantized = [settings for settings, report in zip(found, reports, strict=True) if report is not None]
     differing: list[Setting] = []
     alike: list[Setting] = []
@@ -54,7 +53,15 @@ def compare_settings(reports: Sequence[ReportData | None]) -> tuple[tuple[Settin
     return tuple(differing), tuple(alike)
 
 
-def _settings(report: ReportData) -> dict[str, str]:
-    plan = {name: value for name, value in report.plan.provenance.items() if name not in _OUTCOMES}
-    facts = {name: value for name, value in report.facts.items() if name not in ("library", "command")}
-    return {_NAMES.get(name, name.replace("_", " ")): value for name, value in {**facts, **flat(plan)}.items()}
+def build_settings(report: ReportData) -> dict[str, str]:
+    """All that a build was made with, the report's facts first: what the plan says too is said once, in the report's words."""
+    plan = {
+        name: value
+        for name, value in report.plan.provenance.items()
+        if name not in _OUTCOMES and not {name, _SAID.get(name, name)} & report.facts.keys()
+    }
+    return {**report.facts, **{_NAMES.get(name, name.replace("_", " ")): value for name, value in flat(plan).items()}}
+
+
+def _compared(report: ReportData) -> dict[str, str]:
+    return {name: value for name, value in build_settings(report).items() if name not in ("library", "command")}
