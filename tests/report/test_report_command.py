@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import tvm_rsq
 from tests.report.report_sample import report_data
 from tvm_rsq import artifact
 from tvm_rsq.cli.app import app
 from tvm_rsq.compiled_module import Contents
+from tvm_rsq.report.data import DeviceRow
 
 
 def _save(path: Path, seed: int | None, *, reported: bool = True) -> None:
@@ -19,8 +22,8 @@ def _save(path: Path, seed: int | None, *, reported: bool = True) -> None:
     data = None if seed is None else report_data(4, seed)
     path.parent.mkdir(exist_ok=True)
     contents = Contents(
-        name="mobilenetv2", library=b"none", inputs=(), calls=(), target={"kind": "llvm"}, target_name="llvm", arch="x86_64", features=(),
-        plan=data and data.plan, report=data if reported else None,
+        name="mobilenetv2", library=str(path).encode(), inputs=(), calls=(), target={"kind": "llvm"}, target_name="llvm", arch="x86_64",
+        features=(), plan=data and data.plan, report=data if reported else None,
     )  # fmt: skip
     artifact.save(contents, path)
 
@@ -75,6 +78,25 @@ def test_what_was_measured_is_added(here):
     record = json.loads(invoke("x/net.rsq", "y/net.rsq", "--measured", "bench.json", "-o", "c.html", "--json", "-").stdout)
     assert [entry["report"]["latencies"][0]["times_us"] for entry in record["artifacts"]] == [[99.0, 100.0], [77.0, 78.0]]
     assert "median, 1 thread; in turns; FP32 300 µs" in Path("c.html").read_text() and "3.88× as fast" in Path("c.html").read_text()
+
+
+def test_what_boards_measured_is_added(here):
+    """The page of one has them beside the baselines, that of several as rows; a count has a least, a time has none."""
+    x, y = (tvm_rsq.load(f"{name}/net.rsq", to_run=False).contents for name in "xy")
+    row = DeviceRow(network=x.name, device="kitchen", target="a76", build="hybrid", artifact=x.digest, artifact_bytes=9, measure="time")
+    timed = [replace(row, latency_us=(2000.0, 2200.0)), replace(row, build="FP32", artifact="0", latency_us=(8400.0,))]
+    counted = [
+        replace(row, device="a72", artifact=held.digest, measure="instructions", instructions=count) for held, count in ((x, 20), (y, 10))
+    ]
+    rows = [asdict(found) for found in (*timed, *(replace(found, build=f"b{i}") for i, found in enumerate(counted)))]
+    Path("boards.json").write_text(json.dumps({"schema": 1, "command": "bench", "rows": rows}))
+    assert invoke("x/net.rsq", "--measured", "boards.json").exit_code == 0
+    text = Path("report.html").read_text()
+    assert "<h2>Devices</h2>" in text and "kitchen" in text and "4.00× vs FP32" in text
+    assert invoke("x/net.rsq", "y/net.rsq", "--measured", "boards.json", "-o", "c.html").exit_code == 0
+    lines = {device: Path("c.html").read_text().partition(f">on {device}<")[2].partition("</tr>")[0] for device in ("kitchen", "a72")}
+    assert "2.10 ms" in lines["kitchen"] and "best" not in lines["kitchen"]
+    assert "emulated: counted, not timed, instructions" in lines["a72"] and "0.50× of A" in lines["a72"] and "best" in lines["a72"]
 
 
 @pytest.mark.parametrize(

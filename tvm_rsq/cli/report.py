@@ -28,7 +28,7 @@ def report(
     ],
     measured: Annotated[
         list[Path] | None,
-        typer.Option("--measured", metavar="JSON", help="Adds what `bench` or `evaluate` of these files wrote with --json. Repeatable."),
+        typer.Option("--measured", metavar="JSON", help="Adds what `bench`, on boards too, or `evaluate` wrote with --json. Repeatable."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="HTML", callback=writable, help="The page.")] = Path("report.html"),
 ) -> None:
@@ -45,12 +45,13 @@ def report(
 def _one(artifact: Path, files: Sequence[Path], output: Path) -> dict[str, Any]:
     import tvm_rsq
     from tvm_rsq.report import page
-    from tvm_rsq.report.measured import adopt, read_measured
+    from tvm_rsq.report.measured import Artifact, adopt, read_measured
 
-    data = tvm_rsq.load(artifact, to_run=False).report
+    module = tvm_rsq.load(artifact, to_run=False)
+    data = module.report
     if data is None:
         raise ArtifactError(f"{artifact} carries no report, expected a quantized build; compile the network again")
-    (found,) = read_measured(files, [artifact])
+    (found,) = read_measured(files, [Artifact(artifact, module.contents.digest)])
     data = adopt(data, found)
     page.write(data, output)
     return {"artifact": str(artifact), "report": _record(data)}
@@ -60,14 +61,15 @@ def _several(artifacts: Sequence[Path], files: Sequence[Path], output: Path) -> 
     import tvm_rsq
     from tvm_rsq.report.comparison_page import write_comparison
     from tvm_rsq.report.labels import distinct_labels
-    from tvm_rsq.report.measured import read_measured
+    from tvm_rsq.report.measured import Artifact, read_measured
 
     try:
         labels = distinct_labels(artifacts)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     modules = [tvm_rsq.load(artifact, to_run=False) for artifact in artifacts]
-    found = read_measured(files, artifacts)
+    named = [Artifact(artifact, module.contents.digest) for artifact, module in zip(artifacts, modules, strict=True)]
+    found = read_measured(files, named)
     builds = [_build(*parts) for parts in zip(artifacts, labels, modules, found, strict=True)]
     write_comparison(builds, output)
     listed = [

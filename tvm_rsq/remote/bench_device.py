@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -53,10 +52,10 @@ class DeviceBench:
         return [found[build.name] for build in builds]
 
     def _row(self, build: DeviceBuild, how: Measuring) -> DeviceRow:
-        library = build.contents.library
+        held = build.contents
         return DeviceRow(
-            network=build.contents.name, device=self.device.key, target=build.contents.target_name, build=build.name,
-            artifact=hashlib.sha256(library).hexdigest()[:16], artifact_bytes=len(library), measure=how.measure,
+            network=held.name, device=self.device.key, target=held.target_name, build=build.name,
+            artifact=held.digest, artifact_bytes=len(held.library), measure=how.measure,
             divergence=build.divergence, threads=self.device.threads if how.measure == TIME else 1,
         )  # fmt: skip
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from tvm_rsq.report import formats, summary
 from tvm_rsq.report.comparison import Build
-from tvm_rsq.report.data import Fidelity, LatencyRow, ReportData
+from tvm_rsq.report.data import DeviceRow, Fidelity, LatencyRow, ReportData
+from tvm_rsq.report.devices import EMULATED
 
 Values = Sequence[float | None]
 _Read = TypeVar("_Read")
@@ -51,6 +52,7 @@ def figure_rows(builds: Sequence[Build]) -> tuple[FigureRow, ...]:
             headline=True,
         ),
         _median_row(builds),
+        *_device_rows(builds),
         *closeness,
         _row(
             "divergence spent, summed over layers", _each(builds, _spent), _nats, better=min, note="each layer quantized alone",
@@ -105,6 +107,20 @@ def _median_row(builds: Sequence[Build]) -> FigureRow:
     return _row("latency", medians, formats.duration, better=min if clear else None, note=note, headline=True)
 
 
+def _device_rows(builds: Sequence[Build]) -> list[FigureRow]:
+    """Of every board and measure. Times may be of different days, so that none is named the fastest; counts have a least."""
+    found: dict[tuple[str, str], dict[int, DeviceRow]] = {}
+    for i, build in enumerate(builds):
+        for row in build.measured.devices:
+            found.setdefault((row.device, row.measure), {})[i] = row
+    rows = []
+    for (device, measure), of_build in found.items():
+        values = [of_build[i].cost if i in of_build else None for i in range(len(builds))]
+        note = "median, by the board's own clock" if measure == "time" else f"{EMULATED}, {measure.replace('-', ' ')}"
+        rows.append(_row(f"on {device}", values, _costs(measure), better=None if measure == "time" else min, note=note))
+    return rows
+
+
 def _is_clear(rows: Sequence[LatencyRow]) -> bool:
     """Whether the middle half of one build's times lies below that of all others."""
     first, *others = sorted(rows, key=lambda row: summary.quantile(row.times_us, 0.5))
@@ -152,6 +168,10 @@ def _speed_up(report: ReportData) -> float | None:
 
 def _profiled(report: ReportData) -> float | None:
     return math.fsum(entry.time_us for entry in report.layer_times) or None
+
+
+def _costs(measure: str) -> Callable[[float], str]:
+    return lambda value: formats.cost_figure(value, measure)
 
 
 def _as_fast(ratio: float) -> str:

@@ -1,4 +1,4 @@
-"""Figures that `tvm-rsq bench --json` and `tvm-rsq evaluate --json` left behind, handed to the artifacts that they were taken of.
+"""Figures that `tvm-rsq bench --json`, also on boards, and `evaluate --json` left behind, handed to the artifacts they were taken of.
 
 A report is written when a network is compiled, before anything is measured; these files bring the measurements to it.
 """
@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tvm_rsq.errors import ConfigError
-from tvm_rsq.report.data import Fidelity, LatencyRow, LayerTime, ReportData
+from tvm_rsq.report.data import DeviceRow, Fidelity, LatencyRow, LayerTime, ReportData
+from tvm_rsq.report.measured_devices import later, rows_of
+from tvm_rsq.report.serialise import device_row
 
 _FLOAT = "FP32"  # what `bench --fp32` calls the build of the network as it was
 _TYPES: Mapping[Any, Callable[[Any], Any]] = {
@@ -30,24 +32,36 @@ class Measured:
     latencies    its own row, called "quantized", and that of the FP32 build that ran in turns with it, where there was one
     turns        the file whose builds ran in turns: only latencies of one file can be compared; "": there is none
     layer_times  of its kernels, where they were profiled
+    devices      its own rows on boards; beside: those of the baselines there
     """
 
     latencies: tuple[LatencyRow, ...] = ()
     turns: str = ""
     layer_times: tuple[LayerTime, ...] = ()
     fidelity: tuple[Fidelity, ...] = ()
+    devices: tuple[DeviceRow, ...] = ()
+    beside: tuple[DeviceRow, ...] = ()
 
 
-def read_measured(files: Sequence[Path], artifacts: Sequence[Path]) -> tuple[Measured, ...]:
-    """What `files` hold of each of `artifacts`, found by its path; of two files that measured the same, the later one counts.
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file, and the digest of the library in it (`Contents.digest`)."""
+
+    path: Path
+    digest: str
+
+
+def read_measured(files: Sequence[Path], artifacts: Sequence[Artifact]) -> tuple[Measured, ...]:
+    """What `files` hold of each of `artifacts`, found by its path, on boards by its library; of two files that measured the same, the later
+    one counts.
 
     ConfigError: a file that cannot be read, that neither command wrote, of none of the artifacts, or of one that was compiled again.
     """
     found = [Measured() for _ in artifacts]
     for file in files:
         record = _record(file)
-        read = {"bench": _of_bench, "evaluate": _of_evaluation}.get(str(record.get("command")))
-        if read is None or not record.keys() & {"builds", "evaluated"}:
+        read = next((read for (command, key), read in _READERS.items() if record.get("command") == command and key in record), None)
+        if read is None:
             what = f"tvm-rsq {record['command']}" if record.get("command") else "another program"
             raise ConfigError(f"{file} was written by {what}, expected what `tvm-rsq bench` or `evaluate` of artifacts wrote with --json")
         try:
@@ -55,7 +69,8 @@ def read_measured(files: Sequence[Path], artifacts: Sequence[Path]) -> tuple[Mea
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"{file} cannot be read as measurements ({error!r}); measure again with --json") from error
         if not any(held):
-            names = [row["build"] for row in record["builds"]] if "builds" in record else [record["evaluated"]]
+            rows = record.get("builds") or record.get("rows") or [{"build": record.get("evaluated")}]
+            names = dict.fromkeys(str(row["build"]) for row in rows)
             raise ConfigError(f"{file} measured {', '.join(names)}, none of the artifacts; name those, by the same paths, or leave it out")
         found = [new or seen for new, seen in zip(held, found, strict=True)]
     return tuple(found)
@@ -66,6 +81,7 @@ def adopt(report: ReportData, measured: Measured) -> ReportData:
     sets = {(entry.source, entry.samples) for entry in measured.fidelity}
     return replace(
         report, latencies=measured.latencies or report.latencies, layer_times=measured.layer_times or report.layer_times,
+        devices=later((*measured.devices, *measured.beside), report.devices),
         fidelity=(*measured.fidelity, *(entry for entry in report.fidelity if (entry.source, entry.samples) not in sets)),
     )  # fmt: skip
 
@@ -80,32 +96,43 @@ def _record(file: Path) -> Mapping[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _of_bench(file: Path, record: Mapping[str, Any], artifact: Path, seen: Measured) -> Measured | None:
+def _of_bench(file: Path, record: Mapping[str, Any], artifact: Artifact, seen: Measured) -> Measured | None:
     rows = [LatencyRow(**_read(LatencyRow, row)) for row in record["builds"]]
-    own = next((row for row in rows if _same(row.build, artifact)), None)
+    own = next((row for row in rows if _same(row.build, artifact.path)), None)
     if own is None:
         return None
     if not own.times_us:
         raise ValueError(f"{own.build} has no times")
-    size = artifact.stat().st_size
+    size = artifact.path.stat().st_size
     if own.artifact_bytes != size:
-        raise ConfigError(f"{file} measured {artifact} when it had {own.artifact_bytes} bytes, now it has {size}; measure it again")
-    profiled = _same(record["builds"][0]["build"], artifact) and record["layers"]
+        raise ConfigError(f"{file} measured {artifact.path} when it had {own.artifact_bytes} bytes, now it has {size}; measure it again")
+    profiled = _same(record["builds"][0]["build"], artifact.path) and record["layers"]
     times = tuple(LayerTime(**_read(LayerTime, entry)) for entry in record["layers"]) if profiled else seen.layer_times
     baselines = tuple(row for row in rows if row.build == _FLOAT)
-    return Measured(latencies=(replace(own, build="quantized"), *baselines), turns=str(file), layer_times=times, fidelity=seen.fidelity)
+    return replace(seen, latencies=(replace(own, build="quantized"), *baselines), turns=str(file), layer_times=times)
 
 
-def _of_evaluation(file: Path, record: Mapping[str, Any], artifact: Path, seen: Measured) -> Measured | None:
-    if not _same(record["evaluated"], artifact):
+def _of_evaluation(file: Path, record: Mapping[str, Any], artifact: Artifact, seen: Measured) -> Measured | None:
+    if not _same(record["evaluated"], artifact.path):
         return None
-    if record["sha256"] != hashlib.sha256(artifact.read_bytes()).hexdigest():
-        raise ConfigError(f"{file} evaluated another {artifact}, which was compiled again since; evaluate it again")
+    if record["sha256"] != hashlib.sha256(artifact.path.read_bytes()).hexdigest():
+        raise ConfigError(f"{file} evaluated another {artifact.path}, which was compiled again since; evaluate it again")
     # JSON has neither NaN, the agreement of a network without classes, nor infinity, the divergence of outputs that are no numbers
     unwritten = {"agreement": math.nan, "kl": math.inf, "cosine": math.nan}
     entry = Fidelity(**{**_read(Fidelity, record), **{name: value for name, value in unwritten.items() if record[name] is None}})
     others = tuple(e for e in seen.fidelity if (e.source, e.samples) != (entry.source, entry.samples))
     return replace(seen, fidelity=(*others, entry))
+
+
+def _of_devices(file: Path, record: Mapping[str, Any], artifact: Artifact, seen: Measured) -> Measured | None:
+    own, beside = rows_of(file, [device_row(row) for row in record["rows"]], artifact.path, artifact.digest)
+    return replace(seen, devices=later(own, seen.devices), beside=later(beside, seen.beside)) if own else None
+
+
+_READERS: Mapping[tuple[str, str], Callable[[Path, Mapping[str, Any], Artifact, Measured], Measured | None]] = {
+    ("bench", "builds"): _of_bench, ("bench", "rows"): _of_devices, ("evaluate", "evaluated"): _of_evaluation,
+}  # fmt: skip
+"""By the command that wrote the file, and a key that tells what of."""
 
 
 def _same(name: str, artifact: Path) -> bool:
