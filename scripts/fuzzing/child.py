@@ -1,6 +1,7 @@
 """One process of the search:   python -m scripts.fuzzing.child SEED EXAMPLES FOLDER
 
-It prints a line of JSON for every network, and says in FOLDER/current what it is at, since it may crash.
+It prints a line of JSON before and after every network, and says in FOLDER/current what it is at, since it may crash. What it finds is made
+small, for a minute and a half of this process's time, and is in FOLDER/found.
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ import json
 import logging
 import os
 import sys
+import time
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -21,46 +26,74 @@ from scripts.fuzzing.properties import Case, check_network
 from scripts.fuzzing.random_network import networks
 from tvm_rsq.errors import Error
 
+_SHRINK_S = 90.0
+
+
+@dataclass
+class _Smallest:
+    """The smallest finding so far, and when this process is to end with it."""
+
+    folder: Path
+    found: Finding | None = None
+    until: float = float("inf")
+
+    def offer(self, finding: Finding) -> None:
+        if self.found is None:
+            self.until = time.process_time() + _SHRINK_S
+        if self.found is None or _size(finding) < _size(self.found):
+            self.found = finding
+            finding.save(self.folder / "found")
+
 
 def main() -> int:
     """0: nothing was found."""
     # Whatever else prints, compilers among them, does so elsewhere: this output is read by the parent.
     output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    number, examples, current = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]) / "current"
+    number, examples, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    # Each example from its seed alone: no database, no deadline; what is found is made small.
-    options = settings(max_examples=examples, deadline=None, database=None, phases=(Phase.generate, Phase.shrink), print_blob=False)
+    found = search(number, examples, folder, lambda **words: print(json.dumps(words), file=output, flush=True))
+    return 0 if found is None else 1
 
-    failed = False  # from then on the example is only made smaller, and nothing more is tried
+
+def search(number: int, examples: int, folder: Path, tell: Callable[..., Any]) -> Finding | None:
+    """The first finding, as small as it was made."""
+    smallest = _Smallest(folder)
+    # Each example from its seed alone: no database, no deadline.
+    options = settings(max_examples=examples, deadline=None, database=None, phases=(Phase.generate, Phase.shrink), print_blob=False)
 
     @seed(number)
     @settings(options, suppress_health_check=list(HealthCheck))
     @given(networks(), cases())
-    def search(model: onnx.ModelProto, case: Case) -> None:
-        nonlocal failed
-        Finding(model=model, case=case).save(current)
-        refused = ""
+    def check(model: onnx.ModelProto, case: Case) -> None:
+        if time.process_time() > smallest.until:
+            return  # small enough: for what is left of the search for smaller ones, everything passes
+        finding, refused = Finding(model=model, case=case), ""
+        finding.save(folder / "current")
+        tell(begun=1)
         try:
             check_network(model, case)
         except Error as error:  # refused by name: as it should be, and shown, as it may be a refusal too many
             refused = str(error)
-        except Exception:
-            failed = True
+        except Exception as error:
+            smallest.offer(replace(finding, reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
             raise
-        if not failed:
-            print(json.dumps({"tried": 1, "refused": refused}), file=output, flush=True)
+        if smallest.found is None:
+            tell(tried=1, refused=refused)
 
     try:
-        search()
-    except Exception as error:
-        reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-        found = Finding.load(current)
-        Finding(model=found.model, case=found.case, reason=reason).save(current)
-        print(json.dumps({"found": reason}), file=output, flush=True)
-        return 1
-    return 0
+        check()
+    except Exception:
+        if smallest.found is None:
+            raise
+    if smallest.found is not None:
+        tell(tried=1, found=smallest.found.reason)
+    return smallest.found
+
+
+def _size(finding: Finding) -> tuple[int, int]:
+    return len(finding.model.graph.node), finding.model.ByteSize()
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         figures = {"minutes": options.minutes, "refused by name": tally.refused.total()}
         command = f"scripts/fuzz --minutes {options.minutes:g} --seed {options.seed} --record"
-        record("random networks", tally.tried + len(tally.found), tally.tried, figures, about=_ABOUT, command=command, seed=options.seed)
+        record("random networks", tally.tried, tally.tried - len(tally.found), figures, about=_ABOUT, command=command, seed=options.seed)
     return 1 if tally.found else 0
 
 
