@@ -14,8 +14,9 @@ After   conv2d(x, s, groups=C) + t              a layer called by gamma; x * s +
 Products and sums with one parameter per channel that follow (the "scale" layers of other frameworks) belong to the normalisation; such a
 product behind or before a layer is folded without one, too.
 Behind: bias additions and squeeze / expand_dims may lie between, and nothing else may read the layer's output. Before: only without
-padding, which would have to pad with -t / s; a reshape to 2-D may lie between the normalisation and a dense layer. A layer whose weight
-another layer shares is left alone. Arithmetic is float64 until the end.
+padding, which would have to pad with -t / s, nor where the source gives the layer's integers, and the scale of what it reads; a reshape
+to 2-D may lie between the normalisation and a dense layer. A layer whose weight another layer shares is left alone. Arithmetic is float64
+until the end.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class _Fold:
     def __init__(self, model: Model) -> None:
         main = model.module["main"]
         self.model = model
+        self.given = () if model.quantization is None else model.quantization.weights  # parameters whose integers the source gives
         self.values: dict[relax.Var, relax.Expr] = {b.var: b.value for block in main.body.blocks for b in block.bindings}
         self.users: dict[relax.Var, list[relax.Var | None]] = {}  # None: the caller
         for var, value in [*self.values.items(), (None, main.body.body)]:
@@ -153,7 +155,7 @@ class _Fold:
             if user.ty.ndim != 2 or static_shape(user)[0] != static_shape(data)[0] or (reader := self._sole_user(user)) is None:
                 return None
             data, user, value = user, reader, self.values[reader]
-        if not self._can_be_layer(value) or value.args[0] != data:
+        if not self._can_be_layer(value) or value.args[0] != data or value.args[1].name in self.given:
             return None
         if operator_name(value) == "relax.nn.conv2d" and (flattens or any(int(p) for p in value.attrs.padding)):
             return None

@@ -52,6 +52,16 @@ def test_no_relu_where_nothing_is_negative():
     assert found.model.module.script().count("nn.relu") == 1
 
 
+def test_a_product_in_front_of_what_is_quantized_is_not_folded_into_the_layer_behind():
+    """Which has its integers, and whose input would be another tensor."""
+    product = helper.make_node("Mul", ["x", "by"], ["scaled"])
+    first, *others = nodes()
+    quantize = helper.make_node("QuantizeLinear", ["scaled", "sx", "zx"], list(first.output))
+    by = np.array([0.3, 1, 2, 0.1, 0.7, 1.5], np.float32)
+    found = agrees(network([product, quantize, *others], CONSTANTS | {"by": by}))
+    assert [(name, quant.zero_point) for name, quant in found.plan.tensors.items()] == [("multiply", 128)]
+
+
 def test_weights_that_the_graph_quantizes_scales_as_constant_nodes_and_integers_that_are_moved():
     rng = np.random.default_rng(4)
     weight = rng.standard_normal((4, 6)).astype(np.float32)
