@@ -62,25 +62,3 @@ def test_what_leaves_in_float_beside_a_concatenation_keeps_its_own_range():
 
 def test_a_tensor_that_keeps_its_own_keeps_that_of_what_is_moved_from_it():
     assert found(("x", "a")) == {**found(), "a": "a", "pool": "a"}
-
-
-@I.ir_module
-class HalfLeaves:
-    @R.function
-    def main(x: R.Tensor((1, 4, 4, 8), "float32"), w: R.Tensor((8, 1, 1, 8), "float32"), v: R.Tensor((8, 1, 1, 8), "float32")):
-        R.func_attr({"num_input": 1})
-        with R.dataflow():
-            a = R.nn.conv2d(x, w, data_layout="NHWC", kernel_layout="OHWI")
-            halves = R.split(a, 2, axis=3)
-            left = halves[0]
-            right = halves[1]
-            twice = R.concat((right, right), axis=3)
-            out = R.nn.conv2d(twice, v, data_layout="NHWC", kernel_layout="OHWI")
-            R.output(left, out)
-        return left, out
-
-
-def test_what_a_split_reads_keeps_its_own_where_one_piece_leaves_in_float():
-    """The other piece's range may be narrower."""
-    view = Dataflow(HalfLeaves)
-    assert origins(view, find_islands(view), ["x"]) == {"x": "x", "a": "a", "right": "a", "twice": "twice"}
