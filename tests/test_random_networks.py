@@ -43,7 +43,7 @@ def test_the_bound_on_the_error_sees_a_wrong_scale():
 def test_a_crash_is_a_finding_that_is_kept_and_replayed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(search_module, "CHILD", "tests.crashing_child")
     tally = search_module.search(1e-3, 3, tmp_path, lambda _tally: None)
-    assert tally.found == ["crash: exit code -11"] and tally.tried == 2 and tally.refused == {"layer … is odd": 1}
+    assert tally.found == ["crash: exit code -11"] and tally.tried == 3 and tally.refused == {"layer … is odd": 1}
     kept = Finding.load(tally.saved[0])
     assert kept.reason == tally.found[0] and kept.case.options == {"scheme": "per_tensor"}
     assert main(["--replay", str(tally.saved[0].with_suffix(".json"))]) == 0

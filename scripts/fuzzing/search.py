@@ -64,7 +64,7 @@ def _run(number: int, scratch: Path, until: float, tally: Tally) -> str:
             tally.tried += said.get("tried", 0)
             if said.get("refused"):
                 tally.refused[re.sub(r"'[^']*'|\(node[^)]*\)|\(tensor[^)]*\)|\d+", "…", said["refused"])] += 1
-            if tally.tried and time.monotonic() > until and not (scratch / "found.json").exists():
+            if tally.tried and time.monotonic() > until + _HANG_S and not (scratch / "found.json").exists():
                 child.kill()
                 return ""
         code = child.wait()
