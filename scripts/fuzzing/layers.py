@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scripts.fuzzing.graph import Graph, Value
 
 Draw = st.DrawFn
+_CHANNELS = (*range(1, 10), 12, 16, 17, 24, 31, 32, 33, 48, 64)  # around what vectors and blocks of kernels hold
 _CHARACTERS = ("ordinary", "ordinary", "ordinary", "dead channels", "one large channel", "one large weight", "faint", "constant", "zeros")
 
 
@@ -16,12 +17,12 @@ def conv(draw: Draw, graph: Graph, x: Value) -> Value:
     spatial, channels = x.shape[2:], x.shape[1]
     kind = draw(st.sampled_from(("plain", "pointwise", "depthwise", "grouped")))
     groups = channels if kind == "depthwise" else draw(st.sampled_from(_divisors(channels))) if kind == "grouped" else 1
-    outs = groups * draw(st.integers(1, 2 if groups > 1 else 9))
+    outs = groups * draw(st.integers(1, 2)) if groups > 1 else draw(st.sampled_from(_CHANNELS))
     kernel, strides, dilations, pads, shape = [], [], [], [], []
     for extent in spatial:
-        k = 1 if kind == "pointwise" else draw(st.integers(1, min(3, extent)))
+        k = 1 if kind == "pointwise" else draw(st.integers(1, min(draw(st.sampled_from((3, 3, 3, 5))), extent)))
         d = draw(st.integers(1, 2)) if (k - 1) * 2 < extent else 1
-        s = draw(st.integers(1, 2))
+        s = draw(st.sampled_from((1, 1, 2, 3)))
         reach = (k - 1) * d
         before, after = (draw(st.integers(0, min(2, reach))) for _ in range(2))
         kernel.append(k), strides.append(s), dilations.append(d), pads.append((before, after))
@@ -34,11 +35,11 @@ def conv(draw: Draw, graph: Graph, x: Value) -> Value:
 
 
 def dense(draw: Draw, graph: Graph, x: Value) -> Value:
-    """A dense layer of (N, F), as Gemm or MatMul."""
-    outs, transposed = draw(st.integers(1, 11)), draw(st.booleans())
-    shape = (x.shape[0], outs)
-    if draw(st.booleans()):
-        return graph.node("MatMul", [x.name, _weight(draw, graph, (x.shape[1], outs))], shape)
+    """A dense layer of (N, F), as Gemm or MatMul, or of (N, L, F)."""
+    outs, transposed = draw(st.sampled_from(_CHANNELS)), draw(st.booleans())
+    shape = (*x.shape[:-1], outs)
+    if len(x.shape) == 3 or draw(st.booleans()):
+        return graph.node("MatMul", [x.name, _weight(draw, graph, (x.shape[-1], outs))], shape)
     weight = _weight(draw, graph, (outs, x.shape[1]) if transposed else (x.shape[1], outs))
     return graph.node("Gemm", [x.name, weight, _bias(draw, graph, outs)], shape, transB=int(transposed))
 

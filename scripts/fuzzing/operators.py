@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from scripts.fuzzing.graph import Graph, Value
 
 Draw = st.DrawFn
-_UNARY = ("Relu", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "LeakyRelu", "Gelu", "Clip", "silu", "Neg")
+_UNARY = (
+    "Relu", "Relu", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "LeakyRelu", "Gelu", "Clip", "silu", "Neg", "Pow", "Max", "Min",
+    "Softmax", "LRN", "Dropout",
+)  # fmt: skip
 
 
 def unary(draw: Draw, graph: Graph, x: Value) -> Value:
@@ -18,7 +21,12 @@ def unary(draw: Draw, graph: Graph, x: Value) -> Value:
     if op == "Clip":
         low = draw(st.sampled_from((0.0, -1.0, -0.25)))
         return graph.node(op, [x.name, *(graph.constant(np.float32(limit)) for limit in (low, draw(st.sampled_from((6.0, 1.0)))))], x.shape)
-    return graph.node(op, [x.name], x.shape, **({"alpha": 0.1} if op == "LeakyRelu" else {}))
+    if op in ("Pow", "Max", "Min"):
+        return graph.node(op, [x.name, graph.constant(np.float32(2 if op == "Pow" else draw(st.sampled_from((0.0, 0.25)))))], x.shape)
+    if op == "LRN":
+        return graph.node(op, [x.name], x.shape, size=draw(st.integers(1, 5)), alpha=0.3) if len(x.shape) == 4 else x
+    attributes = {"LeakyRelu": {"alpha": 0.1}, "Softmax": {"axis": draw(st.sampled_from((1, -1)))}}.get(op, {})
+    return graph.node(op, [x.name], x.shape, **attributes)
 
 
 def with_constant(draw: Draw, graph: Graph, x: Value) -> Value:
@@ -44,10 +52,12 @@ def gate(draw: Draw, graph: Graph, x: Value) -> Value | None:
 
 
 def concat(draw: Draw, graph: Graph, x: Value) -> Value | None:
-    fits = [v for v in graph.values if len(v.shape) == len(x.shape) and v.shape[0] == x.shape[0] and v.shape[2:] == x.shape[2:]]
+    axis = draw(st.sampled_from((1, 1, *range(2, len(x.shape)))))
+    fits = [v for v in graph.values if len(v.shape) == len(x.shape) and _without(v.shape, axis) == _without(x.shape, axis)]
     parts = [x, *draw(st.lists(st.sampled_from(fits), min_size=1, max_size=2))]
-    channels = sum(part.shape[1] for part in parts)
-    return graph.node("Concat", [part.name for part in parts], (x.shape[0], channels, *x.shape[2:]), axis=1) if channels <= 24 else None
+    extent = sum(part.shape[axis] for part in parts)
+    shape = (*x.shape[:axis], extent, *x.shape[axis + 1 :])
+    return graph.node("Concat", [part.name for part in parts], shape, axis=axis) if extent <= 100 else None
 
 
 def split(draw: Draw, graph: Graph, x: Value) -> Value | None:
@@ -67,12 +77,27 @@ def pool(draw: Draw, graph: Graph, x: Value) -> Value | None:
     if op.startswith("Global"):
         return graph.node(op, [x.name], (*x.shape[:2], *[1] * (len(x.shape) - 2)))
     kernel = [draw(st.integers(1, min(3, extent))) for extent in x.shape[2:]]
-    strides = [draw(st.integers(1, 2)) for _ in kernel]
+    strides = [draw(st.integers(1, 3)) for _ in kernel]
     pads = [(draw(st.integers(0, (k - 1) // 2)), draw(st.integers(0, (k - 1) // 2))) for k in kernel]
-    shape = [(e + sum(p) - k) // s + 1 for e, k, s, p in zip(x.shape[2:], kernel, strides, pads, strict=True)]
-    counts = {"count_include_pad": draw(st.integers(0, 1))} if op == "AveragePool" else {}
+    whole, ceil = (
+        [(e + sum(p) - k + up * (s - 1)) // s + 1 for e, k, s, p in zip(x.shape[2:], kernel, strides, pads, strict=True)] for up in (0, 1)
+    )
+    # Runtimes disagree about windows that begin behind the image.
+    within = all((out - 1) * s < e + p[0] for e, out, s, p in zip(x.shape[2:], ceil, strides, pads, strict=True))
+    rounds_up = op == "MaxPool" and within and draw(st.booleans())
+    shape = ceil if rounds_up else whole
+    rest = {"count_include_pad": draw(st.integers(0, 1))} if op == "AveragePool" else {"ceil_mode": int(rounds_up)}
     edges = [before for before, _ in pads] + [after for _, after in pads]
-    return graph.node(op, [x.name], (*x.shape[:2], *shape), kernel_shape=kernel, strides=strides, pads=edges, **counts)
+    return graph.node(op, [x.name], (*x.shape[:2], *shape), kernel_shape=kernel, strides=strides, pads=edges, **rest)
+
+
+def reduce(draw: Draw, graph: Graph, x: Value) -> Value | None:
+    """Mean or maximum over any axes but the first; at least one is left."""
+    axes = sorted(draw(st.sets(st.integers(1, len(x.shape) - 1), min_size=1, max_size=2)))
+    keep = draw(st.booleans()) or len(x.shape) - len(axes) < 2
+    shape = tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape) if keep or axis not in axes)
+    op = draw(st.sampled_from(("ReduceMean", "ReduceMean", "ReduceMax")))
+    return graph.node(op, [x.name, graph.constant(np.array(axes))], shape, keepdims=int(keep))
 
 
 def move(draw: Draw, graph: Graph, x: Value) -> Value | None:
@@ -80,17 +105,14 @@ def move(draw: Draw, graph: Graph, x: Value) -> Value | None:
     if len(x.shape) != 4:
         return None
     n, c, h, w = x.shape
-    op = draw(st.sampled_from(("pad", "resize", "transpose", "flatten", "shuffle", "mean")))
+    op = draw(st.sampled_from(("pad", "resize", "resize", "transpose", "flatten", "shuffle")))
     if op == "pad" and h + w < 40:
         top, left, bottom, right = (draw(st.integers(0, 2)) for _ in range(4))
         widths = graph.constant(np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
         value = graph.constant(np.float32(draw(st.sampled_from((0.0, 0.5)))))
         return graph.node("Pad", [x.name, widths, value], (n, c, h + top + bottom, w + left + right))
-    if op == "resize" and h + w < 20:
-        scales = graph.constant(np.array([1, 1, 2, 2], np.float32))
-        mode = draw(st.sampled_from(("nearest", "linear")))
-        how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"} if mode == "nearest" else {}
-        return graph.node("Resize", [x.name, "", scales], (n, c, 2 * h, 2 * w), mode=mode, **how)
+    if op == "resize" and h + w < 24:
+        return _resize(draw, graph, x)
     if op == "transpose":
         return graph.node("Transpose", [x.name], (n, c, w, h), perm=[0, 1, 3, 2])
     if op == "flatten" and c * h * w <= 400:
@@ -100,10 +122,21 @@ def move(draw: Draw, graph: Graph, x: Value) -> Value | None:
         turned = graph.node("Transpose", [apart.name], (n, c // 2, 2, h, w), perm=[0, 2, 1, 3, 4])
         graph.values = [value for value in graph.values if len(value.shape) <= 4]
         return graph.node("Reshape", [turned.name, graph.constant(np.array([n, c, h, w]))], (n, c, h, w))
-    if op == "mean":
-        keep = draw(st.booleans())
-        return graph.node("ReduceMean", [x.name, graph.constant(np.array([2, 3]))], (n, c, 1, 1) if keep else (n, c), keepdims=int(keep))
     return None
+
+
+def _resize(draw: Draw, graph: Graph, x: Value) -> Value:
+    size = [draw(st.integers(1, 2 * extent)) for extent in x.shape[2:]]
+    mode = draw(st.sampled_from(("nearest", "nearest", "linear")))
+    how = {"coordinate_transformation_mode": draw(st.sampled_from(("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")))}
+    if mode == "nearest":
+        how["nearest_mode"] = draw(st.sampled_from(("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")))
+    shape = (*x.shape[:2], *size)
+    return graph.node("Resize", [x.name, "", "", graph.constant(np.array(shape))], shape, mode=mode, **how)
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return (*shape[:axis], *shape[axis + 1 :])
 
 
 def _broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:

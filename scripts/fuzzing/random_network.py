@@ -7,23 +7,30 @@ from collections.abc import Callable
 import onnx
 from hypothesis import strategies as st
 
-from scripts.fuzzing import layers, operators
+from scripts.fuzzing import layers, movement, operators
 from scripts.fuzzing.graph import Graph, Value
 
 Step = Callable[[st.DrawFn, Graph, Value], "Value | None"]
 _IMAGES: tuple[Step, ...] = (
     layers.conv, layers.conv, layers.conv, layers.batch_norm, operators.unary, operators.unary, operators.with_constant, operators.pair,
-    operators.pair, operators.gate, operators.concat, operators.split, operators.pool, operators.move,
+    operators.pair, operators.gate, operators.concat, operators.split, operators.pool, operators.move, operators.move, operators.reduce,
+    movement.reshape, movement.transpose, movement.cut,
 )  # fmt: skip
-_ROWS: tuple[Step, ...] = (layers.dense, layers.dense, operators.unary, operators.with_constant, operators.pair, operators.concat)
-_SEQUENCES: tuple[Step, ...] = (layers.conv, layers.conv, operators.unary, operators.pair, operators.pool)
+_ROWS: tuple[Step, ...] = (
+    layers.dense, layers.dense, operators.unary, operators.with_constant, operators.pair, operators.concat, operators.split,
+    movement.reshape, movement.cut,
+)  # fmt: skip
+_SEQUENCES: tuple[Step, ...] = (
+    layers.conv, layers.conv, layers.dense, layers.batch_norm, operators.unary, operators.with_constant, operators.pair, operators.concat,
+    operators.split, operators.pool, operators.reduce, movement.reshape, movement.transpose, movement.cut,
+)  # fmt: skip
 
 
 @st.composite
 def networks(draw: st.DrawFn, most: int = 9) -> onnx.ModelProto:
     """most: steps, of which some are several operators"""
     graph = Graph(draw(st.integers(0, 2**16)))
-    batch = draw(st.sampled_from((1, 1, 1, 2)))
+    batch = draw(st.sampled_from((1, 1, 1, 2, 3)))
     for _ in range(draw(st.sampled_from((1, 1, 1, 2)))):
         graph.input(_shape(draw, batch, graph.inputs[0].shape if graph.inputs else None))
     value = graph.inputs[0]
@@ -49,8 +56,9 @@ def _shape(draw: st.DrawFn, batch: int, like: tuple[int, ...] | None) -> tuple[i
     if kind == "row":
         return batch, draw(st.integers(1, 20))
     if kind == "sequence":
-        return batch, draw(st.integers(1, 9)), draw(st.integers(3, 17))
-    return batch, draw(st.integers(1, 9)), draw(st.integers(1, 11)), draw(st.integers(1, 11))
+        return batch, draw(st.integers(1, 9)), draw(st.integers(1, 17))
+    channels = draw(st.sampled_from((*range(1, 10), 16, 33)))
+    return batch, channels, draw(st.integers(1, 15)), draw(st.integers(1, 15))
 
 
 def _step(draw: st.DrawFn, graph: Graph, value: Value) -> Value:

@@ -30,7 +30,7 @@ from tvm_rsq.targets.cuda.kernel_source import CudaKernel, cuda_source
 
 
 def emulated(prim_func: PrimFunc) -> PrimFunc:
-    """`prim_func` for a CPU: loops over blocks and threads are plain loops, and byte permutes plain arithmetic.
+    """`prim_func` for a CPU: loops over blocks and threads are plain loops, byte permutes plain arithmetic, an fma LLVM's.
 
     A loop over threads ends where the block waits for all of them: what the next one reads from shared memory is there.
     """
@@ -41,8 +41,10 @@ def emulated(prim_func: PrimFunc) -> PrimFunc:
         return For(loop.loop_var, loop.min, loop.extent, ForKind.SERIAL, loop.body)
 
     def replace(call: Call) -> Expr:
-        is_permute = getattr(call.op, "name", "") == "tirx.call_pure_extern" and call.args[0].value == "__byte_perm"
-        return _permute(*call.args[1:]) if is_permute else call
+        name = call.args[0].value if getattr(call.op, "name", "") == "tirx.call_pure_extern" else ""
+        if name == "__fmaf_rn":
+            return tirx.call_llvm_pure_intrin("float32", "llvm.fma", *call.args[1:])
+        return _permute(*call.args[1:]) if name == "__byte_perm" else call
 
     return prim_func.with_body(tvm_ffi.structural_map(prim_func.body, [(Call, replace), (For, serial)]))
 
