@@ -79,14 +79,16 @@ def pool(draw: Draw, graph: Graph, x: Value) -> Value | None:
     kernel = [draw(st.integers(1, min(3, extent))) for extent in x.shape[2:]]
     strides = [draw(st.integers(1, 3)) for _ in kernel]
     pads = [(draw(st.integers(0, (k - 1) // 2)), draw(st.integers(0, (k - 1) // 2))) for k in kernel]
-    whole, ceil = (
-        [(e + sum(p) - k + up * (s - 1)) // s + 1 for e, k, s, p in zip(x.shape[2:], kernel, strides, pads, strict=True)] for up in (0, 1)
-    )
+    fits = op == "MaxPool" and all(2 * (k - 1) < e for k, e in zip(kernel, x.shape[2:], strict=True))
+    apart = draw(st.integers(1, 2)) if fits else 1
+    left = [e + sum(p) - (k - 1) * apart - 1 for e, k, p in zip(x.shape[2:], kernel, pads, strict=True)]
+    whole, ceil = ([(room + up * (s - 1)) // s + 1 for room, s in zip(left, strides, strict=True)] for up in (0, 1))
     # Runtimes disagree about windows that begin behind the image.
     within = all((out - 1) * s < e + p[0] for e, out, s, p in zip(x.shape[2:], ceil, strides, pads, strict=True))
     rounds_up = op == "MaxPool" and within and draw(st.booleans())
     shape = ceil if rounds_up else whole
-    rest = {"count_include_pad": draw(st.integers(0, 1))} if op == "AveragePool" else {"ceil_mode": int(rounds_up)}
+    own = {"ceil_mode": int(rounds_up), "dilations": [apart] * len(kernel)}
+    rest = own if op == "MaxPool" else {"count_include_pad": draw(st.integers(0, 1))}
     edges = [before for before, _ in pads] + [after for _, after in pads]
     return graph.node(op, [x.name], (*x.shape[:2], *shape), kernel_shape=kernel, strides=strides, pads=edges, **rest)
 

@@ -39,7 +39,8 @@ def make_max_pool2d(workload: MaxPoolWorkload, *, build: KernelBuilder = CPU) ->
         row, column = _tap_position(workload, 0, h, kh), _tap_position(workload, 1, w, kw)
         if clampable:
             return x[n, _clamped(workload, 0, row), _clamped(workload, 1, column), c]
-        return tirx.if_then_else(_inside(workload, row, column), x[n, row, column, c], te.min_value(workload.dtype))
+        inside = _inside(workload, row, column)
+        return x[n, row, column, c] if inside is None else tirx.if_then_else(inside, x[n, row, column, c], te.min_value(workload.dtype))
 
     output = te.compute(workload.out_shape, lambda *index: te.max(tap(*index), axis=[kh, kw]), name="output")
     return build.reduction("max_pool2d", [x], output, output)

@@ -17,6 +17,7 @@ GEOMETRIES = [
     ((2, 7, 9, 5), (2, 3), (1, 2), (0, 1, 1, 0), (1, 1), (7, 4)),
     ((1, 6, 6, 24), (3, 3), (2, 2), (0, 0, 0, 0), (1, 1), (3, 3)),  # ceil_mode: the last window hangs over by one
     ((1, 9, 8, 8), (3, 2), (1, 1), (2, 2, 2, 2), (2, 3), (9, 9)),
+    ((1, 9, 8, 8), (3, 2), (1, 2), (0, 0, 0, 0), (2, 3), (5, 3)),  # dilated, and every tap inside
     ((1, 5, 5, 3), (5, 5), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1)),
     ((1, 3, 3, 8), (2, 2), (3, 3), (1, 1, 1, 1), (1, 1), (2, 2)),
 ]
@@ -46,9 +47,9 @@ def test_max_pool(cpu, geometry, extreme, dtype):
     check_max_pool(spec_that_runs_here(cpu), geometry, dtype, extreme=extreme)
 
 
-@pytest.mark.parametrize("geometry", LARGE)
+@pytest.mark.parametrize("geometry", [*LARGE, GEOMETRIES[4]])
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
-def test_max_pool_in_parallel_and_of_large_windows(geometry, dtype):
+def test_max_pool_in_parallel_of_large_windows_and_dilated_ones(geometry, dtype):
     check_max_pool(spec_that_runs_here("llvm"), geometry, dtype, extreme=False)
 
 
