@@ -198,6 +198,16 @@ def test_conv2d(options, nhwc):
         check(model, noise(*shape))
 
 
+@pytest.mark.parametrize("strides", [(1, 1), (1, 2), (2, 1), (1, 3)])
+@pytest.mark.parametrize("size", [(9, 3), (9, 4), (5, 3)])
+def test_conv2d_of_one_channel(size, strides):
+    """Channels last and first have the same strides then, and torch takes one for the other."""
+    layouts = {"data_layout": "NHWC", "kernel_layout": "OHWI"}
+    model = network(lambda emit, x, w: R.nn.conv2d(x, w, strides=strides, **layouts), [(1, *size, 1)], {"w": noise(2, 3, 3, 1)})
+    check(model, noise(1, *size, 1))
+    check_batch(model, noise(2, *size, 1))
+
+
 def test_matmul_batch_norm_prelu():
     params = {
         "w": noise(6, 4), "gamma": noise(4), "beta": noise(4, seed=1), "mean": noise(4, seed=2), "var": np.abs(noise(4)), "alpha": noise(4),

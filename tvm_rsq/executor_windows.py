@@ -51,10 +51,19 @@ def conv2d(call: Call) -> Function:
         if tuple(weight.shape[2:]) == (1, 1) and groups == 1 and padding == (0, 0):
             out = _pointwise(data[:, :, :: strides[0], :: strides[1]], weight[:, :, 0, 0])
         else:
+            if data.shape[1] == 1:
+                data, weight = _plain(data), _plain(weight)
             out = F.conv2d(data, weight, None, strides, padding, dilation, groups)
         return from_nchw(out.to(getattr(torch, str(out_dtype))) if integer else out)
 
     return run
+
+
+def _plain(value: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) with the strides of that order. With one channel they may be those of channels last as well, from which torch 2.13
+    computes some convolutions of a stride along the width alone wrongly on a CPU, and reads what is behind the image.
+    """
+    return value.reshape(-1).reshape(value.shape)
 
 
 def _pointwise(data: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
