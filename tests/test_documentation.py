@@ -172,6 +172,9 @@ def test_what_is_left_running_is_seen_and_ends_with_the_page(tmp_path: Path) -> 
 def test_a_block_that_fails_or_is_never_closed_is_told_with_its_place(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```bash\necho no >&2; false\n```\n")
+    with pytest.raises(RuntimeError, match="page.md shows no output to put in"):
+        run_page(page)
+    page.write_text("```bash\necho no >&2; false\n```\n\n```\n```\n")
     with pytest.raises(RuntimeError, match="page.md:1 ended with 1: no"):
         run_page(page)
     page.write_text("```bash\ntrue\n")

@@ -26,11 +26,13 @@ _HEAD, _TAIL = 16, 7  # of what is longer than both
 
 
 def run_page(page: Path) -> None:
-    """RuntimeError: a block fails, with its place and last words."""
+    """RuntimeError: a block fails, with its place and last words, or the page shows nothing that is printed."""
+    found = blocks(page)
+    if not any(block.kind == "output" for block in found):
+        raise RuntimeError(f"{page} shows no output to put in; its blocks are run by tests/test_documentation.py")
     with _folder() as folder, _sessions() as started:
         printed = dict[int, list[str]]()
         names = namespace()
-        found = blocks(page)
         for block, behind in zip(found, [*found[1:], None], strict=True):
             if block.kind not in ("bash", "python") or block.not_run:
                 continue
