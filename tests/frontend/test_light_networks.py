@@ -5,6 +5,7 @@ Their weights are constants and their stored outputs uniform, so one of them is 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,8 @@ def run_model(model: Model, x: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(output.numpy() for output in Executor(model, dtype=torch.float64).run([torch.from_numpy(x)]))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# One whose kinds of layers others have, and 140 million weights, is left to TVM_RSQ_EVERY_NETWORK=1.
+@pytest.mark.parametrize("name", [name for name in NETWORKS if os.environ.get("TVM_RSQ_EVERY_NETWORK") or name != "vgg19"])
 def test_import_reproduces_the_stored_output(name):
     model = load(FOLDER / f"light_{name}.onnx")
     calls = [binding.value.op.name for binding in model.module["main"].body.blocks[0].bindings if hasattr(binding.value, "op")]
