@@ -92,7 +92,8 @@ def load(path: str | os.PathLike[str], *, to_run: bool = True) -> CompiledModule
                 raise ArtifactError(f"{path} has schema {manifest.get('schema')}, this version reads {SCHEMA}; compile the network again")
             parts = {name: _checked(archive, name, entry, path) for name, entry in manifest["parts"].items()}
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ArtifactError(f"{path} is not a tvm_rsq artifact ({error}); expected a file written by module.save") from error
+        what = "it may be cut short, or of another format; expected a file written by module.save"
+        raise ArtifactError(f"{path} is not a tvm_rsq artifact ({error}); {what}") from error
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
