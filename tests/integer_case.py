@@ -59,6 +59,11 @@ def near_float(found: QuantizedModel, bound: float = 0.08) -> None:
         assert error <= bound, f"relative error {error:.3f}"
 
 
+def probes(found: QuantizedModel, gain: float = 1.3) -> list[np.ndarray]:
+    """What `check` runs it on."""
+    return [noise(*spec.shape, seed=100 + 7 * i, gain=gain) for i, spec in enumerate(found.model.inputs)]
+
+
 def check(found: QuantizedModel, target: object = "llvm", *, gains: Sequence[float] = (1.3,)) -> list[np.ndarray]:
     """Every stored tensor equals the simulation bit for bit, every output to float32 rounding; answers the outputs of the last run.
 
@@ -66,7 +71,7 @@ def check(found: QuantizedModel, target: object = "llvm", *, gains: Sequence[flo
     """
     module = compile_exposed(found, target)
     for gain in gains:
-        inputs = [noise(*spec.shape, seed=100 + 7 * i, gain=gain) for i, spec in enumerate(found.model.inputs)]
+        inputs = probes(found, gain)
         got = module.run(*inputs)
         expected = found.simulate(*inputs)
         expected = expected if isinstance(expected, tuple) else (expected,)

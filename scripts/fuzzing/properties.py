@@ -17,7 +17,7 @@ import onnx
 import torch
 
 import tvm_rsq
-from tests.integer_case import check, noise
+from tests.integer_case import check, probes
 from tvm_rsq.errors import UnsupportedError
 from tvm_rsq.executor import Executor
 from tvm_rsq.onnx_export.export import qdq_network
@@ -113,7 +113,8 @@ def _noisy_weights(found: QuantizedModel, generator: torch.Generator) -> dict[st
         if layer.scheme == "float":
             continue
         weight = torch.from_numpy(np.array(found.model.params[layer.name]))
-        gap = max((float(np.diff(book).max()) for book in layer.codebook), default=1.0)
+        # At least 1: the bias is rounded to this unit even where all weights are one level.
+        gap = max([1.0, *(float(np.diff(book).max()) for book in layer.codebook)])
         scale = gap * torch.tensor(layer.weight_scale, dtype=torch.float32)
         along = scale if layer.op == "dense" or len(scale) == 1 else scale.reshape(-1, 1, 1, 1)
         made[layer.name] = weight + along * (torch.rand(weight.shape, generator=generator) - 0.5)
@@ -128,7 +129,8 @@ def _float(found: QuantizedModel, data: list[np.ndarray]) -> list[np.ndarray]:
 def _check_library(found: QuantizedModel, case: Case) -> None:
     """As the user gets it, in which fusions are possible that exposing prevents; and once it is loaded again."""
     module = found.compile(case.target, codes=case.codes)
-    inputs = [noise(*spec.shape, seed=100 + number) for number, spec in enumerate(found.model.inputs)]
+    # Inputs whose stored tensors `check` found right: with others, float32 between two kernels may break a tie another way than float64.
+    inputs = probes(found)
     with tempfile.TemporaryDirectory() as folder:
         module.save(Path(folder) / "net.rsq")
         loaded = tvm_rsq.load(Path(folder) / "net.rsq")
