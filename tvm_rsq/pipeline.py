@@ -17,6 +17,7 @@ from tvm_rsq.passes.fold_islands import fold_islands
 from tvm_rsq.passes.lower_islands import KernelCall, lower_islands
 from tvm_rsq.passes.lower_movement import Evaluate
 from tvm_rsq.passes.name_bindings import NameBindings
+from tvm_rsq.passes.resize_to_one import legalize_resize2d
 from tvm_rsq.passes.schedule_leftovers import schedule_leftovers
 from tvm_rsq.passes.tanh_near_zero import legalize_tanh
 from tvm_rsq.passes.to_channels_last import to_channels_last
@@ -52,7 +53,7 @@ def build_passes(entries: Sequence[str], library: KernelLibrary) -> list[Pass]:
     Kernels and leftover relax operators -> what the virtual machine runs. No constant folding: it would rebuild compressed weights.
     """
     return [
-        relax.transform.LegalizeOps({"relax.tanh": legalize_tanh}),
+        relax.transform.LegalizeOps({"relax.image.resize2d": legalize_resize2d, "relax.tanh": legalize_tanh}),
         # Needs the patterns, and our kernels carry "opaque" already, so that nothing is fused into a scheduled kernel.
         relax.transform.AnnotateTIROpPattern(),
         relax.transform.FuseOps(),
