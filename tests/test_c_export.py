@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -17,7 +15,6 @@ import torch
 import tvm
 import tvm_ffi
 from torch import nn
-from typer.testing import CliRunner
 
 import tvm_rsq
 from scripts.emulator.runtime_libraries import are_cached, runtime_libraries
@@ -27,9 +24,8 @@ from tests.integer_case import noise, quantized, seeded
 from tests.integer_networks import varied
 from tests.remote.emulated_boards import skip_without_programs
 from tvm_rsq.c_export.export import export_c, identifier
-from tvm_rsq.cli.app import app
 from tvm_rsq.compiled_module import CompiledModule
-from tvm_rsq.errors import ArtifactError, ConfigError
+from tvm_rsq.errors import ArtifactError
 from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.targets.host import host_arch
 
@@ -200,60 +196,6 @@ def test_a_cpu_that_lacks_something_is_told(coded, tmp_path):
     subprocess.run(["make", "-s", "-C", str(folder), f"PYTHON={sys.executable}", "CXXFLAGS=-O0"], check=True)
     np.zeros((1, 3, 12, 12), np.float32).tofile(folder / "x.bin")
     assert words and "this CPU lacks unobtainium; the network is compiled for llvm" in run(folder, "lib.so", "x.bin", "y.bin").stderr
-
-
-def test_checksums_a_second_export_and_what_is_refused(coded, tmp_path):
-    artifact, out = tmp_path / "net.rsq", tmp_path / "deploy"
-    coded.save(artifact)
-    made = CliRunner().invoke(app, ["export-c", str(artifact), "-o", str(out), "--json", "-"])
-    assert made.exit_code == 0, made.output
-    assert "block.h" in json.loads(made.stdout)["files"]
-    for line in (out / "SHA256SUMS").read_text().splitlines():
-        digest, name = line.split("  ")
-        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
-    with pytest.raises(ConfigError, match="is there and not empty"):
-        coded.export_c(out)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "own.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="name another folder"):
-        coded.export_c(tmp_path / "other", replace=True)
-    with pytest.raises(ArtifactError, match="did not note its outputs"):
-        export_c(replace(coded.contents, outputs=()), tmp_path / "old")
-    with pytest.raises(ArtifactError, match="expected a CPU"):
-        export_c(replace(coded.contents, target={"kind": "cuda"}), tmp_path / "gpu")
-
-
-def test_a_second_export_leaves_the_users_files_alone(coded, tmp_path):
-    out = tmp_path / "deploy"
-    first = {path.name for path in coded.export_c(out)}
-    (out / "own.txt").write_text("mine")
-    (out / "run.cpp").write_text("damaged")
-    (tmp_path / "outside.txt").write_text("mine")
-    with (out / "SHA256SUMS").open("a") as sums:
-        sums.write("0  ../outside.txt\n0  ..\n")
-    second = replace(coded.contents, name="second")
-    (out / "second.h").write_text("mine")
-    with pytest.raises(ConfigError, match=r"second\.h is no file of the earlier export"):
-        export_c(second, out, replace=True)
-    assert (out / "second.h").read_text() == "mine" and (out / "block.h").exists() and not (out / "second.cpp").exists()
-    (out / "second.h").unlink()
-    export_c(second, out, replace=True)
-    assert {path.name for path in out.iterdir()} == first - {"block.h", "block.cpp"} | {"second.h", "second.cpp", "own.txt"}
-    assert (out / "own.txt").read_text() == (tmp_path / "outside.txt").read_text() == "mine" and "int main" in (out / "run.cpp").read_text()
-    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=out, check=True)
-
-
-def test_an_interrupted_second_export_can_be_made_again(coded, tmp_path, monkeypatch):
-    out = tmp_path / "deploy"
-    coded.export_c(out)
-    second = replace(coded.contents, name="second")
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        with pytest.raises(ConfigError, match="cannot write .*No space left"):
-            export_c(second, out, replace=True)
-    assert (out / "second.h").exists() and (out / "block.h").exists()
-    export_c(second, out, replace=True)
-    assert not (out / "block.h").exists() and {path.name for path in tmp_path.iterdir()} == {"deploy"}
 
 
 SPELT = {

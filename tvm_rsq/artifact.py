@@ -40,7 +40,10 @@ _REASONABLE_EXPANSION = 200  # of a compressed part; ours are below 30
 
 
 def save(contents: Contents, path: Path) -> None:
-    """Write `contents` atomically: the file is there whole, or not at all. ArtifactError: the file system refuses."""
+    """Write `contents` atomically: the file is there whole, or not at all.
+
+    ArtifactError: the file system refuses, or the library is larger than a file that is read may say, 1 GiB.
+    """
     parts: dict[str, bytes] = {"lib.so": contents.library}
     if contents.plan is not None:
         parts["plan.json"] = contents.plan.to_json().encode()
@@ -49,6 +52,9 @@ def save(contents: Contents, path: Path) -> None:
         if contents.report.plan == contents.plan:
             del record["plan"]
         parts["report.json"] = json.dumps(record).encode()
+    for name, data in parts.items():
+        if len(data) > (most := _most_bytes(name)):
+            raise ArtifactError(f"{contents.name}: {name} has {len(data)} bytes, expected at most {most}; quantize or split the network")
     manifest = {
         "schema": SCHEMA,
         "name": contents.name,
@@ -72,6 +78,10 @@ def save(contents: Contents, path: Path) -> None:
                 archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
     except OSError as error:
         raise ArtifactError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _most_bytes(part: str) -> int:
+    return _LARGEST_LIBRARY if part == "lib.so" else _LARGEST_TEXT
 
 
 def load(path: str | os.PathLike[str], *, to_run: bool = True) -> CompiledModule:
@@ -121,8 +131,7 @@ def _part(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
         raise ArtifactError(
             f"{path} is a zip file without {name}, not a tvm_rsq artifact; expected a file written by module.save"
         ) from None
-    largest = _LARGEST_LIBRARY if name == "lib.so" else _LARGEST_TEXT
-    if info.file_size > min(largest, 2**20 + _REASONABLE_EXPANSION * max(info.compress_size, 1)):
+    if info.file_size > min(_most_bytes(name), 2**20 + _REASONABLE_EXPANSION * max(info.compress_size, 1)):
         raise ArtifactError(f"{path} claims {info.file_size} bytes for {name}, more than an artifact can hold; compile the network again")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ArtifactError(f"{path} is damaged: {name} is compressed by an unknown method; copy or compile it again")

@@ -108,7 +108,8 @@ class CompiledModule:
                 result = self._vm().run(*self._tensors)
             except (tvm.error.InternalError, TypeError, ValueError) as error:
                 why = " ".join(str(error).split())[-200:]
-                raise ArtifactError(f"{self.contents.name} does not run as its inputs say ({why}); compile the network again") from error
+                what = "it may be for other inputs than it says, or the device has no memory left; compile it again, or free memory"
+                raise ArtifactError(f"{self.contents.name} does not run ({why}); {what}") from error
             # Copied out before the lock is given up: an output may be an input.
             return result.numpy() if hasattr(result, "numpy") else tuple(part.numpy() for part in result)
 

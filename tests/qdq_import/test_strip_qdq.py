@@ -141,6 +141,17 @@ def test_integers_that_only_some_readers_clip_are_refused():
         tvm_rsq.quantize(network(made, constants), calibration=SAMPLES)
 
 
+def test_integers_that_are_moved_before_some_readers_clip_them_are_refused():
+    """The reader without is in front of the move, so that what is moved has one."""
+    moved = [helper.make_node("Transpose", ["xq"], ["xt"], perm=[0, 1]), helper.make_node("Clip", ["xt", "low", "high"], ["xc"])]
+    weights = [helper.make_node("DequantizeLinear", ["w", "sw", "zw"], [name]) for name in ("wa", "wb")]
+    made = two_products(*moved, helper.make_node("DequantizeLinear", ["xc", "sx", "zx"], ["xr2"]), *weights)
+    made[-2].input[0] = "xr2"
+    constants = CONSTANTS | {"zx": np.uint8(7), "low": np.uint8(0), "high": np.uint8(15)}
+    with pytest.raises(UnsupportedError, match="clips integers that are read without it"):
+        tvm_rsq.quantize(network(made, constants), calibration=SAMPLES)
+
+
 def test_integers_are_no_sign_that_what_they_stand_for_is_not_negative():
     """A relu was left out in front of h, whose operand is a sum with a constant stored as uint8 around 128."""
     constants = CONSTANTS | SECOND | {"k": np.array([[100, 150, 90, 128]], np.uint8), "zk": np.uint8(128)}

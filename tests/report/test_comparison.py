@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,9 +102,9 @@ def _timed(label: str, low: float, *, turns: str = "bench.json") -> Build:
 
 
 def test_the_fastest_is_named_where_builds_ran_in_turns_and_it_is_clear():
-    latency = _figure(figure_rows([_timed("a", 1000), _timed("b", 1050), FLOAT]), "latency")
-    assert [figure.best for figure in latency.figures] == [True, False, False] and latency.note == "median, 1 thread; in turns"
-    assert [figure.value for figure in latency.figures] == [1010, 1060, None]
+    latency = _figure(figure_rows([_timed("a", 1000), _timed("b", 1050)]), "latency")
+    assert [figure.best for figure in latency.figures] == [True, False] and latency.note == "median, 1 thread; in turns"
+    assert [figure.value for figure in latency.figures] == [1010, 1060]
 
 
 @pytest.mark.parametrize(
@@ -113,8 +114,9 @@ def test_the_fastest_is_named_where_builds_ran_in_turns_and_it_is_clear():
         ((_timed("a", 1000), _timed("b", 1050, turns="other.json")), "each measured apart"),
         ((_timed("a", 1000), build("b")), "each measured apart"),
         ((build("a"), build("b")), "each measured apart"),
+        ((_timed("a", 1000), _timed("b", 1050), FLOAT), "not all measured"),
     ],
-    ids=["close", "two files", "a file and a report", "reports"],
+    ids=["close", "two files", "a file and a report", "reports", "one without"],
 )
 def test_no_build_is_called_the_fastest_otherwise(builds, why):
     latency = _figure(figure_rows(builds), "latency")
@@ -126,6 +128,17 @@ def test_a_build_without_a_report_has_what_was_measured_of_it():
     measured = Measured(latencies=_timed("", 1000).measured.latencies, turns="bench.json", fidelity=(entry,))
     rows = figure_rows([replace(FLOAT, measured=measured), _timed("b", 500)])
     assert _figure(rows, "latency").figures[0].value == 1010 and _figure(rows, "divergence from FP32").figures[0].text == "0 nats"
+
+
+def test_what_is_no_number_is_missing_and_infinity_is_the_worst():
+    """A network without classes has no agreement; outputs that are no numbers are infinitely far."""
+    far, near = (
+        replace(FLOAT, measured=Measured(fidelity=(Fidelity(source="x", samples=9, agreement=math.nan, kl=kl, cosine=1.0),)))
+        for kl in (math.inf, 0.5)
+    )
+    rows = figure_rows([far, near])
+    assert [figure.best for figure in _figure(rows, "divergence from FP32").figures] == [False, True]
+    assert not any(row.title == "same answer as FP32" for row in rows)
 
 
 def test_closeness_is_compared_on_the_same_inputs_alone():

@@ -15,9 +15,10 @@ from tvm_rsq.report.data import DeviceRow
 from tvm_rsq.report.measured import Artifact, read_measured
 
 
-def _row(build: Path | str, size: int, *times: float) -> dict:
+def _row(build: Path | str, library: str, *times: float) -> dict:
     return {
-        "build": str(build), "times_us": times, "artifact_bytes": size, "target": "llvm", "threads": 1, "median_us": 1.0, "unstable": False,
+        "build": str(build), "times_us": times, "artifact_bytes": 3, "target": "llvm", "threads": 1, "median_us": 1.0, "unstable": False,
+        "library": 16 * library,
     }  # fmt: skip
 
 
@@ -28,7 +29,7 @@ def written(tmp_path):
     first.write_bytes(b"abc")
     second.write_bytes(b"abcd")
     bench = {
-        "schema": 1, "command": "bench", "builds": [_row(first, 3, 10.0, 11.0), _row(second, 4, 20.0), _row("FP32", 0, 40.0)],
+        "schema": 1, "command": "bench", "builds": [_row(first, "1", 10.0, 11.0), _row(second, "2", 20.0), _row("FP32", "3", 40.0)],
         "layers": [{"layer": "w", "kernel": "k", "time_us": 2.0, "macs": 5, "gmacs": 1.0, "fraction_of_peak": None}],
     }  # fmt: skip
     (tmp_path / "bench.json").write_text(json.dumps(bench))
@@ -76,9 +77,8 @@ def test_evaluations_are_added_and_the_later_one_counts(written, tmp_path):
 
 def test_an_artifact_that_was_compiled_again_is_refused(written):
     first, second, bench = written
-    second.path.write_bytes(b"abcde")
-    with pytest.raises(ConfigError, match="b.rsq when it had 4 bytes, now it has 5"):
-        read_measured([bench], [first, second])
+    with pytest.raises(ConfigError, match="measured another .*b.rsq, which was compiled again since"):
+        read_measured([bench], [first, replace(second, digest="4" * 16)])
 
 
 @pytest.mark.parametrize(

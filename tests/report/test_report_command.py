@@ -66,13 +66,15 @@ def test_a_plan_without_a_report_is_compared_too(here):
     assert "</span> of 4 layers" in Path("report.html").read_text()
 
 
+def digest(folder: str) -> str:
+    return tvm_rsq.load(f"{folder}/net.rsq", to_run=False).contents.digest
+
+
 def test_what_was_measured_is_added(here):
     rows = [
-        {"build": name, "times_us": [low, low + 1.0], "artifact_bytes": size, "target": "llvm", "threads": 1}
-        for name, low, size in (
-            ("y/net.rsq", 77.0, Path("y/net.rsq").stat().st_size), ("x/net.rsq", 99.0, Path("x/net.rsq").stat().st_size), ("FP32", 300.0, 0)
-        )
-    ]  # fmt: skip
+        {"build": name, "times_us": [low, low + 1.0], "artifact_bytes": 1, "target": "llvm", "threads": 1, "library": library}
+        for name, low, library in (("y/net.rsq", 77.0, digest("y")), ("x/net.rsq", 99.0, digest("x")), ("FP32", 300.0, "0"))
+    ]
     Path("bench.json").write_text(json.dumps({"schema": 1, "command": "bench", "builds": rows, "layers": []}))
     assert invoke("x/net.rsq", "--measured", "bench.json").exit_code == 0 and "99.5 µs" in Path("report.html").read_text()
     record = json.loads(invoke("x/net.rsq", "y/net.rsq", "--measured", "bench.json", "-o", "c.html", "--json", "-").stdout)
@@ -114,7 +116,7 @@ def test_refusals_are_one_line_and_leave_nothing(here, arguments, code, message)
     for name in arguments:
         if name.startswith("n"):
             _save(Path(name), 0)
-    row = {"build": "z.rsq", "times_us": [1.0], "artifact_bytes": 1, "target": "llvm", "threads": 1}
+    row = {"build": "z.rsq", "times_us": [1.0], "artifact_bytes": 1, "target": "llvm", "threads": 1, "library": "0"}
     Path("bench.json").write_text(json.dumps({"command": "bench", "builds": [row], "layers": []}))
     done = invoke(*arguments, "-o", "c.html", "-q")
     words = " ".join(done.stderr.replace("│", " ").split())

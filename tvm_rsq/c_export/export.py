@@ -10,9 +10,9 @@ Makefile, README.md, SHA256SUMS
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
+import string
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,9 @@ class _Tensor:
 
     @property
     def literal(self) -> str:
-        return json.dumps(self.name)  # escapes of JSON are C's, for ASCII
+        """As a string of C, in bytes of UTF-8: octal escapes end after three digits, whatever follows."""
+        plain = frozenset(string.ascii_letters + string.digits + " _./:-+,()[]")
+        return '"' + "".join(chr(byte) if chr(byte) in plain else f"\\{byte:03o}" for byte in self.name.encode()) + '"'
 
     @property
     def comment(self) -> str:

@@ -11,36 +11,24 @@ from tvm_rsq.atomic_write import atomic_write
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.held_folder import held_folder
 
-SUMS = "SHA256SUMS"  # as sha256sum reads it; its names are the files that are ours
+SUMS = "SHA256SUMS"  # as sha256sum reads it; of an earlier export it tells which files are still as they were written
 _OF_EVERY_EXPORT = frozenset({"lib.so", "run.cpp"})
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = False) -> None:
-    """Write `files` and their checksums.
+    """Write `files` and their checksums into `folder`, which is made if need be.
 
-    replace   also over the files that the SHA256SUMS of an earlier export lists; those that are no longer written are removed
+    replace   also over the files of an earlier export, unless they were changed since; those that are no longer written are removed
     ConfigError: `folder` holds something else, or a file of the user's has the name of one to be written. OSError: it cannot be written.
     """
     sums = "".join(f"{_sha256(data)}  {name}\n" for name, data in files.items()).encode()
     folder = Path(os.path.realpath(folder))
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists():
         _write_new(folder, {**files, SUMS: sums})
-        return
-    earlier = _listed(folder / SUMS)
-    if not (replace and earlier >= _OF_EVERY_EXPORT):
-        how = "name another folder, or remove it" + ("" if replace else "; --force replaces an earlier export")
-        raise ConfigError(f"{folder} is there and not empty; {how}")
-    for name, data in files.items():
-        path = folder / name
-        # Of an export that was interrupted, files are there that no list names yet.
-        if name not in earlier and path.exists() and not (path.is_file() and path.read_bytes() == data):
-            raise ConfigError(f"{path} is no file of the earlier export, and its name is needed; move it, or name another folder")
-    for name, data in files.items():
-        _write(folder / name, data)
-    for name in earlier - files.keys():
-        if (folder / name).is_file():
-            (folder / name).unlink()
-    _write(folder / SUMS, sums)  # last: until then the old list names what is to be removed
+    elif folder.is_dir() and not any(folder.iterdir()):
+        _fill(folder, {**files, SUMS: sums})
+    else:
+        _replace(folder, files, sums, replace=replace)
 
 
 def _write_new(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -53,16 +41,47 @@ def _write_new(folder: Path, files: Mapping[str, bytes]) -> None:
         os.replace(made, folder)
 
 
+def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
+    """An empty folder, which stays the one that it is: someone may stand in it, or have mounted it."""
+    try:
+        for name, data in files.items():
+            _write(folder / name, data)
+    except BaseException:
+        for name in files:
+            (folder / name).unlink(missing_ok=True)
+        raise
+
+
+def _replace(folder: Path, files: Mapping[str, bytes], sums: bytes, *, replace: bool) -> None:
+    earlier = _listed(folder / SUMS)
+    if not (replace and earlier.keys() >= _OF_EVERY_EXPORT):
+        how = "name another folder, or remove it" + ("" if replace else "; --force replaces an earlier export")
+        raise ConfigError(f"{folder} is there and not empty; {how}")
+    for name, data in files.items():
+        path = folder / name
+        # Of an export that was interrupted, files are there that no list names yet.
+        if path.exists() and not (path.is_file() and _sha256(path.read_bytes()) in (earlier.get(name), _sha256(data))):
+            what = "was changed since it was exported" if name in earlier else "is no file of the earlier export"
+            raise ConfigError(f"{path} {what}, and its name is needed; move or remove it, or name another folder")
+    for name, data in files.items():
+        _write(folder / name, data)
+    for name in earlier.keys() - files.keys():
+        path = folder / name
+        if path.is_file() and _sha256(path.read_bytes()) == earlier[name]:
+            path.unlink()
+    _write(folder / SUMS, sums)  # last: until then the old list names what is to be removed
+
+
 def _write(path: Path, data: bytes) -> None:
     with atomic_write(path) as partial:
         partial.write_bytes(data)
 
 
-def _listed(sums: Path) -> frozenset[str]:
-    """The names in it: of files in its own folder, whatever else it holds."""
+def _listed(sums: Path) -> Mapping[str, str]:
+    """File -> its checksum, of files in its own folder, whatever else it holds."""
     lines = sums.read_text("utf-8", "replace").splitlines() if sums.is_file() else []
-    names = (line.partition("  ")[2] for line in lines)
-    return frozenset(name for name in names if name not in ("", ".", "..", SUMS) and "/" not in name and "\0" not in name)
+    found = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    return {name: digest for name, digest in found.items() if name not in ("", ".", "..", SUMS) and "/" not in name and "\0" not in name}
 
 
 def _sha256(data: bytes) -> str:

@@ -178,7 +178,13 @@ def bench(
         page.write(replace(first.report, latencies=rows, layer_times=tuple(profile) or first.report.layer_times, facts=facts), report)
     session.result(
         {
-            "builds": [{**asdict(row), "median_us": median(row.times_us), "unstable": row.build in unstable} for row in rows],
+            "builds": [
+                {
+                    **asdict(row), "median_us": median(row.times_us), "unstable": row.build in unstable,
+                    "library": modules[row.build].contents.digest,
+                }  # fmt: skip
+                for row in rows
+            ],
             "peak": None if peak is None else asdict(peak),
             "layers": [_layer(entry, most) for entry in profile],
             "report": None if report is None else str(report),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from torch.export.pt2_archive import constants as names
 from tvm_rsq.errors import ModelError
 
 _WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+_ONE_AT_A_TIME = threading.Lock()  # the environment is every thread's
 
 
 def refuse_code(path: str | os.PathLike[str]) -> None:
@@ -34,12 +36,13 @@ def refuse_code(path: str | os.PathLike[str]) -> None:
 @contextmanager
 def weights_only() -> Iterator[None]:
     """torch.load reads tensors alone, also where torch's own code asks it for more."""
-    before = os.environ.get(_WEIGHTS_ONLY)
-    os.environ[_WEIGHTS_ONLY] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_WEIGHTS_ONLY]
-        else:
-            os.environ[_WEIGHTS_ONLY] = before
+    with _ONE_AT_A_TIME:
+        before = os.environ.get(_WEIGHTS_ONLY)
+        os.environ[_WEIGHTS_ONLY] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[_WEIGHTS_ONLY]
+            else:
+                os.environ[_WEIGHTS_ONLY] = before

@@ -53,12 +53,14 @@ class _Quantized:
 
     name     of the float value that they stand for, before any move
     counted  whether their quantization is the value's, which another one may have been before
+    alone    whether nothing else reads integers of this QuantizeLinear, moved or not
     """
 
     affine: Affine
     bits: int
     name: str
     counted: bool
+    alone: bool = True
 
 
 def is_qdq(graph: Graph) -> bool:
@@ -129,7 +131,8 @@ class _Strip:
             self._clip(node, read[0])
         elif node.op_type in _MOVES and node.input[0] in self.quantized:
             self.nodes.append(node)
-            self.quantized.update(dict.fromkeys(node.output, read[0]))
+            alone = read[0].alone and len(node.output) == 1 and self.uses[node.input[0]] == 1
+            self.quantized.update(dict.fromkeys(node.output, replace(read[0], alone=alone)))
         else:
             raise UnsupportedError(f"{describe(node)} computes with integers, expected a DequantizeLinear in front of it (format QDQ)")
 
@@ -167,7 +170,7 @@ class _Strip:
         was = self.tensors[read.name]
         if low != 0 or bits is None or was.zero_point >= 2**bits:
             raise UnsupportedError(f"{describe(node)} clips integers to {low} to {high} above their least, expected 0 to 15, 63 or 255")
-        if self.uses[node.input[0]] > 1:
+        if not read.alone or self.uses[node.input[0]] > 1:
             raise UnsupportedError(f"{describe(node)} clips integers that are read without it, too; quantize them twice, or clip for all")
         if read.counted:
             self.tensors[read.name] = replace(was, bits=bits)

@@ -70,14 +70,15 @@ def _row(
     title: str, values: Values, write: Callable[[float], str], *, better: Callable[[Sequence[float]], float] | None, note: str = "",
     headline: bool = False,
 ) -> FigureRow:  # fmt: skip
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    longest = max(known, default=0.0) or 1.0
+    values = [None if value is None or math.isnan(value) else value for value in values]  # the agreement of a network without classes
+    known = [value for value in values if value is not None]
+    longest = max(filter(math.isfinite, known), default=0.0) or 1.0
     best = better(known) if better and len(set(known)) > 1 else None
     figures = tuple(
         Figure(
             value=value, text=formats.MISSING if value is None else write(value),
-            to_first=value / values[0] if i and value is not None and values[0] else None,
-            of_longest=min(value / longest, 1.0) if value in known else 0.0, best=best is not None and value == best,
+            to_first=value / values[0] if i and value is not None and values[0] and math.isfinite(value + values[0]) else None,
+            of_longest=0.0 if value is None else min(value / longest, 1.0), best=best is not None and value == best,
         )
         for i, value in enumerate(values)
     )  # fmt: skip
@@ -94,8 +95,9 @@ def _median_row(builds: Sequence[Build]) -> FigureRow:
     timed = [row for row in rows if row]
     sessions = {build.measured.turns for build, row in zip(builds, rows, strict=True) if row}
     in_turns = len(sessions) == 1 and "" not in sessions
-    clear = in_turns and _is_clear(timed)
-    how = "each measured apart" if not in_turns else "in turns" if clear else "in turns, too close to call"
+    clear = in_turns and len(timed) == len(builds) and _is_clear(timed)
+    doubt = "" if clear else ", too close to call" if len(timed) == len(builds) else ", not all measured"
+    how = f"in turns{doubt}" if in_turns else "each measured apart"
     threads = sorted({row.threads for row in timed})
     beside = {row for build in builds if in_turns for row in build.measured.latencies[1:]}  # one row of one session, or none
     parts = (

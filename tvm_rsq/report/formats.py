@@ -48,7 +48,7 @@ def nats(value: float | None) -> str:
 
 def percent(fraction: float | None, digits: int = 1) -> str:
     """0.974 -> "97.4 %"."""
-    return MISSING if fraction is None else f"{100 * fraction:.{digits}f} %"
+    return MISSING if fraction is None or math.isnan(fraction) else f"{100 * fraction:.{digits}f} %"
 
 
 def ratio(value: float | None) -> str:

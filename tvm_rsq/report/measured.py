@@ -98,14 +98,14 @@ def _record(file: Path) -> Mapping[str, Any]:
 
 def _of_bench(file: Path, record: Mapping[str, Any], artifact: Artifact, seen: Measured) -> Measured | None:
     rows = [LatencyRow(**_read(LatencyRow, row)) for row in record["builds"]]
-    own = next((row for row in rows if _same(row.build, artifact.path)), None)
-    if own is None:
+    found = next(((row, made) for row, made in zip(rows, record["builds"], strict=True) if _same(row.build, artifact.path)), None)
+    if found is None:
         return None
+    own, made = found
     if not own.times_us:
         raise ValueError(f"{own.build} has no times")
-    size = artifact.path.stat().st_size
-    if own.artifact_bytes != size:
-        raise ConfigError(f"{file} measured {artifact.path} when it had {own.artifact_bytes} bytes, now it has {size}; measure it again")
+    if made["library"] != artifact.digest:
+        raise ConfigError(f"{file} measured another {artifact.path}, which was compiled again since; measure it again")
     profiled = _same(record["builds"][0]["build"], artifact.path) and record["layers"]
     times = tuple(LayerTime(**_read(LayerTime, entry)) for entry in record["layers"]) if profiled else seen.layer_times
     baselines = tuple(row for row in rows if row.build == _FLOAT)
