@@ -23,7 +23,7 @@ from scripts.emulator.toolchain import QEMU, sysroot
 from tests.integer_case import noise, quantized, seeded
 from tests.integer_networks import varied
 from tests.remote.emulated_boards import skip_without_programs
-from tvm_rsq.c_export.export import export_c, identifier
+from tvm_rsq.c_export.export import _Tensor, export_c, identifier
 from tvm_rsq.compiled_module import CompiledModule
 from tvm_rsq.errors import ArtifactError
 from tvm_rsq.quantized_model import QuantizedModel
@@ -129,6 +129,24 @@ def test_the_header_is_c(runner):
     command = ["cc", "-std=c99", "-pedantic", *STRICT.split(), "-fsyntax-only", "user.c"]
     done = subprocess.run(command, cwd=runner, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@needs_compiler
+def test_what_the_how_to_shows_is_c(coded, tmp_path):
+    export_c(replace(coded.contents, name="mobilenetv2"), tmp_path / "out")
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "deploy-without-python.md").read_text()
+    shown = page.partition("```c\n")[2].partition("```")[0]
+    (tmp_path / "out" / "user.c").write_text(
+        f'#include <stdio.h>\n#include "mobilenetv2.h"\nint main(void) {{ float image[432], scores[7];\n{shown}return 0; }}\n'
+    )
+    assert "mobilenetv2_open" in shown
+    command = ["cc", "-std=c99", "-Wall", "-Werror", "-fsyntax-only", "user.c"]
+    done = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_names_of_tensors_are_strings_of_c_whatever_they_hold():
+    assert _Tensor('a"\\b\U0001f6001', "float32", (1,)).literal == '"a\\042\\134b\\360\\237\\230\\2001"'
 
 
 @needs_compiler

@@ -74,7 +74,7 @@ def tune_quantized(
 
 
 def compile_float(model: Model, target: object = "llvm", *, progress: ProgressCallback = silent) -> CompiledModule:
-    """The FP32 build of a deploy-form network with our own float kernels: the baseline that every speed-up is told against."""
+    """The FP32 build of a deploy-form network with our own float kernels: the baseline of every speed-up."""
     spec = parse_target(target)
     library, calls = build(pipeline.annotate(model, {}, {}), spec, progress=progress)
     return CompiledModule(_contents(model, spec, library, calls, None))

@@ -117,7 +117,8 @@ class QuantConfig:
     augment       learn roundings from mirrored and moved views of images too (see augment); not where a mirrored input means another thing
     bias_correction  "empirical" (from the calibration data), "analytic" (from batch norms: DFQ) or "none"
                   These four are "auto" by default, which `recipe` decides
-    seed          of everything random
+    seed          of everything random. The same one gives the same network on the same machine the same plan, byte for byte; where
+                  roundings are learned, for one number of torch's threads, which add up their gradients
     overrides     layer name or glob -> LayerOverride, or its text ("per_channel", "float", "weight_bits=4"); later entries win
     synthesis     how calibration data is made
     levers        what hybrid may use where a target is known: "auto" is all that makes sense there, "none" granularity alone, a tuple

@@ -23,6 +23,7 @@ from tvm_rsq.layer_record import Alternative, GridTrial, LayerPlan
 from tvm_rsq.tensor_quant import TensorQuant
 
 SCHEMA = 1
+OF_THE_FILE = "of the file"  # the scheme of a network that was quantized elsewhere
 _MEASURED = ("kl", "kl_per_tensor", "kl_per_channel", "weight_nmse", "time_us", "excess")  # of these any may come out infinite
 
 
@@ -33,8 +34,6 @@ class FloatIsland:
     name: str
     op: str
     reason: str
-
-OF_THE_FILE = "of the file"  # the scheme of a network that was quantized elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

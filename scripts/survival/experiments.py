@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,9 @@ def artifacts(count: int, seed: int, folder: Path, tell: Tell) -> Tally:
 
 
 def kill(count: int, seed: int, folder: Path, tell: Tell) -> Tally:
-    return _checked(kills.kills(_networks(folder, ["plain"])["plain"], count, seed, folder), tell, kills.ABOUT)
+    counted: Counter[str] = Counter()
+    found = _checked(kills.kills(_networks(folder, ["plain"])["plain"], count, seed, folder, counted), tell, kills.ABOUT)
+    return replace(found, figures={**counted, **found.figures})
 
 
 def at_once(count: int, seed: int, folder: Path, tell: Tell) -> Tally:
@@ -63,9 +65,6 @@ def determinism(count: int, seed: int, folder: Path, tell: Tell) -> Tally:
     return _checked(found, tell, same_again.ABOUT)
 
 
-_MOST_GROWTH = 2**20  # bytes: what an allocator keeps back; a leak of 100 bytes an inference is twice that
-
-
 def long_soak(count: int, seed: int, folder: Path, tell: Tell) -> Tally:
     tried = survived = 0
     figures: dict[str, str | int | float] = {}
@@ -73,7 +72,7 @@ def long_soak(count: int, seed: int, folder: Path, tell: Tell) -> Tally:
         module = tvm_rsq.compile(_networks(folder, [name])[name], config=tvm_rsq.QuantConfig(levers="none"))
         wanted = int(count * share)
         right, grown = soak.soak(module, wanted, seed, lambda done, name=name: tell(f"{name} {done}"))
-        tried, survived = tried + wanted + 1, survived + right + (grown < _MOST_GROWTH)
+        tried, survived = tried + wanted + 1, survived + right + (grown < soak.MOST_GROWTH)
         figures |= {f"growth of resident memory, {name}, kB": grown // 1024, f"inferences, {name}": wanted}
     return Tally(tried=tried, survived=survived, figures={**figures, "threads at once": soak.THREADS}, about=soak.ABOUT)
 

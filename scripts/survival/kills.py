@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,28 +19,35 @@ from tvm_rsq.tuning.work_dir import open_work_dir
 
 ABOUT = (
     "`tvm-rsq compile` and, every second time, `tvm-rsq tune` of a small network is killed outright at a random moment, the process alone, "
-    "not what it started. It survives where the artifact is whole or not there, the tuning database opens and holds all that it held, no "
+    "not what it started: uniformly up to 1.1 times what a compile takes, and up to twice what a tune of 8 trials takes, which makes "
+    "hundreds. It survives where the artifact is whole or not there, the tuning database opens and holds all that it held, no "
     "process of the killed one is left after 5 s, and a run to the end leaves neither temporary folders nor half-written files behind."
 )
 _PATIENCE_S = 5.0
-_TRIALS = 400  # more than a run gets to before it is killed
+_TRIALS, _FEW = 400, 8  # more than a run gets to before it is killed; of the run that tells how long it takes to begin
 
 
-def kills(network: Path, count: int, seed: int, folder: Path) -> Iterator[tuple[str, str]]:
-    """(what was done, what is wrong afterwards, "" if nothing) of every kill, and of the two runs to the end after them."""
+def kills(network: Path, count: int, seed: int, folder: Path, counted: Counter[str]) -> Iterator[tuple[str, str]]:
+    """(what was done, what is wrong afterwards, "" if nothing) of every kill, and of the two runs to the end after them.
+
+    counted  is told how many killed tunes had measured something
+    """
     place, rng = Place(folder), np.random.default_rng(seed)
     compile_, tune = _commands(network, place)
-    whole_s = place.run(compile_)
+    whole_s, few_s = place.run(compile_), place.run([*tune, "--trials", str(_FEW)])
     (place.out / "net.rsq").unlink()
-    records = 0
+    wrong, records = _database(place.out / "tuning", 0)
     for number in range(count):
-        delay = float(rng.uniform(0.0, 1.1 * whole_s))
-        wrong = _killed(place, tune if number % 2 else compile_, delay)
-        if number % 2 and not wrong:
+        tunes, before = number % 2 == 1, records
+        delay = float(rng.uniform(0.0, 2 * few_s if tunes else 1.1 * whole_s))
+        wrong = wrong or _killed(place, [*tune, "--trials", str(_TRIALS)] if tunes else compile_, delay)
+        if tunes and not wrong:
             wrong, records = _database(place.out / "tuning", records)
         elif not wrong:
             wrong = _artifact(place.out)
-        yield f"{number} {'tune' if number % 2 else 'compile'} killed after {delay:.1f} s", wrong
+        counted["tunes that had measured when they were killed"] += records > before
+        yield f"{number} {'tune' if tunes else 'compile'} killed after {delay:.1f} s", wrong
+        wrong = ""
     place.run(compile_)
     place.run([*tune, "--trials", str(records // 2 + 2)])
     left = [*os.listdir(place.temporary), *(name for name in os.listdir(place.out) if name not in ("net.rsq", "tuning"))]
@@ -48,7 +56,7 @@ def kills(network: Path, count: int, seed: int, folder: Path) -> Iterator[tuple[
 
 def _commands(network: Path, place: Place) -> tuple[list[str], list[str]]:
     compile_ = ["compile", str(network), "-o", str(place.out / "net.rsq"), "--levers", "none", "-q"]
-    return compile_, ["tune", str(network), "--work-dir", str(place.out / "tuning"), "--trials", str(_TRIALS), "--levers", "none", "-q"]
+    return compile_, ["tune", str(network), "--work-dir", str(place.out / "tuning"), "--levers", "none", "-q"]
 
 
 def _killed(place: Place, arguments: list[str], delay: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.slow
 def test_kills_leave_nothing_that_stays(tmp_path):
     (tmp_path / "plain.onnx").write_bytes(plain())
-    found = list(kills(tmp_path / "plain.onnx", 2, 0, tmp_path))
+    found = list(kills(tmp_path / "plain.onnx", 2, 0, tmp_path, Counter()))
     assert len(found) == 3 and not [reason for _what, reason in found if reason]
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def report(
     session: Session,
     artifacts: Annotated[
-        list[Path], typer.Argument(metavar="ARTIFACT...", help="Files that `tvm-rsq compile` wrote; several are told against the first.")
+        list[Path], typer.Argument(metavar="ARTIFACT...", help="Files that `tvm-rsq compile` wrote; several are compared with the first.")
     ],
     measured: Annotated[
         list[Path] | None,

@@ -77,8 +77,8 @@ def adopt(
         if count:
             saturated[layer.name] = count
     unused = [name for name, same in matched.tensors.items() if not tensors.keys() & same]
-    unheard = [name for name, same in matched.tensors.items() if _differs(quantization.tensors[name], tensors, same)]
-    twice = list(dict.fromkeys((*quantization.twice, *matched.twice, *unheard)))
+    overruled = [name for name, same in matched.tensors.items() if _differs(quantization.tensors[name], tensors, same)]
+    twice = list(dict.fromkeys((*quantization.twice, *matched.twice, *overruled)))
     notes = _notes(len(matched.tensors), unused, twice, open_names, saturated)
     plan = QuantPlan(
         network_hash=deploy.network_hash, layers=tuple(layers), tensors=tensors, float_islands=float_islands(view, islands),

@@ -9,7 +9,7 @@ from pathlib import Path
 from tvm_rsq.errors import ConfigError
 from tvm_rsq.report.data import DeviceRow
 
-BASELINES = ("FP32", "per-channel")  # what `bench --device` calls the builds that others are told against
+BASELINES = ("FP32", "per-channel")  # what `bench --device` calls the builds that others are compared with
 
 
 def rows_of(file: Path, rows: Sequence[DeviceRow], artifact: Path, digest: str) -> tuple[tuple[DeviceRow, ...], tuple[DeviceRow, ...]]:

@@ -11,14 +11,14 @@ from tvm_rsq.report.data import ReportData
 from tvm_rsq.report.formats import MISSING
 
 _OUTCOMES = ("notes", "calibration_notes", "frontier")  # of the plan's provenance, found and not set
-_SAID = {"range_method": "activation ranges", "calibration_source": "calibration", "calibration_samples": "calibration"}
+_FACT_OF_SETTING = {"range_method": "activation ranges", "calibration_source": "calibration", "calibration_samples": "calibration"}
 """Settings of the plan that a fact of the report says in other words."""
 _NAMES = {"target": "kernels timed on", "measure": "kernels compared by"}  # what is too short to be understood alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One setting of every build, in their order.   differs: of each, whether it is another than the first build's"""
+    """One setting of every build, in their order.   differs: of each, whether it is another than the first quantized build's"""
 
     name: str
     values: tuple[str, ...]
@@ -58,7 +58,7 @@ def build_settings(report: ReportData) -> dict[str, str]:
     plan = {
         name: value
         for name, value in report.plan.provenance.items()
-        if name not in _OUTCOMES and not {name, _SAID.get(name, name)} & report.facts.keys()
+        if name not in _OUTCOMES and not {name, _FACT_OF_SETTING.get(name, name)} & report.facts.keys()
     }
     return {**report.facts, **{_NAMES.get(name, name.replace("_", " ")): value for name, value in flat(plan).items()}}
 
