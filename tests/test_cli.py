@@ -30,6 +30,7 @@ from tvm_rsq.layer_record import LayerPlan
 from tvm_rsq.model import InputSpec
 from tvm_rsq.plan import FloatIsland, QuantPlan
 from tvm_rsq.progress import Progress
+from tvm_rsq.quantized_model import QuantizedModel
 from tvm_rsq.report.data import LayerTime, ReportData
 from tvm_rsq.tensor_quant import TensorQuant
 
@@ -53,7 +54,7 @@ class FakeModule:
     inputs = (InputSpec(name="x", shape=(2, 3, 2, 2), dtype="float32"),)
     target = "llvm"
     plan = PLAN
-    contents = SimpleNamespace(target={"kind": "llvm", "mcpu": "haswell"})
+    contents = SimpleNamespace(target={"kind": "llvm", "mcpu": "haswell"}, digest="0123456789abcdef")
 
     def __init__(self, noise: float = 0.0) -> None:
         self.noise = noise
@@ -103,7 +104,9 @@ def library(monkeypatch):
         loss_curve=({"total": 9.0}, {"total": 1.5}),
         notes=("fewer images",),
     )
-    quantized = SimpleNamespace(plan=PLAN, calibration=made, model=SimpleNamespace(inputs=FakeModule.inputs), simulate=FakeModule(0.01).run)
+    model = SimpleNamespace(inputs=FakeModule.inputs)
+    quantized = QuantizedModel(source=model, model=model, plan=PLAN, calibration=made, config=tvm_rsq.QuantConfig())
+    monkeypatch.setattr(QuantizedModel, "simulate", lambda self, *arrays: FakeModule(0.01).run(*arrays))
     api("compile", FakeModule)
     api("load", lambda: FakeModule(0.01))
     api("build_float", FakeModule)
