@@ -67,3 +67,12 @@ def test_divergence_does_not_take_the_noise_of_few_values_in_fine_bins_for_shape
     low, high = float(values.min()), float(values.max())
     counts = np.histogram(values, 8192, (low, high))[0].astype(np.float64)
     assert least_divergence(counts, low, high, 8)[1] > 0.8 * high
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("low", [1.7, -1.8])
+def test_values_that_are_all_far_from_zero_keep_their_range(low, bits):
+    """Of a tensor that is nearly constant; parts of it end before its values begin."""
+    counts = np.zeros(BINS)
+    counts[[0, -1]] = 5
+    assert least_divergence(counts, low, low + 0.1, bits) == (low, low + 0.1)

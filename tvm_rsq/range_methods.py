@@ -54,6 +54,8 @@ def least_divergence(counts: np.ndarray, low: float, high: float, bits: int) -> 
     def divergence(centers: np.ndarray, levels: np.ndarray, values: np.ndarray) -> float:
         step = values[1] - values[0]
         inside = np.flatnonzero((centers >= values[0] - step / 2) & (centers <= values[-1] + step / 2))
+        if not inside.size:
+            return math.inf  # of values far from zero: the part ends before the least of them
         first, last = inside[0], inside[-1]
         clipped = counts[first : last + 1].copy()
         clipped[0] += counts[:first].sum()
