@@ -18,6 +18,7 @@ from tests.integer_networks import every_network, varied
 from tests.qdq_made import DATA, samples
 from tvm_rsq.cli.app import app
 from tvm_rsq.onnx_export.export import qdq_network
+from tvm_rsq.qdq_import import match_tensors
 from tvm_rsq.report.page import render
 
 EVERY = every_network()
@@ -43,6 +44,14 @@ def test_our_own_export_comes_back_as_it_was(name):
     for ours, theirs in zip(outputs(found, inputs), outputs(again, inputs), strict=True):
         assert np.array_equal(ours, theirs)
     assert [layer.weight_scale for layer in again.plan.layers] == [layer.weight_scale for layer in found.plan.layers]
+
+
+def test_large_tensors_are_found_by_their_ends_and_means(monkeypatch):
+    network = qdq_network(quantized(*EVERY["operator: squeeze and excite"]).annotated)
+    whole = tvm_rsq.quantize(network)
+    monkeypatch.setattr(match_tensors, "_LARGE", 60)
+    monkeypatch.setattr(match_tensors, "_ENDS", 20)
+    assert tvm_rsq.quantize(network).plan == whole.plan and not whole.plan.calibrated
 
 
 @pytest.mark.parametrize("options", [{}, {"nonuniform": True, "overrides": {"*": "grid=codebook"}}, {"activation_bits": 6}])

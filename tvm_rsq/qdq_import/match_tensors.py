@@ -1,13 +1,13 @@
 """Which tensor of the deploy form is which activation of the QDQ network: they hold the same values.
 
 Passes fold, move and rename what lies between, and layouts differ, so that names do not tell. Both networks are run on noise of two sizes
-in float64; two tensors are the same where their sorted values are. Sorted, since a tensor that is merely moved has the same scale. Values
-that are all alike, such as what a dead relu makes, tell nothing.
+in float64; two tensors are the same where their sorted values are. Sorted, since a tensor that is merely moved has the same scale. Of large
+ones, the least and the largest values and the means of all. Values that are all alike, such as what a dead relu makes, tell nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ _TOLERANCE = 1e-5
 """Of the largest value: both compute in float64, but folded batch norms were rounded to float32. Tensors that merely look alike are apart
 by far more in some of their sorted values."""
 _GAINS = (1.0, 0.1)
+_LARGE, _ENDS = 2**17, 2**12  # values of a tensor that is not sorted as a whole, and how many of either end are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +39,9 @@ class Matched:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Print:
-    """The sorted values of a tensor, by each probe."""
+    """The sorted values of a tensor, or of a large one its ends and means, by each probe.   size: of the tensor, in values"""
 
+    size: int
     values: tuple[np.ndarray, ...]
 
     @property
@@ -48,7 +50,8 @@ class _Print:
         return len({value for values in self.values for value in (values[0], values[-1])}) > 1
 
     def same_as(self, other: _Print) -> bool:
-        return all(_close(own, others) for own, others in zip(self.values, other.values, strict=True))
+        same_size = self.size == other.size
+        return same_size and all(_close(own, others) for own, others in zip(self.values, other.values, strict=True))
 
 
 def match_tensors(deploy: Model, quantization: SourceQuantization, seed: int = 0) -> Matched:
@@ -74,29 +77,37 @@ def match_tensors(deploy: Model, quantization: SourceQuantization, seed: int = 0
 def _probed(probe: Model, deploy: Model, seed: int) -> tuple[list[_Print], dict[str, _Print]]:
     """Of the probe's outputs, and of every float tensor of the deploy form."""
     generator = torch.Generator().manual_seed(seed)
-    outputs: list[list[np.ndarray]] = []
-    here: dict[str, list[np.ndarray]] = {}
+    outputs: list[list[_Print]] = []
+    here: dict[str, list[_Print]] = {}
 
     def observe(tensor: str, value: torch.Tensor) -> None:
         if value.is_floating_point():
-            here.setdefault(tensor, []).append(_sorted(value))
+            here.setdefault(tensor, []).append(_print(value))
 
     with torch.no_grad():
         for gain in _GAINS:
             inputs = [gain * torch.randn((1, *spec.shape[1:]), generator=generator, dtype=torch.float64) for spec in deploy.inputs]
-            outputs.append([_sorted(value) for value in Executor(probe, dtype=torch.float64).run(inputs)])
+            outputs.append([_print(value) for value in Executor(probe, dtype=torch.float64).run(inputs)])
             Executor(deploy, dtype=torch.float64).run(inputs, observe=observe)
-    return [_Print(parts) for parts in zip(*outputs, strict=True)], {name: _Print(tuple(parts)) for name, parts in here.items()}
+    return [_joined(parts) for parts in zip(*outputs, strict=True)], {name: _joined(parts) for name, parts in here.items()}
+
+
+def _joined(parts: Sequence[_Print]) -> _Print:
+    return _Print(parts[0].size, tuple(part.values[0] for part in parts))
 
 
 def _close(own: np.ndarray, others: np.ndarray) -> bool:
-    if own.size != others.size:
-        return False
     room = _TOLERANCE * max(abs(own[0]), abs(own[-1]))
     if not (abs(own[0] - others[0]) <= room and abs(own[-1] - others[-1]) <= room):
         return False
     return bool(np.abs(own - others).max() <= room)
 
 
-def _sorted(value: torch.Tensor) -> np.ndarray:
-    return np.sort(value.reshape(-1).numpy())
+def _print(value: torch.Tensor) -> _Print:
+    """Of one probe."""
+    flat = value.reshape(-1).numpy()
+    if flat.size <= _LARGE:
+        return _Print(flat.size, (np.sort(flat),))
+    split = np.partition(flat, (_ENDS - 1, flat.size - _ENDS))
+    means = (flat.mean(), np.abs(flat).mean(), np.sqrt(np.square(flat).mean()))
+    return _Print(flat.size, (np.concatenate([np.sort(split[:_ENDS]), means, np.sort(split[-_ENDS:])]),))
