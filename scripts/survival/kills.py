@@ -19,7 +19,7 @@ from tvm_rsq.tuning.work_dir import open_work_dir
 
 ABOUT = (
     "`tvm-rsq compile` and, every second time, `tvm-rsq tune` of a small network is killed outright at a random moment, the process alone, "
-    "not what it started: uniformly up to 1.1 times what a compile takes, and up to twice what a tune of 8 trials takes, which makes "
+    "not what it started: uniformly up to 1.1 times what a compile takes, and up to three times what a tune of 8 trials takes, which makes "
     "hundreds. It survives where the artifact is whole or not there, the tuning database opens and holds all that it held, no "
     "process of the killed one is left after 5 s, and a run to the end leaves neither temporary folders nor half-written files behind."
 )
@@ -39,7 +39,7 @@ def kills(network: Path, count: int, seed: int, folder: Path, counted: Counter[s
     wrong, records = _database(place.out / "tuning", 0)
     for number in range(count):
         tunes, before = number % 2 == 1, records
-        delay = float(rng.uniform(0.0, 2 * few_s if tunes else 1.1 * whole_s))
+        delay = float(rng.uniform(0.0, 3 * few_s if tunes else 1.1 * whole_s))
         wrong = wrong or _killed(place, [*tune, "--trials", str(_TRIALS)] if tunes else compile_, delay)
         if tunes and not wrong:
             wrong, records = _database(place.out / "tuning", records)
