@@ -708,3 +708,11 @@ def test_inputs_that_are_not_finite_are_refused(library, here, command):
     np.save("bad.npy", np.full((1, 3, 2, 2), np.nan, np.float32))
     done = invoke(*command, "--input", "bad.npy")
     assert done.exit_code == 1 and "bad.npy holds NaN or infinity" in done.stderr
+
+
+def test_bench_says_when_fp32_is_another_network(library, here, peak, monkeypatch):
+    said = "net.rsq compiled from another network than net.onnx (its hash differs)"
+    assert said not in invoke("bench", "net.rsq", "--fp32", "net.onnx", "--repeat", 1).stderr
+    monkeypatch.setattr(pipeline, "prepare", lambda source: SimpleNamespace(network_hash="cd"))
+    done = invoke("bench", "net.rsq", "--fp32", "net.onnx", "--repeat", 1)
+    assert done.exit_code == 0 and said in " ".join(done.stderr.split())

@@ -24,6 +24,6 @@ def check_inputs(specs: Sequence[InputSpec], inputs: Sequence[np.ndarray], *, an
             )
         same = array.shape[1:] == spec.shape[1:] and array.ndim == len(spec.shape) if any_batch else array.shape == spec.shape
         if not same:
-            raise InputError(f"input {spec.name} is {array.dtype} {array.shape}, expected {expected}")
+            raise InputError(f"input {spec.name} is {array.dtype} {array.shape}, expected {expected}; reshape it, or compile for this")
         arrays.append(np.ascontiguousarray(array))
     return arrays

@@ -47,7 +47,10 @@ def leaves(model: Model, config: SynthesisConfig, seed: int) -> CalibrationSet:
     if ignored := [field.name for field in fields(config) if field.name in _UNUSED and getattr(config, field.name) != field.default]:
         notes.append(f'not looked at, for source "statistics" optimises nothing: {", ".join(ignored)}')
     if not executor.batch_norms:
-        notes.append("no batch norm: nothing sets the values right; keep batch norms when exporting, or use effort best, or real inputs")
+        notes.append(
+            "warning: no batch norm, so that nothing sets the values right and the network may answer otherwise; keep them when exporting "
+            "(torch.onnx.export with training=TrainingMode.PRESERVE, do_constant_folding=False), or give real inputs, or use effort best"
+        )
     return CalibrationSet(
         inputs=tuple(scaled_leaves(model, scale, config.images or _IMAGES, seed)), source="statistics", seed=seed,
         network_hash=model.network_hash, notes=tuple(notes),

@@ -128,7 +128,7 @@ def test_a_tensor_that_is_quantized_twice_is_said():
     made = two_products(*second, *weights)
     made[-2].input[0] = "xr2"
     found = tvm_rsq.quantize(network(made, CONSTANTS), calibration=SAMPLES)
-    assert any(note == "1 values have several scales in the file, of which one is used: x" for note in found.plan.notes)
+    assert any(note == "1 value has several scales in the file, of which one is used: x" for note in found.plan.notes)
 
 
 def test_integers_that_only_some_readers_clip_are_refused():
@@ -139,6 +139,34 @@ def test_integers_that_only_some_readers_clip_are_refused():
     constants = CONSTANTS | {"zx": np.uint8(7), "low": np.uint8(0), "high": np.uint8(15)}
     with pytest.raises(UnsupportedError, match="clips integers that are read without it"):
         tvm_rsq.quantize(network(made, constants), calibration=SAMPLES)
+
+
+IN_TURN = [
+    helper.make_node("QuantizeLinear", ["xr", "s2", "z2"], ["xq2"]), helper.make_node("DequantizeLinear", ["xq2", "s2", "z2"], ["xr2"]),
+]  # fmt: skip
+
+
+def in_turn(scale: float, zero: int, *more: onnx.NodeProto) -> onnx.ModelProto:
+    """x is quantized a second time."""
+    made = nodes()
+    first = [node for node in made if node.op_type != "MatMul"]
+    (product,) = (node for node in made if node.op_type == "MatMul")
+    product.input[0] = "xr2"
+    return network([*first, *IN_TURN, *more, product], CONSTANTS | {"s2": np.float32(scale), "z2": np.asarray(zero, CONSTANTS["zx"].dtype)})
+
+
+def test_of_two_quantizations_in_turn_the_coarser_counts_where_it_is_the_narrower():
+    step, zero = float(CONSTANTS["sx"]), int(CONSTANTS["zx"])
+    for scale, z in ((step, zero), (step * 0.9999, zero)):
+        found = agrees(in_turn(scale, z), step=step)
+        assert next(iter(found.plan.tensors.values())).scale == pytest.approx(step)
+
+
+@pytest.mark.parametrize("ratio", [3.0, 1 / 64])
+def test_two_quantizations_in_turn_that_no_single_one_does_are_refused(ratio):
+    """One rounds more coarsely, the other clips more."""
+    with pytest.raises(UnsupportedError, match=r"quantizes to .* in steps of .* what was quantized to .*, expected one scale; leave one"):
+        tvm_rsq.quantize(in_turn(float(CONSTANTS["sx"]) * ratio, int(CONSTANTS["zx"])), calibration=SAMPLES)
 
 
 def test_integers_that_are_moved_before_some_readers_clip_them_are_refused():

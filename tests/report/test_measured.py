@@ -88,6 +88,8 @@ def test_an_artifact_that_was_compiled_again_is_refused(written):
         ('{"command": "bench", "builds": [{}], "layers": []}', "cannot be read as measurements"),
         ('{"command": "bench", "builds": [{"build": "HERE", "times_us": ["x"]}], "layers": []}', "cannot be read as measurements"),
         ('{"command": "bench", "builds": [{"build": "HERE", "times_us": []}], "layers": []}', "a.rsq has no times"),
+        ('{"command": "bench", "builds": [{"build": "HERE", "times_us": [1, -2]}], "layers": []}', "or some that are none"),
+        ('{"command": "bench", "builds": [{"build": "HERE", "times_us": [NaN]}], "layers": []}', "or some that are none"),
         ('{"command": [], "builds": []}', "another program"),
         ('{"command": "evaluate", "evaluated": null}', "cannot be read as measurements"),
         ('{"command": "bench", "devices": []}', "of artifacts"),
@@ -97,7 +99,7 @@ def test_an_artifact_that_was_compiled_again_is_refused(written):
     ],
 )  # fmt: skip
 def test_other_files_are_refused(written, tmp_path, text, message):
-    rest = '"artifact_bytes": 3, "target": "llvm", "threads": 1, "times_us"'
+    rest = '"artifact_bytes": 3, "target": "llvm", "threads": 1, "library": "1111111111111111", "times_us"'
     (tmp_path / "other.json").write_text(text.replace("HERE", str(written[0].path)).replace('"times_us"', rest))
     with pytest.raises(ConfigError, match=message):
         read_measured([tmp_path / "other.json"], written[:1])

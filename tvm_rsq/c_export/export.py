@@ -10,6 +10,7 @@ Makefile, README.md, SHA256SUMS
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import string
@@ -46,9 +47,7 @@ class _Tensor:
 
     @property
     def literal(self) -> str:
-        """As a string of C, in bytes of UTF-8: octal escapes end after three digits, whatever follows."""
-        plain = frozenset(string.ascii_letters + string.digits + " _./:-+,()[]")
-        return '"' + "".join(chr(byte) if chr(byte) in plain else f"\\{byte:03o}" for byte in self.name.encode()) + '"'
+        return _literal(self.name.encode())
 
     @property
     def comment(self) -> str:
@@ -74,6 +73,20 @@ class _Tensor:
     def npy(self) -> str:
         """What the header of its .npy file says, without spaces."""
         return f"{{'descr':'{np.dtype(self.dtype).str}','fortran_order':False,'shape':{self.shape},}}".replace(" ", "")
+
+    @property
+    def npy_header(self) -> str:
+        """All that is in front of the values, as numpy.save writes it: a std::string."""
+        stream = io.BytesIO()
+        said = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(stream, said)
+        return f"std::string({_literal(stream.getvalue())}, {len(stream.getvalue())})"
+
+
+def _literal(data: bytes) -> str:
+    """As a string of C: octal escapes end after three digits, whatever follows."""
+    plain = frozenset(string.ascii_letters + string.digits + " _./:-+,()[]{}'<")
+    return '"' + "".join(chr(byte) if chr(byte) in plain else f"\\{byte:03o}" for byte in data) + '"'
 
 
 def export_c(contents: Contents, folder: Path, *, replace: bool = False) -> tuple[Path, ...]:

@@ -55,8 +55,11 @@ def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
 def _replace(folder: Path, files: Mapping[str, bytes], sums: bytes, *, replace: bool) -> None:
     earlier = _listed(folder / SUMS)
     if not (replace and earlier.keys() >= _OF_EVERY_EXPORT):
-        how = "name another folder, or remove it" + ("" if replace else "; --force replaces an earlier export")
-        raise ConfigError(f"{folder} is there and not empty; {how}")
+        if not folder.is_dir():
+            raise ConfigError(f"{folder} is a file, expected a folder to be made; name another")
+        known = f"whose {SUMS} lists its files" if replace else "--force replaces an earlier export"
+        what = "is there and no earlier export, " if replace else "is there and not empty; "
+        raise ConfigError(f"{folder} {what}{known}; name another folder, or remove it")
     for name, data in files.items():
         path = folder / name
         # Of an export that was interrupted, files are there that no list names yet.

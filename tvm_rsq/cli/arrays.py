@@ -57,6 +57,8 @@ def write_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:
     """One array as .npy; several, or a name that ends in .npz, as .npz with output_0, output_1, ... Atomic."""
     import numpy as np
 
+    if path.suffix not in (".npy", ".npz"):
+        raise InputError(f"the output is {path.name}, expected a name that ends in .npy or .npz, which is what is written")
     if len(arrays) > 1 and path.suffix != ".npz":
         raise InputError(f"the network has {len(arrays)} outputs and {path.name} holds one; name an .npz file")
     with atomic_write(path) as partial, partial.open("wb") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +18,12 @@ from tvm_rsq.cli.arrays import read_calibration
 from tvm_rsq.cli.bench_devices import bench_devices
 from tvm_rsq.cli.invocation import command_line
 from tvm_rsq.cli.latency_tables import gmacs, is_effective, latency_table, profile_table
-from tvm_rsq.cli.model_argument import SUFFIXES, read_model
+from tvm_rsq.cli.model_argument import SUFFIXES, Network, read_model
 from tvm_rsq.cli.session import Session
 from tvm_rsq.errors import ArtifactError
 
 if TYPE_CHECKING:
+    from tvm_rsq.compiled_module import CompiledModule
     from tvm_rsq.report.data import LayerTime
     from tvm_rsq.targets.peak import Peak
 
@@ -151,6 +153,7 @@ def bench(
                 baseline.model, dict(first.contents.target), example_inputs=baseline.example_inputs, batch=first.inputs[0].shape[0],
                 progress=progress.event,
             )  # fmt: skip
+            _note_other_networks(session, modules, baseline, str(fp32), first.inputs[0].shape[0])
         calls = {name: partial(module.run, *random_inputs(module.inputs, seed)) for name, module in modules.items()}
         times = measure_builds(calls, repeat=repeat, warmup=warmup, progress=progress.event)
         of_kernels = first.contents.target["kind"] == "llvm"  # elsewhere they are started together
@@ -193,6 +196,19 @@ def bench(
         *([profile_table(profile, most)] if profile else []),
         *([Text(f"peak: {peak.gmacs:.3g} GMAC/s a core ({peak.name}, {peak.form})")] if peak is not None else []),
     )
+
+
+def _note_other_networks(session: Session, modules: Mapping[str, CompiledModule], baseline: Network, fp32: str, batch: int) -> None:
+    """A warning where an artifact was made of another network than what it is compared with; a QDQ file's network is another one always."""
+    from tvm_rsq import pipeline
+    from tvm_rsq.frontend import load_model
+    from tvm_rsq.plan import OF_THE_FILE
+
+    plans = {name: module.plan for name, module in modules.items() if module.plan is not None}
+    known = pipeline.prepare(load_model.load(baseline.model, baseline.example_inputs, batch=batch)).network_hash
+    others = [name for name, plan in plans.items() if plan.network_hash != known and plan.provenance.get("scheme") != OF_THE_FILE]
+    if others:
+        session.note(f"warning: {', '.join(others)} compiled from another network than {fp32} (its hash differs): vs FP32 compares the two")
 
 
 def _is_artifact(name: str) -> bool:

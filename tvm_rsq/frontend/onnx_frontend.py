@@ -152,7 +152,7 @@ def _fix_inputs(graph: Graph, batch: int | None) -> None:
         for axis, dim in enumerate(dims):
             if not dim.HasField("dim_value") or dim.dim_value < 1:
                 shape = [entry.dim_value if entry.HasField("dim_value") else entry.dim_param or "?" for entry in dims]
-                hint = "pass batch=1" if axis == 0 else "export it with a static shape"
+                hint = "pass batch=1 (--batch 1)" if axis == 0 else "export it with a static shape"
                 raise UnsupportedError(f"input {value.name} has the dynamic shape {shape}, expected a static one; {hint}")
         if not new.type.tensor_type.HasField("shape"):
             raise UnsupportedError(f"input {value.name} has no shape, expected a static one; export it with a static shape")

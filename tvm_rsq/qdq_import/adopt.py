@@ -176,12 +176,17 @@ def _notes(scales: int, unused: list[str], twice: list[str], open_names: list[st
         what = "belong to no tensor that is stored, but to values inside kernels and to outputs in float, which are not rounded"
         notes.append(f"{len(unused)} of the file's {scales} activation scales {what}: {_some(unused)}")
     if twice:
-        notes.append(f"{len(twice)} values have several scales in the file, of which one is used: {_some(twice)}")
+        notes.append(f"{_counted(len(twice), 'value has', 'values have')} several scales in the file, of which one is used: {_some(twice)}")
     if open_names:
-        notes.append(f"{len(open_names)} tensors have no scale in the file and were calibrated: {_some(open_names)}")
+        what = _counted(len(open_names), "tensor has", "tensors have")
+        notes.append(f"{what} no scale in the file, calibrated: {_some(open_names)}")
     if saturated:
         notes.append(f"{sum(saturated.values())} weights of -128 became -127, in {len(saturated)} layers: {_some(list(saturated))}")
     return notes
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
 
 
 def _some(names: list[str]) -> str:

@@ -26,10 +26,12 @@ from tvm_rsq.qdq_import.channel_scales import ChannelScales, move_channel_scales
 from tvm_rsq.qdq_import.non_negative import NonNegative
 from tvm_rsq.qdq_import.source_quantization import StoredWeight
 from tvm_rsq.qdq_import.stored_integers import StoredIntegers
+from tvm_rsq.qdq_import.two_grids import counting, said
 from tvm_rsq.tensor_quant import TensorQuant
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _DOMAINS = ("", "ai.onnx", "com.microsoft")  # ONNX Runtime has both nodes for types that older opsets lack
+_KEEP = frozenset(("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))  # all values, and no others
 _MOVES = frozenset(("Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"))
 _READ_BACK = re.compile(r"(.+?)_(?:DequantizeLinear(?:_Output)?|dequantized)|dq_output_(.+)_\d+")  # what quantizers call such a weight
 
@@ -90,6 +92,7 @@ class _Strip:
     weights: dict[str, StoredWeight] = field(default_factory=dict)
     tensors: dict[str, TensorQuant] = field(default_factory=dict)
     quantized: dict[str, _Quantized] = field(default_factory=dict)
+    read_back: dict[str, _Quantized] = field(default_factory=dict)
     channels: list[ChannelScales] = field(default_factory=list)
     twice: dict[str, None] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
@@ -127,6 +130,9 @@ class _Strip:
             self._dequantize(node)
         elif not read:
             self.nodes.append(node)
+            if node.op_type in _KEEP and node.input[0] in self.read_back:
+                alone = self.uses[node.input[0]] == 1
+                self.read_back[node.output[0]] = replace(self.read_back[node.input[0]], alone=alone)
         elif node.op_type == "Clip":
             self._clip(node, read[0])
         elif node.op_type in _MOVES and node.input[0] in self.quantized:
@@ -156,11 +162,25 @@ class _Strip:
         if affine.scale.ndim and first:
             self.channels.append(ChannelScales(tensor=name, scale=affine.scale, highest=highest - zero))
         quant = TensorQuant(scale=float(np.float32(affine.scale.max())), zero_point=zero - lowest, bits=bits)
+        if (source := self.read_back.get(node.input[0])) is not None:
+            self._quantize_again(node, source, quant)
         known = self.tensors.setdefault(name, quant)
         if known != quant:
             self.twice[name] = None
         self.quantized[node.output[0]] = _Quantized(affine=affine, bits=bits, name=name, counted=first)
         self.nodes.append(helper.make_node("Identity", [name], [node.output[0]], name=node.name))
+
+    def _quantize_again(self, node: onnx.NodeProto, source: _Quantized, after: TensorQuant) -> None:
+        """A value that was rounded already."""
+        before = self.tensors[source.name]
+        found = counting(before, after)
+        if found is None or (found != before and not (source.alone and self.uses[node.input[0]] == 1)):
+            raise UnsupportedError(
+                f"{describe(node)} quantizes to {said(after)} what was quantized to {said(before)}, expected one scale; leave one out"
+            )
+        if found != before:
+            self.tensors[source.name] = found
+            self.twice[source.name] = None
 
     def _clip(self, node: onnx.NodeProto, read: _Quantized) -> None:
         """Integers of fewer bits."""
@@ -192,6 +212,8 @@ class _Strip:
             affine = replace(affine, dtype=source.affine.dtype)  # of a zero point of 0 that is left out
         if not affine.same_as(source.affine):
             raise UnsupportedError(f"{describe(node)} has another scale, zero point or dtype than the QuantizeLinear in front of it")
+        alone = source.alone and self.uses[node.input[0]] == 1
+        self.read_back[node.output[0]] = replace(source, alone=alone)
         self.nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
 
     def _weight(self, node: onnx.NodeProto, affine: Affine) -> None:

@@ -59,7 +59,7 @@ def figure_rows(builds: Sequence[Build]) -> tuple[FigureRow, ...]:
             headline=not closeness,
         ),
         _row("mean bits of a weight", _each(builds, lambda report: summary.mean_bits(report.plan.layers)), "{:.3g}".format, better=min),
-        _row("file", [float(build.file_bytes) for build in builds], formats.size, better=min, note="library, plan, report", headline=True),
+        _row("file", [float(build.file_bytes) for build in builds], formats.size, better=None, note="library, plan, report", headline=True),
         _row("against its own FP32 build", _each(builds, _speed_up), _as_fast, better=None, note="measured in turns"),
         _row("kernel calls together", _each(builds, _profiled), formats.duration, better=None, note="profiled one by one"),
     )  # fmt: skip

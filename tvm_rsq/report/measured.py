@@ -52,8 +52,7 @@ class Artifact:
 
 
 def read_measured(files: Sequence[Path], artifacts: Sequence[Artifact]) -> tuple[Measured, ...]:
-    """What `files` hold of each of `artifacts`, found by its path, on boards by its library; of two files that measured the same, the later
-    one counts.
+    """What `files` hold of each of `artifacts`, found by path or library; of two files that measured the same, the later counts.
 
     ConfigError: a file that cannot be read, that neither command wrote, of none of the artifacts, or of one that was compiled again.
     """
@@ -67,11 +66,12 @@ def read_measured(files: Sequence[Path], artifacts: Sequence[Artifact]) -> tuple
         try:
             held = [read(file, record, artifact, seen) for artifact, seen in zip(artifacts, found, strict=True)]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"{file} cannot be read as measurements ({error!r}); measure again with --json") from error
+            why = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"{file} cannot be read as measurements ({why}); measure again with --json") from error
         if not any(held):
             rows = record.get("builds") or record.get("rows") or [{"build": record.get("evaluated")}]
             names = dict.fromkeys(str(row["build"]) for row in rows)
-            raise ConfigError(f"{file} measured {', '.join(names)}, none of the artifacts; name those, by the same paths, or leave it out")
+            raise ConfigError(f"{file} measured {', '.join(names)}, none of the artifacts; name those, or leave it out")
         found = [new or seen for new, seen in zip(held, found, strict=True)]
     return tuple(found)
 
@@ -98,18 +98,20 @@ def _record(file: Path) -> Mapping[str, Any]:
 
 def _of_bench(file: Path, record: Mapping[str, Any], artifact: Artifact, seen: Measured) -> Measured | None:
     rows = [LatencyRow(**_read(LatencyRow, row)) for row in record["builds"]]
-    found = next(((row, made) for row, made in zip(rows, record["builds"], strict=True) if _same(row.build, artifact.path)), None)
-    if found is None:
+    libraries = [str(made["library"]) for made in record["builds"]]
+    named = [number for number, row in enumerate(rows) if _same(row.build, artifact.path)]
+    own = next(iter((*named, *(number for number, library in enumerate(libraries) if library == artifact.digest))), None)
+    if own is None:
         return None
-    own, made = found
-    if not own.times_us:
-        raise ValueError(f"{own.build} has no times")
-    if made["library"] != artifact.digest:
+    for row in rows:
+        if not row.times_us or not all(0 < time < math.inf for time in row.times_us):
+            raise ValueError(f"{row.build} has no times, or some that are none")
+    if libraries[own] != artifact.digest:
         raise ConfigError(f"{file} measured another {artifact.path}, which was compiled again since; measure it again")
-    profiled = _same(record["builds"][0]["build"], artifact.path) and record["layers"]
+    profiled = own == 0 and record["layers"]
     times = tuple(LayerTime(**_read(LayerTime, entry)) for entry in record["layers"]) if profiled else seen.layer_times
     baselines = tuple(row for row in rows if row.build == _FLOAT)
-    return replace(seen, latencies=(replace(own, build="quantized"), *baselines), turns=str(file), layer_times=times)
+    return replace(seen, latencies=(replace(rows[own], build="quantized"), *baselines), turns=str(file), layer_times=times)
 
 
 def _of_evaluation(file: Path, record: Mapping[str, Any], artifact: Artifact, seen: Measured) -> Measured | None:
