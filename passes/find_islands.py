@@ -128,7 +128,7 @@ class _Search:
         roots = tuple(dict.fromkeys(self.root.get(name, name) for name in operands))
         if node.op in roles.CLAMPS and self.kind.get(operands[0]) in ("sum", "product") and view.sole_user(operands[0]):
             self.kind[node.name], self.kind[operands[0]] = self.kind[operands[0]], "inner"
-        elif node.op in roles.CLAMPS and roots == operands:
+        elif node.op in roles.CLAMPS and roots == operands and roles.leaves_zero(node):
             self.kind[node.name] = "clamp"
         elif node.op in roles.ELEMENTWISE and len(roots) == 1:
             self.kind[node.name], self.root[node.name] = "lookup", roots[0]

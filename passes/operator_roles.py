@@ -53,6 +53,14 @@ def is_bias_add(view: Dataflow, node: Node) -> bool:
     return bias[-1] == out[-1] and all(extent == 1 for extent in bias[:-1]) and len(bias) <= len(out)
 
 
+def leaves_zero(node: Node) -> bool:
+    """Of a relu or clip: whether what it makes lies between its input and 0, and so in the input's range, whatever the bounds."""
+    if node.op != "clip":
+        return True
+    low, high = (float(bound.value) for bound in node.expr.args[1:])
+    return low <= 0.0 <= high
+
+
 def keeps_scale(node: Node) -> bool:
     """A copy of values, possible on integers of any scale."""
     if node.op == "nn.pad":

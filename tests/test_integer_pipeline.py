@@ -135,6 +135,19 @@ def test_values_beyond_every_range_saturate():
     check(found, gains=[1e6, 1e30])
 
 
+@pytest.mark.parametrize(("low", "high"), [(4.0, 6.0), (-6.0, -4.0), (-0.1, 0.2)])
+def test_a_clip_to_where_its_input_never_is(low, high):
+    """Its result has a range of its own, unless it lies between the input and zero."""
+    parts = {"a": nn.Conv2d(3, 8, 3), "b": nn.Conv2d(8, 5, 1)}
+    made = seeded(Block(lambda m, x: m.b(nn.functional.max_pool2d(m.a(x), 2).clamp(low, high)), **parts))
+    found = quantized(made, [(1, 3, 12, 12)])
+    near_float(found)
+    check(found)
+    (clip,) = (name for name in found.plan.tensors if name.startswith("clip"))
+    (pool,) = (name for name in found.plan.tensors if name.startswith("max_pool2d"))
+    assert (found.plan.tensors[clip].scale == found.plan.tensors[pool].scale) == (low < 0 < high)
+
+
 def test_an_infinite_input_saturates_as_the_simulation_says():
     found = quantized(varied(), [SHAPE])
     image = noise(*SHAPE)

@@ -86,9 +86,9 @@ def noise_floor(found: QuantizedModel, data: list[np.ndarray]) -> list[float]:
     """What noise of a rounding's size does to each output: the largest Euclidean norm over trials.
 
     Every stored tensor gets uniform noise of one step, every weight of its channel's, or of the widest gap in its codebook: a rounding is
-    within half a step of its value, and ranges are those of the same data, so that nothing saturates. Every other trial all pixels of a
-    channel get the same: where their values are, their roundings are, which no mean lessens. What the graph does with errors, from
-    cancelling them to multiplying them, it does with this noise.
+    within half a step of its value, and ranges are those of the same data, so that nothing saturates. In every third trial the pixels of a
+    channel get the same, in another third all values: where values are alike, their roundings are, which no mean lessens. What the graph
+    does with errors, from cancelling them to multiplying them, it does with this noise.
     """
     executor, generator = Executor(found.model), torch.Generator().manual_seed(0)
     inputs, reference = [torch.from_numpy(array) for array in data], _float(found, data)
@@ -98,11 +98,11 @@ def noise_floor(found: QuantizedModel, data: list[np.ndarray]) -> list[float]:
     def observe(name: str, value: torch.Tensor) -> torch.Tensor | None:
         if name not in steps:
             return None
-        shape = value.shape[-1:] if alike else value.shape
+        shape = (value.shape, value.shape[-1:], ())[alike]
         return value + steps[name] * (torch.rand(shape, generator=generator) - 0.5)
 
     for trial in range(_TRIALS):
-        alike = trial % 2 == 1
+        alike = trial % 3
         with torch.no_grad():
             noisy = executor.run(inputs, observe=observe, params=_noisy_weights(found, generator))
         norms = [float(np.linalg.norm(value.numpy() - wanted)) for value, wanted in zip(noisy, reference, strict=True)]
