@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections import Counter
@@ -19,9 +20,9 @@ from tvm_rsq.tuning.work_dir import open_work_dir
 
 ABOUT = (
     "`tvm-rsq compile` and, every second time, `tvm-rsq tune` of a small network is killed outright at a random moment, the process alone, "
-    "not what it started: uniformly up to 1.1 times what a compile takes, and up to three times what a tune of 8 trials takes, which makes "
-    "hundreds. It survives where the artifact is whole or not there, the tuning database opens and holds all that it held, no "
-    "process of the killed one is left after 5 s, and a run to the end leaves neither temporary folders nor half-written files behind."
+    "not what it started: uniformly up to 1.1 times what a compile takes, and up to twice what a tune of 8 trials takes, which begins anew "
+    "where all choices are on record. It survives where the artifact is whole or not there, the tuning database opens and holds all that it "
+    "held, no process of the killed one is left after 5 s, and a run to the end leaves neither temporary folders nor half-written files."
 )
 _PATIENCE_S = 5.0
 _TRIALS, _FEW = 400, 8  # more than a run gets to before it is killed; of the run that tells how long it takes to begin
@@ -36,16 +37,21 @@ def kills(network: Path, count: int, seed: int, folder: Path, counted: Counter[s
     compile_, tune = _commands(network, place)
     whole_s, few_s = place.run(compile_), place.run([*tune, "--trials", str(_FEW)])
     (place.out / "net.rsq").unlink()
-    wrong, records = _database(place.out / "tuning", 0)
+    tuning = place.out / "tuning"
+    wrong, records = _database(tuning, 0)
     for number in range(count):
         tunes, before = number % 2 == 1, records
-        delay = float(rng.uniform(0.0, 3 * few_s if tunes else 1.1 * whole_s))
-        wrong = wrong or _killed(place, [*tune, "--trials", str(_TRIALS)] if tunes else compile_, delay)
+        delay = float(rng.uniform(0.0, 2 * few_s if tunes else 1.1 * whole_s))
+        found, ended = _killed(place, [*tune, "--trials", str(_TRIALS)] if tunes else compile_, delay)
+        wrong = wrong or found
         if tunes and not wrong:
-            wrong, records = _database(place.out / "tuning", records)
+            wrong, records = _database(tuning, records)
+            counted["tunes that had measured when they were killed"] += records > before and not ended
+            if ended:  # all choices are on record: the next one begins anew
+                shutil.rmtree(tuning)
+                records = 0
         elif not wrong:
             wrong = _artifact(place.out)
-        counted["tunes that had measured when they were killed"] += records > before
         yield f"{number} {'tune' if tunes else 'compile'} killed after {delay:.1f} s", wrong
         wrong = ""
     place.run(compile_)
@@ -59,9 +65,11 @@ def _commands(network: Path, place: Place) -> tuple[list[str], list[str]]:
     return compile_, ["tune", str(network), "--work-dir", str(place.out / "tuning"), "--levers", "none", "-q"]
 
 
-def _killed(place: Place, arguments: list[str], delay: float) -> str:
+def _killed(place: Place, arguments: list[str], delay: float) -> tuple[str, bool]:
+    """What is wrong, and whether it had ended before."""
     with place.start(arguments) as process:
         time.sleep(delay)
+        ended = process.poll() is not None
         process.kill()
         process.wait()
         deadline = time.monotonic() + _PATIENCE_S
@@ -69,7 +77,7 @@ def _killed(place: Place, arguments: list[str], delay: float) -> str:
             time.sleep(0.05)
     for orphan in left:
         os.kill(orphan, signal.SIGKILL)
-    return f"{len(left)} processes went on" if left else ""
+    return f"{len(left)} processes went on" if left else "", ended
 
 
 def _artifact(out: Path) -> str:
