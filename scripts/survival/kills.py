@@ -21,8 +21,8 @@ from tvm_rsq.tuning.work_dir import open_work_dir
 ABOUT = (
     "`tvm-rsq compile` and, every second time, `tvm-rsq tune` of a small network is killed outright at a random moment, the process alone, "
     "not what it started: uniformly up to 1.1 times what a compile takes, and up to twice what a tune of 8 trials takes, which begins anew "
-    "where all choices are on record. It survives where the artifact is whole or not there, the tuning database opens and holds all that it "
-    "held, no process of the killed one is left after 5 s, and a run to the end leaves neither temporary folders nor half-written files."
+    "where all choices are on record. It survives where the artifact is whole or not there, the tuning database opens and holds all that "
+    "it held, no process of the killed one is left after 5 s, and a run to the end leaves neither temporary folders nor half-written files."
 )
 _PATIENCE_S = 5.0
 _TRIALS, _FEW = 400, 8  # more than a run gets to before it is killed; of the run that tells how long it takes to begin
