@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from torch.export.pt2_archive import PT2ArchiveReader
 from torch.export.pt2_archive import constants as names
 
+from tvm_rsq.environment_variable import environment_variable
 from tvm_rsq.errors import ModelError
 
 _WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -36,13 +37,5 @@ def refuse_code(path: str | os.PathLike[str]) -> None:
 @contextmanager
 def weights_only() -> Iterator[None]:
     """torch.load reads tensors alone, also where torch's own code asks it for more."""
-    with _ONE_AT_A_TIME:
-        before = os.environ.get(_WEIGHTS_ONLY)
-        os.environ[_WEIGHTS_ONLY] = "1"
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ[_WEIGHTS_ONLY]
-            else:
-                os.environ[_WEIGHTS_ONLY] = before
+    with _ONE_AT_A_TIME, environment_variable(_WEIGHTS_ONLY, "1"):
+        yield

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import tvm
 from tvm.ir import IRModule
 
+from tvm_rsq.environment_variable import environment_variable
 from tvm_rsq.errors import TargetError
 from tvm_rsq.targets.choice import Choice
 from tvm_rsq.targets.device_code import device_code
@@ -66,7 +65,7 @@ class LocalRunner:
     def times(self, task: TuningTask, choices: Sequence[Choice], rounds: int) -> list[list[float]]:
         kernels = [self._load(task, choice) for choice in reversed(choices)][::-1]  # the untuned one last, as the one to keep
         found: list[list[float]] = [[] for _ in kernels]
-        with _threads(task.threads):
+        with environment_variable(VARIABLE, str(task.threads)):  # which TVM's runtime reads at every parallel loop
             for kernel in kernels:
                 kernel.warm_up()
             for _ in range(rounds):
@@ -158,17 +157,3 @@ def _compile(kernel: Kernel, spec: TargetSpec) -> tvm.runtime.Module:
     target = spec.tvm_target()
     with device_code(spec), target, tvm.transform.PassContext(opt_level=3):
         return tvm.compile(module, target=target).mod
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """TVM's runtime reads the variable at every parallel loop."""
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = str(count)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[VARIABLE]
-        else:
-            os.environ[VARIABLE] = before
